@@ -1,0 +1,83 @@
+"""Every error that Lethe raises by name, and what becomes of each.
+
+::
+
+    LetheError
+    ├── MalformedRecord        dead-lettered and counted; the stream goes on
+    ├── BrokerUnavailable      retried with backoff; readiness is false meanwhile
+    ├── DeadLetterUnavailable  stops the service before a position passes the record
+    ├── PositionLost           stops the service: records it had not learned are gone
+    ├── DivergedLoss           stops the service before the weights are touched
+    ├── FeederDied             stops the service: the process that reads the broker is gone
+    ├── InvalidSetting         stops the command: names the setting and what is allowed
+    ├── InvalidScenario        stops the command: names the file and the key
+    ├── InvalidFile            stops the command: a file is missing, corrupt or of another version
+    └── DataUnavailable        stops the command: no source of a data set can be reached
+"""
+
+__all__ = [
+    "BrokerUnavailable",
+    "DataUnavailable",
+    "DeadLetterUnavailable",
+    "DivergedLoss",
+    "FeederDied",
+    "InvalidFile",
+    "InvalidScenario",
+    "InvalidSetting",
+    "LetheError",
+    "MalformedRecord",
+    "PositionLost",
+]
+
+
+class LetheError(Exception):
+    """Base of all errors that Lethe raises on purpose."""
+
+
+class MalformedRecord(LetheError):
+    """A record that is not a sample.
+
+    ``reason`` is one of `service.wire.Reason`: it labels the metric, so it comes from a
+    small closed set. ``detail`` is for people and never quotes pixels.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class BrokerUnavailable(LetheError):
+    """The broker does not answer; the same call may succeed later."""
+
+
+class DeadLetterUnavailable(LetheError):
+    """A malformed record could not be written to the dead-letter topic."""
+
+
+class PositionLost(LetheError):
+    """The position to read from is no longer (or not yet) in the topic."""
+
+
+class DivergedLoss(LetheError):
+    """The loss of a batch is not finite; raised before the optimizer's step."""
+
+
+class FeederDied(LetheError):
+    """The process that reads the broker ended without being asked to."""
+
+
+class InvalidSetting(LetheError):
+    """A setting has a value that cannot be used."""
+
+
+class InvalidScenario(LetheError):
+    """A scenario file does not describe a stream."""
+
+
+class InvalidFile(LetheError):
+    """A file that was written by Lethe cannot be read back as what it should be."""
+
+
+class DataUnavailable(LetheError):
+    """A data set is neither on this machine nor at any source that can be reached."""

@@ -1,0 +1,1 @@
+"""Measuring what is still known: probe sets, formulas, history."""

@@ -1,0 +1,155 @@
+"""What happened, as frozen dataclasses of plain numbers: the only thing that leaves the loop.
+
+Metrics, the live state and the report subscribe to these; none of them can reach a pixel.
+Times are seconds, accuracies are ratios from 0 to 1.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "BatchLearned",
+    "BrokerSeen",
+    "Emit",
+    "Evaluated",
+    "Event",
+    "Lag",
+    "Measured",
+    "RecordsDeadLettered",
+    "RecordsLost",
+    "RecordsReceived",
+    "Scores",
+    "SegmentStarted",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsReceived:
+    """Records, good and bad, were taken from the topic."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsDeadLettered:
+    """Malformed records were acknowledged by the dead-letter topic."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsLost:
+    """Offsets between two records that were never served: a gap in the topic."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLearned:
+    """One batch was predicted, learned and discarded."""
+
+    samples: int
+    correct: int
+    """How many were predicted right before they were learned."""
+    loss: float | None
+    step_seconds: float
+    """Predicting and learning, without waiting for the batch."""
+    residency_seconds: float
+    """From the arrival of the batch's first sample in the service to its discard."""
+    latency_seconds: float
+    """From the producer's timestamp of the batch's first sample to its having been learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStarted:
+    """The first sample of a segment is about to be learned; ground truth, not for learners."""
+
+    name: str
+    visit: int
+    """1 for the first segment of the stream."""
+    samples: int
+    """Samples learned before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The learner was measured on every probe.
+
+    ``accuracy`` maps each probe, in the probes' own order, to its accuracy. ``full`` tells the
+    whole probes from the fixed subset. ``visit`` is the number of the segment being learned (0
+    before the first) and ``ends_segment`` whether that segment has just ended: such an
+    evaluation is row ``visit`` of R.
+    """
+
+    samples: int
+    accuracy: Mapping[str, float]
+    full: bool
+    visit: int
+    segment: str | None
+    ends_segment: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Continual-learning metrics so far; definitions in `service.evaluation.forgetting`.
+
+    A value is None while it is not defined yet (BWT before the second segment has ended).
+    """
+
+    acc: float | None
+    bwt: float | None
+    fwt: float | None
+    forgetting: float | None
+    forgetting_by_probe: Mapping[str, float]
+    min_acc: float | None
+    wc_acc: float | None
+    anytime_accuracy: float | None
+    prequential_accuracy: float | None
+    prequential_fading: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The scores and the accuracy matrix after an evaluation.
+
+    ``R`` has a row for the untrained learner and one for each ended segment, a column a probe.
+    """
+
+    samples: int
+    scores: Scores
+    R: Sequence[Sequence[float]]
+    segments: Sequence[str]
+    """The segments visited so far, in order; row i of ``R`` follows ``segments[i - 1]``."""
+    probes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSeen:
+    """The broker answered (``up``) or did not."""
+
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Records of a partition that are in the topic and not yet learned."""
+
+    partition: int
+    records: int
+
+
+Event = (
+    RecordsReceived
+    | RecordsDeadLettered
+    | RecordsLost
+    | BatchLearned
+    | SegmentStarted
+    | Evaluated
+    | Measured
+    | BrokerSeen
+    | Lag
+)
+
+Emit = Callable[[Event], None]

@@ -1,0 +1,107 @@
+"""What a learner is: a strategy with its model, fed one batch at a time, each batch once.
+
+Shapes: B batch, C channels, H height, W width, K classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from service.wire import Layout
+
+__all__ = ["JSON", "Learned", "Learner", "LearnerContext", "Retention", "State"]
+
+JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
+
+
+class Retention(StrEnum):
+    """What a learner keeps of the samples it saw, from least to most."""
+
+    NOTHING = "nothing"
+    """Only weights that gradient descent left behind."""
+    STATISTICS = "statistics"
+    """Sums, means or covariances over samples."""
+    GENERATIVE = "generative"
+    """A model from which samples like the seen ones can be drawn."""
+    SAMPLES = "samples"
+    """Some of the samples themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerContext:
+    """What every learner is built from."""
+
+    layout: Layout
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What one call of `Learner.learn` reports.
+
+    ``predicted_B`` (int64, on the CPU) are the classes predicted *before* the batch was
+    learned: test-then-train. ``loss`` is the batch's mean loss, before learning, where the
+    learner has one.
+    """
+
+    predicted_B: Tensor
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that a learner needs to go on as if it had never stopped: tensors and plain JSON."""
+
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, JSON]
+
+
+class Learner(ABC):
+    """Learns from batches of images, once each, and predicts classes.
+
+    The contract, which ``tests/test_learner_contract.py`` checks for every entry of
+    `service.learners.LEARNERS`:
+
+    - the same context and the same batches give bit-identical states;
+    - `learn` reads its arguments and keeps no reference to them: the caller overwrites the
+      pixels as soon as it returns;
+    - `learn` raises DivergedLoss, before any part of the state changes, when the loss of the
+      batch is not finite;
+    - `predict` never changes what is learned afterwards;
+    - ``load_state(state())`` on a fresh learner goes on bit-identically.
+    """
+
+    name: ClassVar[str]
+    """What ``--learner`` calls it."""
+    retains: ClassVar[Retention]
+    """The most that it keeps of any sample."""
+    summary: ClassVar[str]
+    """What it is, in one line."""
+    paper: ClassVar[str]
+    """Where the method comes from."""
+
+    @abstractmethod
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Predict the batch, then learn it.
+
+        ``x_BCHW`` is uint8, ``y_B`` int64, both on the CPU; B is at least 1 and may differ
+        from call to call. Raises DivergedLoss.
+        """
+
+    @abstractmethod
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        """Return class probabilities, float32 of shape [B, K] on the CPU, for uint8 images."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Return the learner's whole state; the tensors may be its own, so copy before learning on."""
+
+    @abstractmethod
+    def load_state(self, state: State) -> None:
+        """Take over a state that `state` of a learner with the same context returned."""
