@@ -1,0 +1,1 @@
+"""Where records come from: brokers, sources and the road for what cannot be learned."""
