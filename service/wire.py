@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.errors import MalformedRecord
 
-__all__ = ["PNG", "RAW", "Headers", "Layout", "Pixels", "Reason", "Sample", "decode", "encode"]
+__all__ = ["PNG", "RAW", "Headers", "Labels", "Layout", "Pixels", "Reason", "Sample", "decode", "encode"]
 
 PNG: Final = "image/png"
 RAW: Final = "application/octet-stream"
@@ -42,6 +42,7 @@ _RAW_TYPE: Final = RAW.encode()
 
 Headers = Sequence[tuple[str, bytes | None]]
 Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
 
 
 class Reason(StrEnum):

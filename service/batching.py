@@ -1,0 +1,166 @@
+"""Records to batches: fixed size, fixed rotation over the partitions, whatever the network did.
+
+Record i of the merged stream comes from partition ``i mod n`` of the n partitions read. So the
+same records make the same batches in every run, and after every restart.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from service.errors import MalformedRecord, PositionLost
+from service.slots import BatchSettings, Slots
+from service.stream.deadletter import DeadLetters
+from service.stream.source import Position, Record, Source
+from service.wire import Layout, decode
+
+__all__ = ["Batcher", "Filled"]
+
+AHEAD: Final = 512
+"""Records of one partition that may wait for those of another before it is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A slot that holds a batch, and everything that was taken from the topic to fill it.
+
+    ``segments`` are runs of equal ``segment`` headers, in stream order: ground truth that only
+    the evaluation sees. Times are seconds, ``arrived`` on the monotonic clock, ``produced`` since
+    1970.
+    """
+
+    slot: int
+    samples: int
+    position: Position
+    """Where learning goes on after this batch."""
+    received: int
+    dead: Mapping[str, int]
+    lost: int
+    segments: Sequence[tuple[str | None, int]]
+    arrived: float
+    produced: float
+    ends: Mapping[int, int]
+    last: bool
+    """The run's ``stop_after`` is reached."""
+
+
+class Batcher:
+    """Fills slots from a source, from ``position`` on.
+
+    Malformed records go to ``dead_letters``, and a batch is handed over only when every report
+    on a record before its end has been acknowledged: no position can pass an unreported one.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        dead_letters: DeadLetters,
+        slots: Slots,
+        layout: Layout,
+        settings: BatchSettings,
+        position: Position | None = None,
+        stop_after: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source, self._dead_letters, self._slots = source, dead_letters, slots
+        self._layout, self._size, self._linger = layout, settings.size, settings.linger
+        self._clock = clock
+        self._partitions = list(source.partitions)
+        given = position or Position({})
+        self._next = dict(source.seek(given.offsets))
+        self._turn = given.turn
+        self._left = stop_after
+        self._waiting: dict[int, deque[Record]] = {p: deque() for p in self._partitions}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._samples = self._received = self._lost = 0
+        self._dead: Counter[str] = Counter()
+        self._segments: list[tuple[str | None, int]] = []
+        self._arrived = self._produced = 0.0
+        self._newest = self._clock()
+
+    @property
+    def ended(self) -> bool:
+        """No more records are wanted."""
+        return self._left is not None and self._left <= 0
+
+    def fill(self, slot: int, timeout: float) -> Filled | None:
+        """Go on filling ``slot``; return it when it is complete, None when records are awaited.
+
+        Called again with the same slot until it returns it. Raises what the source and the dead
+        letters raise; nothing taken so far is lost by that, the call can be repeated.
+        """
+        if self._take(slot):
+            return self._hand_over(slot)
+        full = [p for p, records in self._waiting.items() if len(records) >= AHEAD]
+        for record in self._source.poll(timeout, AHEAD, full):
+            self._waiting[record.partition].append(record)
+            self._newest = self._clock()
+        if self._take(slot) or self._lingered():
+            return self._hand_over(slot)
+        return None
+
+    def _take(self, slot: int) -> bool:
+        """Move waiting records into the slot, in rotation; tell whether the batch is complete."""
+        while self._samples < self._size and not self.ended:
+            partition = self._partitions[self._turn]
+            queue = self._waiting[partition]
+            if not queue:
+                return False
+            self._read(slot, queue[0])
+            queue.popleft()
+            self._turn = (self._turn + 1) % len(self._partitions)
+        return self._received > 0
+
+    def _read(self, slot: int, record: Record) -> None:
+        gap = record.offset - self._next[record.partition]
+        if gap < 0:
+            raise PositionLost(
+                f"partition {record.partition}: offset {record.offset} was served a second time"
+            )
+        try:
+            sample = decode(record.value, record.headers, self._layout)
+        except MalformedRecord as error:
+            self._dead_letters.send(record, error)
+            self._dead[error.reason] += 1
+        else:
+            self._slots.put(slot, self._samples, sample)
+            if self._samples == 0:
+                self._arrived, self._produced = self._clock(), record.timestamp / 1000
+            self._samples += 1
+            self._count_segment(sample.segment)
+        self._lost += gap
+        self._received += 1
+        self._next[record.partition] = record.offset + 1
+        if self._left is not None:
+            self._left -= 1 + gap
+
+    def _count_segment(self, segment: str | None) -> None:
+        if self._segments and self._segments[-1][0] == segment:
+            self._segments[-1] = (segment, self._segments[-1][1] + 1)
+        else:
+            self._segments.append((segment, 1))
+
+    def _lingered(self) -> bool:
+        return self._received > 0 and 0 < self._linger <= self._clock() - self._newest
+
+    def _hand_over(self, slot: int) -> Filled:
+        self._dead_letters.flush()
+        filled = Filled(
+            slot=slot,
+            samples=self._samples,
+            position=Position(dict(self._next), self._turn),
+            received=self._received,
+            dead=dict(self._dead),
+            lost=self._lost,
+            segments=tuple(self._segments),
+            arrived=self._arrived,
+            produced=self._produced,
+            ends=self._source.known_ends(),
+            last=self.ended,
+        )
+        self._begin()
+        return filled

@@ -1,0 +1,113 @@
+"""The feeder: a process of its own that reads the broker and fills slots for the learner.
+
+Decoding Kafka's protocol in Python holds the interpreter for as long as a third of a learning
+step. Beside the learner, in its own process, it costs the learner nothing but memory traffic.
+"""
+
+import multiprocessing
+from typing import Protocol
+
+from service.batching import Filled
+from service.errors import FeederDied, LetheError
+from service.feeder import BrokerState, feed
+from service.slots import BatchSettings, Slots
+from service.stream.broker import StreamSettings
+from service.stream.source import Position
+from service.wire import Labels, Layout, Pixels
+
+__all__ = ["Batch", "Feed", "FeederProcess"]
+
+
+class Batch:
+    """A filled slot. ``x_BCHW`` (uint8) and ``y_B`` (int64) are views that `discard` sets to zero."""
+
+    def __init__(self, slots: Slots, filled: Filled) -> None:
+        self.filled = filled
+        self.x_BCHW: Pixels = slots.x_SBCHW[filled.slot, : filled.samples]
+        self.y_B: Labels = slots.y_SB[filled.slot, : filled.samples]
+        self._slots = slots
+
+    def discard(self) -> None:
+        """Overwrite the pixels and labels with zeros."""
+        self._slots.discard(self.filled.slot)
+
+
+class Feed(Protocol):
+    """Batches in stream order, as the loop sees them."""
+
+    def next(self, timeout: float) -> Batch | BrokerState | None:
+        """Return what comes next, or None after ``timeout`` seconds without news."""
+
+    def release(self, batch: Batch) -> None:
+        """Discard a batch's pixels and let its slot be filled anew."""
+
+    def commit(self, position: Position) -> None:
+        """Publish how far learning is, for lag tools."""
+
+    @property
+    def resident(self) -> int:
+        """Samples whose pixels the service holds now."""
+
+    def close(self) -> None:
+        """Stop reading and overwrite every slot."""
+
+
+class FeederProcess:
+    """A `Feed` from Kafka, filled by a child process that dies with its parent.
+
+    Raises, from `next`, the LetheError that stopped the child, or FeederDied when it is gone
+    without having said why.
+    """
+
+    def __init__(
+        self, stream: StreamSettings, batch: BatchSettings, layout: Layout, position: Position | None = None
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._slots = Slots(layout, batch, context)
+        self._connection, child = context.Pipe()
+        self._process = context.Process(
+            target=feed,
+            args=(child, self._slots, stream, batch, layout, position),
+            name="lethe-feeder",
+            daemon=True,
+        )
+        self._process.start()
+        child.close()  # or the child would not notice that its parent is gone
+        for slot in range(batch.slots):
+            self._connection.send(slot)
+
+    def next(self, timeout: float) -> Batch | BrokerState | None:
+        """Return what comes next, or None after ``timeout`` seconds without news."""
+        try:
+            if not self._connection.poll(timeout):
+                return None
+            message = self._connection.recv()
+        except (EOFError, ConnectionError) as error:
+            self._process.join(1)
+            raise FeederDied(f"the feeder process ended with status {self._process.exitcode}") from error
+        if isinstance(message, LetheError):
+            raise message
+        return Batch(self._slots, message) if isinstance(message, Filled) else message
+
+    def release(self, batch: Batch) -> None:
+        """Discard a batch's pixels and let its slot be filled anew."""
+        batch.discard()
+        self._connection.send(batch.filled.slot)
+
+    def commit(self, position: Position) -> None:
+        """Publish how far learning is, for lag tools."""
+        self._connection.send(position)
+
+    @property
+    def resident(self) -> int:
+        """Samples whose pixels the service holds now."""
+        return self._slots.resident
+
+    def close(self) -> None:
+        """Stop reading and overwrite every slot."""
+        self._connection.close()
+        self._process.join(3)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._slots.discard_all()

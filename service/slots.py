@@ -1,0 +1,90 @@
+"""Slots: the one place in the service where pixels live.
+
+The process that reads the broker fills a slot, the process that learns reads it and
+overwrites it with zeros. The memory is shared and has no name in the file system, so that
+nothing of it is left when both processes are gone, however they went.
+
+Shapes: S slots, B samples a batch, C channels, H height, W width.
+"""
+
+import ctypes
+from multiprocessing.context import SpawnContext
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.wire import Labels, Layout, Pixels, Sample
+
+__all__ = ["BatchSettings", "Slots"]
+
+
+class BatchSettings(BaseModel):
+    """How records become batches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(default=64, ge=1, le=65536, json_schema_extra={"flag": "--batch-size"})
+    """Samples learned in one step. Always exactly as many, but for the last batch of a run."""
+    slots: int = Field(default=8, ge=2, le=1024)
+    """Batches that may be in the service at once: how far reading may run ahead of learning."""
+    linger: float = Field(default=0.0, ge=0.0, le=3600.0)
+    """Learn an incomplete batch after this many seconds without a new record; 0 waits for ever.
+    With it, the same records no longer make the same batches."""
+
+
+class Slots:
+    """``settings.slots`` batches in memory that two processes share.
+
+    Picklable while a process is being spawned, and only then.
+    """
+
+    def __init__(self, layout: Layout, settings: BatchSettings, context: SpawnContext) -> None:
+        self._shape = (settings.slots, settings.size, *layout.shape)
+        samples = settings.slots * settings.size
+        self._pixels = context.RawArray(ctypes.c_uint8, samples * layout.size)
+        self._labels = context.RawArray(ctypes.c_int64, samples)
+        self._counts = context.RawArray(ctypes.c_int64, settings.slots)
+        self._view()
+
+    def _view(self) -> None:
+        count, size = self._shape[:2]
+        as_array = np.ctypeslib.as_array
+        self.x_SBCHW: Pixels = as_array(self._pixels).reshape(self._shape)
+        self.y_SB: Labels = as_array(self._labels).reshape(count, size)
+        self._count_S: Labels = as_array(self._counts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "_shape": self._shape,
+            "_pixels": self._pixels,
+            "_labels": self._labels,
+            "_counts": self._counts,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._view()
+
+    def put(self, slot: int, index: int, sample: Sample) -> None:
+        """Copy one sample into a slot."""
+        self.x_SBCHW[slot, index] = sample.pixels
+        self.y_SB[slot, index] = sample.label
+        self._count_S[slot] = index + 1
+
+    def discard(self, slot: int) -> None:
+        """Overwrite a slot's pixels and labels with zeros."""
+        used = int(self._count_S[slot])
+        self.x_SBCHW[slot, :used] = 0
+        self.y_SB[slot, :used] = 0
+        self._count_S[slot] = 0
+
+    def discard_all(self) -> None:
+        """Overwrite every slot, filled or being filled."""
+        for array in (self.x_SBCHW, self.y_SB, self._count_S):
+            array.fill(0)
+
+    @property
+    def resident(self) -> int:
+        """Samples whose pixels are in a slot now."""
+        return int(self._count_S.sum())

@@ -1,0 +1,266 @@
+"""Kafka as a `Source`: the service's only import of kafka-python, with `deadletter`.
+
+Partitions are assigned, never subscribed: no rebalance can hand a half-learned partition to
+somebody else. Nothing is deserialized here and no offset is committed automatically.
+"""
+
+import re
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import NewTopic
+from kafka.errors import (
+    BrokerResponseError,
+    CorruptRecordError,
+    KafkaConnectionError,
+    KafkaError,
+    LogTruncationError,
+    NoBrokersAvailable,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RetriableError,
+    TopicAlreadyExistsError,
+)
+from kafka.structs import OffsetAndMetadata
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from service.errors import BrokerUnavailable, InvalidSetting, PositionLost
+from service.stream.source import Record
+
+__all__ = ["KafkaSource", "StreamSettings", "client_options", "ensure_topic", "kafka_errors"]
+
+ANSWER_SECONDS: Final = 3.0
+"""How long a broker that is there takes, at most, to answer a question."""
+
+
+class StreamSettings(BaseModel):
+    """Which topic is learned, and how its broker is reached."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", json_schema_extra={"flag": "--bootstrap-servers"}, min_length=1
+    )
+    """Addresses of the Kafka cluster, HOST:PORT[,HOST:PORT…]."""
+    topic: str = Field(default="images", json_schema_extra={"flag": "--topic"}, pattern=r"^[\w.-]{1,249}$")
+    """The topic whose records are samples."""
+    group: str = Field(default="lethe", json_schema_extra={"flag": "--group"}, min_length=1)
+    """Consumer group under which offsets are committed, for lag tools only."""
+    dead_letter_topic: str = Field(default="", json_schema_extra={"flag": "--dead-letter-topic"})
+    """Where malformed records are reported; by default TOPIC.dead-letters."""
+    dead_letter_payloads: bool = False
+    """Put the malformed value itself into the dead letter, not just its size and hash."""
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where a run without a checkpoint begins."""
+    stop_after: int | None = Field(default=None, ge=1, json_schema_extra={"flag": "--stop-after"})
+    """End the run after this many records, good and bad; without it, it goes on for ever."""
+    rank: int = Field(default=0, ge=0)
+    """Of several services on one topic, which this one is: it takes partition p where p % world == rank."""
+    world: int = Field(default=1, ge=1)
+    """How many services share the topic."""
+    api_version: str | None = None
+    """Protocol version to assume instead of asking the broker, such as 2.1."""
+    security: Mapping[str, str] = Field(default_factory=dict)
+    """More kafka-python options as JSON, such as {"security_protocol": "SASL_SSL", …}; a value
+    @FILE is read from that file, so that no secret need stand in the environment."""
+
+    @field_validator("api_version")
+    @classmethod
+    def _version(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\d+(\.\d+)+", value):
+            raise ValueError("is a version such as 2.1")
+        return value
+
+    @property
+    def dead_letters(self) -> str:
+        """The dead-letter topic in force."""
+        return self.dead_letter_topic or f"{self.topic}.dead-letters"
+
+
+def client_options(settings: StreamSettings) -> dict[str, Any]:
+    """Return what every kafka-python client of this deployment is told.
+
+    Raises InvalidSetting for a secret's file that cannot be read.
+    """
+    options: dict[str, Any] = {"bootstrap_servers": settings.bootstrap_servers.split(",")}
+    if settings.api_version is not None:
+        options["api_version"] = tuple(map(int, settings.api_version.split(".")))
+    for name, value in settings.security.items():
+        options[name] = _secret(name, value) if value.startswith("@") else value
+    return options
+
+
+def _secret(name: str, value: str) -> str:
+    try:
+        return Path(value[1:]).read_text().strip()
+    except OSError as error:
+        raise InvalidSetting(f"stream.security {name}: {value[1:]} cannot be read: {error}") from error
+
+
+@contextmanager
+def kafka_errors(settings: StreamSettings) -> Iterator[None]:
+    """Turn kafka-python's errors into ours."""
+    try:
+        yield
+    except (OffsetOutOfRangeError, LogTruncationError, NoOffsetForPartitionError) as error:
+        raise PositionLost(f"topic {settings.topic}: {error}") from error
+    except (RetriableError, KafkaConnectionError, NoBrokersAvailable) as error:
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise BrokerUnavailable(
+            f"Kafka at {settings.bootstrap_servers} does not answer ({reason})"
+        ) from error
+    except (KafkaError, BrokerResponseError) as error:
+        raise InvalidSetting(
+            f"Kafka at {settings.bootstrap_servers}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def ensure_topic(settings: StreamSettings, name: str) -> None:
+    """Create topic ``name`` with one partition unless it is there.
+
+    Raises BrokerUnavailable; InvalidSetting when the broker refuses.
+    """
+    with kafka_errors(settings):
+        admin = KafkaAdminClient(**client_options(settings), request_timeout_ms=int(ANSWER_SECONDS * 1000))
+        try:
+            # asked first: a cluster may list topics to those whom it lets create none
+            if name not in admin.list_topics():
+                admin.create_topics([NewTopic(name, 1, -1)])
+        except TopicAlreadyExistsError:
+            return
+        finally:
+            admin.close()
+
+
+class KafkaSource:
+    """The partitions of one topic that belong to this service.
+
+    Raises BrokerUnavailable when the cluster cannot be reached or does not have the topic yet,
+    InvalidSetting for options that kafka-python refuses and for a rank without partitions.
+    """
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self._settings = settings
+        with kafka_errors(settings):
+            self._consumer = KafkaConsumer(
+                **client_options(settings),
+                group_id=settings.group,
+                client_id=f"lethe-{settings.group}-{settings.rank}",
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                max_poll_records=2000,
+                max_partition_fetch_bytes=8 << 20,
+                fetch_max_wait_ms=100,
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+                bootstrap_timeout_ms=int(ANSWER_SECONDS * 1000),
+            )
+        try:
+            self._partitions = self._assign()
+        except BaseException:
+            self._consumer.close(timeout_ms=0)
+            raise
+        self._paused: set[int] = set()
+
+    def _assign(self) -> list[TopicPartition]:
+        settings = self._settings
+        with kafka_errors(settings):
+            found = sorted(self._consumer.partitions_for_topic(settings.topic))
+        if not found:
+            raise BrokerUnavailable(
+                f"Kafka at {settings.bootstrap_servers} has no topic {settings.topic} (yet)"
+            )
+        ours = [p for p in found if p % settings.world == settings.rank]
+        if not ours:
+            raise InvalidSetting(
+                f"stream.rank {settings.rank} of stream.world {settings.world} gets no partition: "
+                f"topic {settings.topic} has {len(found)}"
+            )
+        partitions = [TopicPartition(settings.topic, p) for p in ours]
+        self._consumer.assign(partitions)
+        return partitions
+
+    @property
+    def partitions(self) -> Sequence[int]:
+        """The partitions that are read, in ascending order."""
+        return [p.partition for p in self._partitions]
+
+    def seek(self, offsets: Mapping[int, int]) -> Mapping[int, int]:
+        """Read from ``offsets`` on, a partition without one from `StreamSettings.start`."""
+        starts = self._offsets_at("beginning")
+        ends = self._offsets_at("end")
+        fresh = starts if self._settings.start == "earliest" else ends
+        in_force = {}
+        for partition in self._partitions:
+            p = partition.partition
+            offset = offsets.get(p, fresh[p])
+            if offset < starts[p]:
+                raise PositionLost(
+                    f"topic {self._settings.topic}, partition {p}: {starts[p] - offset} samples from offset "
+                    f"{offset} on are gone, the log starts at {starts[p]}"
+                )
+            if offset > ends[p]:
+                raise PositionLost(
+                    f"topic {self._settings.topic}, partition {p}: offset {offset} is past the "
+                    f"end {ends[p]}; the topic was deleted and created anew"
+                )
+            self._consumer.seek(partition, offset)
+            in_force[p] = offset
+        return in_force
+
+    def poll(self, timeout: float, limit: int, full: Collection[int]) -> list[Record]:
+        """Return up to ``limit`` records, in offset order within a partition, or none yet."""
+        self._pause(full)
+        with kafka_errors(self._settings):
+            try:
+                chunks = self._consumer.poll(timeout_ms=int(timeout * 1000), max_records=limit)
+            except CorruptRecordError as error:
+                at = {p.partition: self._consumer.position(p, timeout_ms=0) for p in self._partitions}
+                raise PositionLost(
+                    f"topic {self._settings.topic}: corrupt records at offset (by partition) {at}: {error}"
+                ) from error
+        records: list[Record] = []
+        for chunk in chunks.values():
+            records += chunk
+        return records
+
+    def _pause(self, full: Collection[int]) -> None:
+        for partition in self._partitions:
+            p = partition.partition
+            if p in full and p not in self._paused:
+                self._consumer.pause(partition)
+                self._paused.add(p)
+            elif p not in full and p in self._paused:
+                self._consumer.resume(partition)
+                self._paused.discard(p)
+
+    def ends(self) -> Mapping[int, int]:
+        """Ask the broker for each partition's end."""
+        return self._offsets_at("end")
+
+    def known_ends(self) -> Mapping[int, int]:
+        """Return the ends as of the last answer, without asking."""
+        return {p.partition: self._consumer.highwater(p) or 0 for p in self._partitions}
+
+    def _offsets_at(self, which: Literal["beginning", "end"]) -> dict[int, int]:
+        ask = self._consumer.beginning_offsets if which == "beginning" else self._consumer.end_offsets
+        deadline = time.monotonic() + ANSWER_SECONDS
+        with kafka_errors(self._settings):
+            answer = ask(self._partitions, timeout_ms=int(max(0.1, deadline - time.monotonic()) * 1000))
+        return {p.partition: cast("int", answer[p]) for p in self._partitions}
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Tell the broker what has been learned; for lag tools only."""
+        commits = {
+            TopicPartition(self._settings.topic, p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()
+        }
+        with kafka_errors(self._settings):
+            self._consumer.commit(commits, timeout_ms=int(ANSWER_SECONDS * 1000))
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._consumer.close(autocommit=False, timeout_ms=500)
