@@ -87,6 +87,10 @@ class Learner(ABC):
     """Where the method comes from."""
 
     @abstractmethod
+    def __init__(self, context: LearnerContext) -> None:
+        """Build an untrained learner; raises ValueError for images that it cannot take."""
+
+    @abstractmethod
     def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
         """Predict the batch, then learn it.
 

@@ -1,0 +1,151 @@
+"""Every learner of the table keeps the contract, and the checks catch one that does not."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from service.errors import InvalidSetting
+from service.learners import LEARNERS, create
+from service.learners.base import Learned, Learner, LearnerContext, Retention, State
+from service.learners.checks import Check, checks_for
+from service.wire import Layout
+
+CASES = [(name, check) for name, kind in LEARNERS.items() for check in checks_for(kind)]
+
+
+@pytest.mark.parametrize(("name", "check"), CASES, ids=lambda case: getattr(case, "__name__", case))
+def test_every_learner_keeps_the_contract(name: str, check: Check) -> None:
+    check(LEARNERS[name])
+
+
+def test_the_table_calls_each_learner_by_its_own_name() -> None:
+    assert all(name == kind.name for name, kind in LEARNERS.items())
+
+
+def test_create_builds_the_learner_of_that_name() -> None:
+    for name, kind in LEARNERS.items():
+        assert type(create(name, LearnerContext(Layout(height=16, width=16)))) is kind
+
+
+def test_an_unknown_learner_is_refused_with_the_names_of_those_there_are() -> None:
+    with pytest.raises(InvalidSetting, match=r"'ridgge' does not exist.*finetune"):
+        create("ridgge", LearnerContext(Layout()))
+
+
+class Frequencies(Learner):
+    """Counts classes and says what it saw most; a correct learner that cannot tell images apart."""
+
+    name = "frequencies"
+    retains = Retention.STATISTICS
+    summary = "the most frequent class"
+    paper = "none"
+
+    def __init__(self, context: LearnerContext) -> None:
+        self._counts_K = torch.ones(context.layout.classes)
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        predicted_B = self.predict(x_BCHW).argmax(1)
+        self._counts_K += torch.bincount(y_B, minlength=len(self._counts_K))
+        return Learned(predicted_B, None)
+
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        return (self._counts_K / self._counts_K.sum()).repeat(len(x_BCHW), 1)
+
+    def state(self) -> State:
+        return State({"counts": self._counts_K}, {})
+
+    def load_state(self, state: State) -> None:
+        self._counts_K = state.tensors["counts"].clone()
+
+
+class PeeksAtLabels(Frequencies):
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        super().learn(x_BCHW, y_B)
+        return Learned(y_B.clone(), None)
+
+
+class KeepsTheBatch(Frequencies):
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        self._last = x_BCHW
+        return super().learn(x_BCHW, y_B)
+
+    def state(self) -> State:
+        return State({"counts": self._counts_K, "last": self._last}, {})
+
+
+class LearnsFromPredictions(Frequencies):
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        self._counts_K[0] += 1
+        return super().predict(x_BCHW)
+
+
+class WritesIntoTheBatch(Frequencies):
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW.zero_()
+        return super().predict(x_BCHW)
+
+
+class ForgetsToSave(Frequencies):
+    def load_state(self, state: State) -> None:
+        pass
+
+
+class SharesTheLoadedState(Frequencies):
+    def load_state(self, state: State) -> None:
+        self._counts_K = state.tensors["counts"]
+
+
+class SeedsTheWorld(Frequencies):
+    def __init__(self, context: LearnerContext) -> None:
+        super().__init__(context)
+        torch.manual_seed(context.seed)
+
+
+class RollsDice(Frequencies):
+    def __init__(self, context: LearnerContext) -> None:
+        super().__init__(context)
+        self._counts_K = torch.rand(context.layout.classes)
+
+
+class Accumulates(Frequencies):
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        self._seen = torch.cat([getattr(self, "_seen", y_B[:0]), y_B])
+        return super().learn(x_BCHW, y_B)
+
+    def state(self) -> State:
+        return State({"counts": self._counts_K, "seen": self._seen}, {})
+
+
+class ForgetsToNormalise(Frequencies):
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        return self._counts_K.repeat(len(x_BCHW), 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    [
+        (Frequencies, "check_other_seed_gives_another_state"),
+        (Frequencies, "check_non_finite_loss_raises_before_anything_changes"),
+        (Frequencies, "check_separable_classes_are_learned"),
+        (PeeksAtLabels, "check_learn_predicts_before_it_sees_the_labels"),
+        (KeepsTheBatch, "check_no_reference_to_the_batch_is_kept"),
+        (LearnsFromPredictions, "check_predict_never_learns"),
+        (WritesIntoTheBatch, "check_batch_is_left_untouched"),
+        (ForgetsToSave, "check_loaded_learner_goes_on_identically"),
+        (SharesTheLoadedState, "check_loading_copies_the_state"),
+        (SeedsTheWorld, "check_global_random_numbers_are_left_alone"),
+        (RollsDice, "check_same_seed_gives_the_same_state"),
+        (Accumulates, "check_state_does_not_grow"),
+        (ForgetsToNormalise, "check_predict_gives_probabilities"),
+    ],
+)
+def test_the_checks_catch_a_learner_that_breaks_the_contract(kind: type[Learner], broken: str) -> None:
+    check = next(check for check in checks_for(kind) if check.__name__ == broken)
+    with torch.random.fork_rng(devices=[]), pytest.raises(AssertionError):
+        check(kind)
+
+
+def test_a_learner_without_random_numbers_is_not_asked_for_two_seeds() -> None:
+    names = {check.__name__ for check in checks_for(Frequencies, seeded=False)}
+    assert "check_other_seed_gives_another_state" not in names
+    assert "check_same_seed_gives_the_same_state" in names
