@@ -1,0 +1,219 @@
+"""What has been measured so far: the matrix R, the running extremes and a thinned curve.
+
+A history belongs into checkpoints: it goes to plain JSON and back exactly, so that after a
+crash it goes on bit-identically.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Final, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from service.errors import InvalidFile
+from service.evaluation import forgetting
+from service.evaluation.prequential import Prequential
+from service.events import Evaluated, Measured, Scores
+
+if TYPE_CHECKING:
+    from service.learners.base import JSON
+
+__all__ = ["CURVE_POINTS", "History", "Point", "Switch"]
+
+CURVE_POINTS: Final = 1024
+"""Evaluations kept for the curve, besides one a segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One evaluation of the curve; ``accuracy`` has the order of the history's probes."""
+
+    samples: int
+    accuracy: tuple[float, ...]
+    full: bool
+    visit: int
+    ends_segment: bool
+    prequential_fading: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A segment started after ``samples`` samples had been learned."""
+
+    samples: int
+    segment: str
+
+
+@dataclass(slots=True)
+class _Memory:
+    """All that a history remembers; its fields are its JSON."""
+
+    probes: tuple[str, ...]
+    prequential: Prequential = field(default_factory=Prequential)
+    switches: list[Switch] = field(default_factory=list)
+    R: list[list[float]] = field(default_factory=list)
+    landmarks: list[Point] = field(default_factory=list)
+    curve: list[Point] = field(default_factory=list)
+    curve_seen: int = 0
+    curve_stride: int = 1
+    minima: dict[str, float] = field(default_factory=dict)
+    anytime_sum: float = 0.0
+    anytime_count: int = 0
+
+
+_MEMORY: Final = TypeAdapter(_Memory)
+
+
+class History:
+    """Turns evaluations into scores.
+
+    Memory is bounded by the number of segments, not by the length of the stream: R has a row
+    and the list of switches an entry for each segment; min-ACC and anytime accuracy are running
+    values over *every* evaluation, so they never depend on what is kept of the curve; and of
+    the curve at most `CURVE_POINTS` evaluations stay, besides the untrained one and the
+    segments' ends: when they are too many, every other one is dropped and, from then on, only
+    every other one is taken.
+
+    min-ACC counts the evaluations of full probes and of subsets alike, from the first one after
+    a probe's segment ended for the first time.
+    """
+
+    def __init__(self, probes: Sequence[str]) -> None:
+        if len(set(probes)) < len(probes):
+            raise ValueError(f"two probes have one name: {', '.join(probes)}")
+        self._memory = _Memory(tuple(probes))
+
+    @property
+    def probes(self) -> Sequence[str]:
+        """The probes' names: the columns of R."""
+        return self._memory.probes
+
+    @property
+    def samples(self) -> int:
+        """Samples learned."""
+        return self._memory.prequential.samples
+
+    @property
+    def segments(self) -> list[str]:
+        """The segments visited so far, in order; the last one may still be going on."""
+        return [switch.segment for switch in self._memory.switches]
+
+    @property
+    def switches(self) -> Sequence[Switch]:
+        """When each segment started."""
+        return tuple(self._memory.switches)
+
+    @property
+    def points(self) -> Sequence[Point]:
+        """The thinned curve, in order of time."""
+        points = [*self._memory.landmarks, *self._memory.curve]
+        return tuple(sorted(points, key=lambda point: (point.visit, point.samples, point.ends_segment)))
+
+    def learned(self, samples: int, correct: int) -> None:
+        """Count a learned batch of which ``correct`` samples were predicted right beforehand.
+
+        Raises ValueError unless 0 ≤ correct ≤ samples and samples ≥ 1.
+        """
+        self._memory.prequential.add(samples, correct)
+
+    def segment_started(self, name: str) -> None:
+        """Note that the next sample to be learned is the first of segment ``name``."""
+        self._memory.switches.append(Switch(self.samples, name))
+
+    def evaluated(self, event: Evaluated) -> Measured:
+        """Take in an evaluation and return the scores and R as they are after it.
+
+        The full evaluation before the first sample is row 0 of R, one that ends segment i is
+        row i; repeating the latest replaces it. Raises ValueError when the probes are not this
+        history's, the visit is not the current one, or the rows before are missing.
+        """
+        memory = self._memory
+        if tuple(event.accuracy) != memory.probes:
+            raise ValueError(f"probes {', '.join(event.accuracy)}, expected {', '.join(memory.probes)}")
+        if event.visit != len(memory.switches):
+            raise ValueError(f"evaluation of visit {event.visit} during visit {len(memory.switches)}")
+        row = [float(event.accuracy[probe]) for probe in memory.probes]
+        landmark = event.ends_segment or _is_untrained(event)
+        if landmark:
+            self._set_row(event.visit, row)
+        first = forgetting.first_visits(self._visits())
+        for j, visit in first.items():
+            if visit < event.visit:
+                name = memory.probes[j]
+                memory.minima[name] = min(row[j], memory.minima.get(name, row[j]))
+        if first:
+            memory.anytime_sum += fmean(row[j] for j in first)
+            memory.anytime_count += 1
+        self._keep(event, row, landmark)
+        R = tuple(tuple(kept) for kept in memory.R)
+        return Measured(event.samples, self._scores(row), R, tuple(self.segments), memory.probes)
+
+    def to_json(self) -> "JSON":
+        """Return everything as plain JSON; floats keep every bit through `json`."""
+        return cast("JSON", _MEMORY.dump_python(self._memory, mode="json"))
+
+    @classmethod
+    def from_json(cls, value: "JSON") -> "History":
+        """Return the history whose `to_json` gave ``value``; raises InvalidFile for anything else."""
+        try:
+            memory = _MEMORY.validate_python(value)
+        except ValidationError as error:
+            raise InvalidFile(f"not an evaluation history: {error}") from error
+        history = cls(memory.probes)
+        history._memory = memory
+        return history
+
+    def _visits(self) -> list[int | None]:
+        column = {name: j for j, name in enumerate(self._memory.probes)}
+        return [column.get(switch.segment) for switch in self._memory.switches]
+
+    def _set_row(self, visit: int, row: list[float]) -> None:
+        R = self._memory.R
+        if visit not in (len(R) - 1, len(R)):
+            raise ValueError(
+                f"row {visit} of R cannot follow {len(R)} rows: every segment's end is evaluated"
+            )
+        R[visit:] = [row]
+
+    def _keep(self, event: Evaluated, row: Sequence[float], landmark: bool) -> None:
+        memory = self._memory
+        fading = memory.prequential.fading
+        point = Point(event.samples, tuple(row), event.full, event.visit, event.ends_segment, fading)
+        if landmark:
+            memory.landmarks.append(point)
+            return
+        if memory.curve_seen % memory.curve_stride == 0:
+            memory.curve.append(point)
+        memory.curve_seen += 1
+        if len(memory.curve) > CURVE_POINTS:
+            del memory.curve[1::2]
+            memory.curve_stride *= 2
+
+    def _scores(self, row: Sequence[float]) -> Scores:
+        memory = self._memory
+        visits = self._visits()
+        ended = visits[: max(0, len(memory.R) - 1)]
+        R = memory.R
+        by_probe = forgetting.forgetting_by_probe(R, ended) if R else {}
+        minimum = forgetting.min_acc([value] for value in memory.minima.values())
+        current = visits[-1] if visits else None
+        return Scores(
+            acc=forgetting.average_accuracy(R, ended) if R else None,
+            bwt=forgetting.backward_transfer(R, ended) if R else None,
+            fwt=forgetting.forward_transfer(R, ended) if R else None,
+            forgetting=forgetting.forgetting(R, ended) if R else None,
+            forgetting_by_probe={memory.probes[j]: value for j, value in by_probe.items()},
+            min_acc=minimum,
+            wc_acc=forgetting.wc_acc(
+                None if current is None else row[current], minimum, len(forgetting.first_visits(visits))
+            ),
+            anytime_accuracy=memory.anytime_sum / memory.anytime_count if memory.anytime_count else None,
+            prequential_accuracy=memory.prequential.cumulative,
+            prequential_fading=memory.prequential.fading,
+        )
+
+
+def _is_untrained(event: Evaluated) -> bool:
+    # a stream without segments stays in visit 0 for ever: only before its first sample is it row 0
+    return event.full and event.visit == 0 and event.samples == 0

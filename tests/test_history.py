@@ -1,0 +1,234 @@
+"""Evaluations become R and scores; what is remembered survives a crash and stays small."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import fmean
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import InvalidFile
+from service.evaluation import forgetting
+from service.evaluation.history import CURVE_POINTS, History
+from service.events import Evaluated, Measured
+
+PROBES = ("mnist", "fashion-mnist")
+
+Step = Callable[[History], Measured | None]
+
+
+def evaluated(samples: int, accuracy: dict[str, float], visit: int, *, ends: bool = False) -> Evaluated:
+    return Evaluated(samples, accuracy, ends or visit == 0, visit, None, ends, 0.1)
+
+
+def at(history: History, mnist: float, fashion: float, *, ends: bool = False) -> Measured:
+    accuracy = {"mnist": mnist, "fashion-mnist": fashion}
+    return history.evaluated(evaluated(history.samples, accuracy, len(history.segments), ends=ends))
+
+
+def the_article() -> tuple[History, Measured]:
+    history = History(PROBES)
+    at(history, 0.10, 0.10)
+    history.segment_started("mnist")
+    history.learned(1000, 800)
+    at(history, 0.97, 0.11)
+    history.learned(1000, 950)
+    at(history, 0.992, 0.10, ends=True)
+    history.segment_started("fashion-mnist")
+    history.learned(1000, 500)
+    at(history, 0.20, 0.80)
+    history.learned(1000, 850)
+    return history, at(history, 0.339, 0.911, ends=True)
+
+
+def test_the_articles_stream_gives_its_matrix_and_scores() -> None:
+    _, measured = the_article()
+    assert measured.R == ((0.10, 0.10), (0.992, 0.10), (0.339, 0.911))
+    assert measured.segments == ("mnist", "fashion-mnist")
+    assert measured.probes == PROBES
+    assert measured.samples == 4000
+    scores = measured.scores
+    assert scores.acc == pytest.approx(0.625)
+    assert scores.bwt == pytest.approx(-0.653)
+    assert scores.fwt == pytest.approx(0.0)
+    assert scores.forgetting == pytest.approx(0.653)
+    assert scores.forgetting_by_probe == pytest.approx({"mnist": 0.653})
+    assert scores.min_acc == pytest.approx(0.20)
+    assert scores.wc_acc == pytest.approx(0.911 / 2 + 0.20 / 2)
+    assert scores.anytime_accuracy == pytest.approx(fmean([0.97, 0.992, 0.5, 0.625]))
+    assert scores.prequential_accuracy == pytest.approx(0.775)
+    assert scores.prequential_fading is not None
+    assert scores.prequential_fading > 0.75
+
+
+def test_before_the_first_segment_no_score_is_defined() -> None:
+    scores = at(History(PROBES), 0.1, 0.1).scores
+    assert scores.forgetting_by_probe == {}
+    assert scores.acc is scores.bwt is scores.fwt is scores.forgetting is scores.min_acc is None
+    assert scores.wc_acc is scores.anytime_accuracy is scores.prequential_accuracy is None
+
+
+def test_the_first_evaluation_after_a_segments_end_starts_its_minimum() -> None:
+    history = History(PROBES)
+    at(history, 0.1, 0.1)
+    history.segment_started("mnist")
+    at(history, 0.2, 0.1)  # below all that follows, but before the segment ended
+    assert at(history, 0.9, 0.1, ends=True).scores.min_acc is None
+    history.segment_started("fashion-mnist")
+    assert at(history, 0.8, 0.3).scores.min_acc == 0.8
+    assert at(history, 0.5, 0.6).scores.min_acc == 0.5
+    assert at(history, 0.7, 0.7).scores.min_acc == 0.5
+
+
+def test_a_minimum_stays_when_its_segment_comes_back() -> None:
+    history, _ = the_article()
+    history.segment_started("mnist")
+    scores = at(history, 0.98, 0.40).scores
+    assert scores.min_acc == pytest.approx((0.20 + 0.40) / 2)
+    assert scores.wc_acc == pytest.approx(0.98 / 2 + 0.30 / 2)
+
+
+def test_a_segment_without_a_probe_leaves_worst_case_accuracy_undefined() -> None:
+    history, _ = the_article()
+    history.segment_started("noise")
+    scores = at(history, 0.3, 0.8).scores
+    assert scores.wc_acc is None
+    assert scores.min_acc == pytest.approx((0.20 + 0.8) / 2)
+    assert at(history, 0.2, 0.7, ends=True).scores.bwt == pytest.approx(((0.2 - 0.992) + (0.7 - 0.911)) / 2)
+
+
+def test_a_stream_without_segments_is_measured_without_a_matrix() -> None:
+    history = History(PROBES)
+    at(history, 0.1, 0.1)
+    history.learned(10, 5)
+    measured = at(history, 0.5, 0.5)
+    assert measured.R == ((0.1, 0.1),)
+    assert measured.scores.acc is None
+    assert measured.scores.prequential_accuracy == 0.5
+
+
+def test_the_curve_and_the_switches_are_there_for_the_report() -> None:
+    history, _ = the_article()
+    assert [(switch.samples, switch.segment) for switch in history.switches] == [
+        (0, "mnist"),
+        (2000, "fashion-mnist"),
+    ]
+    assert [point.samples for point in history.points] == [0, 1000, 2000, 3000, 4000]
+    assert [point.ends_segment for point in history.points] == [False, False, True, False, True]
+    assert history.points[3].accuracy == (0.20, 0.80)
+    assert history.points[0].prequential_fading is None
+    assert history.points[1].prequential_fading == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "visit", "ends", "message"),
+    [
+        ({"mnist": 0.5}, 1, False, "probes mnist, expected mnist, fashion-mnist"),
+        ({"fashion-mnist": 0.5, "mnist": 0.5}, 1, False, "probes fashion-mnist, mnist"),
+        ({"mnist": 0.5, "fashion-mnist": 0.5}, 2, False, "visit 2 during visit 1"),
+        ({"mnist": 0.5, "fashion-mnist": 0.5}, 1, True, "row 1 of R cannot follow 0 rows"),
+    ],
+)
+def test_an_evaluation_that_does_not_fit_is_refused_and_changes_nothing(
+    accuracy: dict[str, float], visit: int, ends: bool, message: str
+) -> None:
+    history = History(PROBES)
+    history.segment_started("mnist")
+    before = history.to_json()
+    with pytest.raises(ValueError, match=message):
+        history.evaluated(evaluated(10, accuracy, visit, ends=ends))
+    assert history.to_json() == before
+
+
+def test_two_probes_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="mnist, mnist"):
+        History(["mnist", "mnist"])
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("learn"), st.integers(1, 200), st.floats(0, 1)),
+        st.tuples(st.just("measure"), st.floats(0, 1), st.floats(0, 1)),
+        st.tuples(st.just("switch"), st.sampled_from([*PROBES, "noise"]), st.just(0.0)),
+    ),
+    max_size=40,
+)
+
+
+def play(history: History, events: list[tuple[str, int | float | str, float]]) -> list[Measured]:
+    """Play a stream in which every segment's end is evaluated, as the loop does."""
+    seen: list[Measured] = []
+    for kind, value, share in events:
+        if kind == "learn":
+            history.learned(int(value), int(int(value) * share))
+        elif kind == "measure":
+            seen.append(at(history, float(value), share))
+        else:
+            if history.segments:
+                seen.append(at(history, 0.75, share, ends=True))
+            history.segment_started(str(value))
+    return seen
+
+
+@given(steps, st.integers(0, 40))
+def test_after_a_crash_it_goes_on_bit_identically(
+    events: list[tuple[str, int | float | str, float]], crash: int
+) -> None:
+    steady, crashed = History(PROBES), History(PROBES)
+    at(steady, 0.1, 0.2)
+    at(crashed, 0.1, 0.2)
+    play(steady, events[:crash])
+    play(crashed, events[:crash])
+    restored = History.from_json(json.loads(json.dumps(crashed.to_json())))
+    assert play(restored, events[crash:]) == play(steady, events[crash:])
+    assert restored.to_json() == steady.to_json()
+    assert restored.points == steady.points
+
+
+@given(steps)
+def test_running_values_equal_the_formulas_over_everything(
+    events: list[tuple[str, int | float | str, float]],
+) -> None:
+    history = History(PROBES)
+    at(history, 0.1, 0.2)
+    measured = play(history, events)
+    if not measured or not measured[-1].segments:
+        return
+    column = {name: j for j, name in enumerate(PROBES)}
+    visits = [column.get(name) for name in measured[-1].segments]
+    first = forgetting.first_visits(visits)
+    points = [p for p in history.points if p.visit > 0]
+    rows = [[p.accuracy[j] for j, k in first.items() if k <= p.visit] for p in points]
+    after = [[p.accuracy[j] for p in points if p.visit > k] for j, k in first.items()]
+    scores = measured[-1].scores
+    assert scores.anytime_accuracy == pytest.approx(forgetting.anytime_accuracy(rows))
+    assert scores.min_acc == pytest.approx(forgetting.min_acc(curve for curve in after if curve))
+
+
+def test_the_curve_stays_small_while_minima_and_means_see_every_evaluation() -> None:
+    history = History(PROBES)
+    at(history, 0.1, 0.1)
+    history.segment_started("mnist")
+    at(history, 0.9, 0.1, ends=True)
+    history.segment_started("fashion-mnist")
+    turns = 5 * CURVE_POINTS
+    for turn in range(turns):
+        history.learned(100, 50)
+        measured = at(history, 0.25 if turn == 4321 else 0.75, 0.5)
+    last = at(history, 0.75, 0.5, ends=True)
+    points = history.points
+    assert CURVE_POINTS / 2 <= len(points) <= CURVE_POINTS + 3
+    assert [p.ends_segment for p in points].count(True) == 2
+    gaps = {b.samples - a.samples for a, b in pairwise(points[2:-1])}
+    assert len(gaps) == 1, "thinning keeps the points evenly spaced"
+    assert measured.scores.min_acc == 0.25
+    assert all(p.accuracy[0] != 0.25 for p in points), "the dip itself was thinned away"
+    assert last.scores.anytime_accuracy == pytest.approx((0.9 + (turns + 1) * 0.625 - 0.25) / (turns + 2))
+
+
+@pytest.mark.parametrize("value", [None, [], {}, {"probes": 3}, {"probes": ["mnist"], "R": [["much"]]}])
+def test_something_that_is_no_history_is_refused(value: None) -> None:
+    with pytest.raises(InvalidFile, match="not an evaluation history"):
+        History.from_json(value)
