@@ -1,0 +1,61 @@
+"""Apache Kafka without Docker: fetch it with Maven, run one KRaft node on 127.0.0.1.
+
+Standard library only, so that it runs before any virtual environment exists::
+
+    python deploy/kafka/node.py fetch
+    python deploy/kafka/node.py run --port 9092 --dir .kafka --property log.retention.ms=60000
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, outside any environment
+
+from deploy.kafka.jars import NodeError, fetch
+from deploy.kafka.kraft import KafkaNode
+
+__all__ = ["main"]
+
+
+def _run(node: KafkaNode) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end as KeyboardInterrupt
+    try:
+        with node:
+            print(node.bootstrap_servers, flush=True)
+            raise NodeError(f"Kafka ended with status {node.wait()}; see {node.log}")
+    except KeyboardInterrupt:
+        return
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"not of the form key=value: {text!r}")
+    return key, value
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="node.py", description="Apache Kafka without Docker.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("fetch", help="fetch the jars with Maven into $LETHE_KAFKA or ~/.cache/lethe")
+    run = commands.add_parser("run", help="run one node on 127.0.0.1 until SIGTERM or Ctrl-C")
+    run.add_argument("--port", type=int, default=9092)
+    run.add_argument("--dir", type=Path, required=True, help="keeps the data and survives restarts")
+    run.add_argument("--property", type=_pair, action="append", default=[], metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "fetch":
+            print(fetch())
+        else:
+            _run(KafkaNode(arguments.dir, port=arguments.port, properties=dict(arguments.property)))
+    except NodeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
