@@ -21,7 +21,7 @@ class Prequential:
     >>> accuracy.add(samples=2000, correct=1000)
     >>> accuracy.add(samples=2000, correct=2000)
     >>> accuracy.cumulative, round(accuracy.fading, 2)
-    (0.75, 0.93)
+    (0.75, 0.94)
     """
 
     samples: int = 0

@@ -1,0 +1,81 @@
+"""Measures a learner on the probes without changing what it learns."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from service.learners.base import Learner
+from service.probeset import ProbeSet
+
+__all__ = ["CHUNK", "Evaluator"]
+
+CHUNK: Final = 500
+"""Images predicted at once: bounds the memory of an evaluation whatever the size of a probe."""
+
+
+class Evaluator:
+    """Accuracy on every probe: a fixed random subset while learning, all of it when asked.
+
+    The subset of a probe depends on the seed and the probe's name alone, so that runs with the
+    same seed are measured on the same images, whichever other probes there are.
+    """
+
+    def __init__(self, probes: Sequence[ProbeSet], subset: int, seed: int) -> None:
+        """Keep ``probes``, of which ``subset`` images each are used unless ``full``.
+
+        Raises ValueError when there are no probes, one is empty, or ``subset`` is below 1.
+        """
+        if not probes:
+            raise ValueError("there are no probes to evaluate on")
+        if subset < 1:
+            raise ValueError(f"subset of {subset} images: at least 1 is needed")
+        empty = [probe.name for probe in probes if len(probe.y_N) == 0]
+        if empty:
+            raise ValueError(f"probe {empty[0]} is empty")
+        self._full = {probe.name: _tensors(probe.x_NCHW, probe.y_N) for probe in probes}
+        self._subset = {}
+        for name, (x_NCHW, y_N) in self._full.items():
+            chosen = torch.from_numpy(_choose(len(y_N), subset, seed, name))
+            self._subset[name] = (x_NCHW[chosen], y_N[chosen])
+
+    def evaluate(self, learner: Learner, full: bool) -> dict[str, float]:
+        """Return the accuracy on each probe, in the probes' order.
+
+        The learner's mode is restored by `Learner.predict`, torch's random state here: with
+        evaluations or without, the same batches lead to the same state, bit for bit.
+        """
+        sets = self._full if full else self._subset
+        with _same_random_state():
+            return {name: _accuracy(learner, x_NCHW, y_N) for name, (x_NCHW, y_N) in sets.items()}
+
+
+def _tensors(x_NCHW: np.ndarray, y_N: np.ndarray) -> tuple[Tensor, Tensor]:
+    # torch shares memory with numpy, and refuses what is read-only
+    x, y = (np.require(array, requirements=["C", "W"]) for array in (x_NCHW, y_N))
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def _choose(images: int, subset: int, seed: int, name: str) -> np.ndarray:
+    entropy = int.from_bytes(sha256(f"{seed} {name}".encode()).digest())
+    order = np.random.default_rng(entropy).permutation(images)
+    return np.sort(order[:subset])
+
+
+def _accuracy(learner: Learner, x_NCHW: Tensor, y_N: Tensor) -> float:
+    correct = 0
+    for x_BCHW, y_B in zip(torch.split(x_NCHW, CHUNK), torch.split(y_N, CHUNK), strict=True):
+        correct += int((learner.predict(x_BCHW).argmax(dim=1) == y_B).sum())
+    return correct / len(y_N)
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    # naming the devices keeps fork_rng from waking up CUDA on a machine that learns on the CPU
+    awake = torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if awake else ()):
+        yield
