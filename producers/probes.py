@@ -1,0 +1,43 @@
+"""Held-out probe sets, one for each subject of a scenario, from the data sets' test splits."""
+
+from pathlib import Path
+
+from producers.datasets import DATASETS, load
+from producers.records import rows_of
+from producers.scenario import Scenario
+from producers.transforms import transformed
+from service.probeset import ProbeSet, save_probe
+
+__all__ = ["probes_of", "write_probes"]
+
+
+def probes_of(scenario: Scenario, root: Path) -> list[ProbeSet]:
+    """Return a probe for each subject, in the order of first visits.
+
+    A probe sees its subject as the stream shows it: same classes, same transform, but the rows
+    are those of the test split, in the data set's own order, and neither noise nor faults.
+    Raises DataUnavailable when a data set is not under ``root``.
+    """
+    probes = []
+    for segment in scenario.subjects:
+        dataset = DATASETS[segment.dataset]
+        x_NCHW, y_N = rows_of(segment, *load(segment.dataset, "test", root))
+        changes = "" if segment.classes is None else f", classes {', '.join(map(str, segment.classes))}"
+        if segment.transform is not None:
+            (change, by), *_ = segment.transform.model_dump(exclude_none=True).items()
+            changes += f", {change} {by}"
+        probes.append(
+            ProbeSet(
+                name=segment.subject,
+                x_NCHW=transformed(x_NCHW, segment.transform),
+                y_N=y_N,
+                source=f"{dataset.name}, test split{changes}",
+                consent=f"public data set ({dataset.licence})",
+            )
+        )
+    return probes
+
+
+def write_probes(scenario: Scenario, root: Path, out: Path) -> list[Path]:
+    """Write the probes of ``scenario`` into the folder ``out``; return the files' paths."""
+    return [save_probe(probe, out, order) for order, probe in enumerate(probes_of(scenario, root))]

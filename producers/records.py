@@ -1,0 +1,71 @@
+"""From a place in the order to the Kafka record that carries its row."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from producers.datasets import DatasetName, load
+from producers.faults import malformed
+from producers.order import CLASSES, Order
+from producers.scenario import Segment
+from producers.transforms import transformed
+from service.wire import RAW, Pixels, Sample, encode
+
+__all__ = ["Record", "Records", "rows_of"]
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record; ``key`` is ``SCENARIO/SEED/INDEX`` in ASCII."""
+
+    index: int
+    key: bytes
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+class Records:
+    """The records of an order, any of which can be asked for.
+
+    Raises DataUnavailable, when the first record is made, if a data set is not under ``root``.
+    """
+
+    def __init__(self, order: Order, root: Path, content_type: str = RAW) -> None:
+        self.order = order
+        self._root = root
+        self._content_type = content_type
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def at(self, index: int) -> Record:
+        """Return the record at ``index``; raises IndexError outside 0 to len − 1."""
+        place = self.order.at(index)
+        segments = self.order.scenario.segments
+        x_NCHW, y_N = self._pools[segments[place.source].pool]
+        image = transformed(x_NCHW[place.row : place.row + 1], segments[place.source].transform)[0]
+        label = (int(y_N[place.row]) + place.label_shift) % CLASSES
+        sample = Sample(image, label, segments[place.segment].subject)
+        key = f"{self.order.run}/{index}".encode()
+        if place.fault is not None:
+            return Record(index, key, *malformed(sample, place.fault))
+        return Record(index, key, *encode(sample, self._content_type))
+
+    @cached_property
+    def _pools(self) -> dict[tuple[DatasetName, tuple[int, ...], int], tuple[Pixels, Labels]]:
+        segments = {segment.pool: segment for segment in self.order.scenario.segments}
+        loaded = {name: load(name, "train", self._root) for name in {pool[0] for pool in segments}}
+        return {pool: rows_of(segment, *loaded[pool[0]]) for pool, segment in segments.items()}
+
+
+def rows_of(segment: Segment, x_NCHW: Pixels, y_N: Labels) -> tuple[Pixels, Labels]:
+    """Return the images and labels of the classes that ``segment`` takes."""
+    if segment.classes is None:
+        return x_NCHW, y_N
+    chosen = np.isin(y_N, segment.classes)
+    return x_NCHW[chosen], y_N[chosen]
