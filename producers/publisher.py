@@ -1,0 +1,189 @@
+"""Records into a Kafka topic, each acknowledged once; the only import of kafka-python on this side."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
+
+from producers.records import Record
+from producers.replay import Tail
+from service.errors import BrokerUnavailable, InvalidSetting
+
+__all__ = ["Broker", "Publisher"]
+
+DEFAULT_PARTITIONS: Final = 4
+UNACKNOWLEDGED: Final = 10_000
+"""How many records may wait for their acknowledgement; bounds the memory of a slow broker's client."""
+LARGEST_REQUEST: Final = 4 << 20
+"""Bytes before compression; an oversized record on purpose must still leave this machine."""
+POLL_MS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """How to reach a cluster; ``api_version`` None asks it, ``timeout`` is in seconds."""
+
+    bootstrap_servers: str
+    api_version: tuple[int, ...] | None = None
+    timeout: float = 15.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings that kafka-python's three clients have in common."""
+        return {
+            "bootstrap_servers": self.bootstrap_servers.split(","),
+            "api_version": self.api_version,
+            "bootstrap_timeout_ms": self.timeout_ms,
+        }
+
+    @property
+    def timeout_ms(self) -> int:
+        """The longest wait for an answer, in milliseconds."""
+        return round(self.timeout * 1000)
+
+
+class Publisher:
+    """An idempotent producer for one topic, which is created when it is missing.
+
+    ``partitions`` None takes a topic as it is and creates one with four. ``compress`` packs the
+    batches, so that a record beyond the broker's limit of 1 MiB can be sent on purpose.
+
+    Raises BrokerUnavailable, which names the address, from every method, after a bounded wait;
+    InvalidSetting when the topic has another number of partitions, or cannot be created.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        topic: str,
+        partitions: int | None = None,
+        replication_factor: int = 1,
+        compress: bool = False,
+    ) -> None:
+        self.topic = topic
+        self.acknowledged = 0
+        self._broker = broker
+        self._waiting: deque[Any] = deque()
+        with self._reached():
+            self.partitions = self._ensure_topic(partitions, replication_factor)
+            self._producer = KafkaProducer(
+                **broker.options,
+                acks="all",
+                enable_idempotence=True,
+                allow_auto_create_topics=False,
+                batch_size=128 << 10,
+                linger_ms=10,
+                compression_type="gzip" if compress else None,
+                max_block_ms=broker.timeout_ms,
+                max_request_size=LARGEST_REQUEST,
+                request_timeout_ms=broker.timeout_ms,
+                delivery_timeout_ms=4 * broker.timeout_ms,
+                metrics_enabled=False,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def send(self, record: Record, partition: int) -> None:
+        """Queue ``record``; whatever became of records queued before is checked on the way."""
+        with self._reached():
+            self._waiting.append(
+                self._producer.send(self.topic, record.value, record.key, record.headers, partition)
+            )
+            while self._waiting and (self._waiting[0].is_done or len(self._waiting) > UNACKNOWLEDGED):
+                self._acknowledge()
+
+    def flush(self) -> None:
+        """Return when every record queued is acknowledged."""
+        with self._reached():
+            self._producer.flush(timeout=4 * self._broker.timeout)
+            while self._waiting:
+                self._acknowledge()
+
+    def close(self) -> None:
+        """Free the connections; records not acknowledged by now may be lost."""
+        self._producer.close(timeout=1)
+
+    def tails(self) -> list[Tail]:
+        """Return the end of each partition, as it is in the broker now."""
+        with self._reached():
+            consumer = KafkaConsumer(
+                **self._broker.options, enable_auto_commit=False, request_timeout_ms=self._broker.timeout_ms
+            )
+            try:
+                wait = {"timeout_ms": self._broker.timeout_ms}
+                parts = [TopicPartition(self.topic, number) for number in range(self.partitions)]
+                ends = consumer.end_offsets(parts, **wait)
+                starts = consumer.beginning_offsets(parts, **wait)
+                keys = self._last_keys(
+                    consumer, {part: ends[part] for part in parts if ends[part] > starts[part]}
+                )
+                return [Tail(ends[part], keys.get(part)) for part in parts]
+            finally:
+                consumer.close()
+
+    def _last_keys(
+        self, consumer: Any, ends: dict[TopicPartition, int]
+    ) -> dict[TopicPartition, bytes | None]:
+        consumer.assign(list(ends))
+        for part, end in ends.items():
+            consumer.seek(part, end - 1)
+        keys: dict[TopicPartition, bytes | None] = {}
+        deadline = time.monotonic() + self._broker.timeout
+        while len(keys) < len(ends):
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"the last records of {self.topic} could not be read")
+            for part, records in consumer.poll(timeout_ms=POLL_MS).items():
+                keys[part] = records[-1].key
+        return keys
+
+    def _ensure_topic(self, partitions: int | None, replication_factor: int) -> int:
+        admin = KafkaAdminClient(**self._broker.options, request_timeout_ms=self._broker.timeout_ms)
+        try:
+            if self.topic not in admin.list_topics():
+                self._create(admin, partitions or DEFAULT_PARTITIONS, replication_factor)
+            (described,) = admin.describe_topics([self.topic])
+            found = len(described["partitions"])
+        finally:
+            admin.close()
+        if partitions not in (None, found):
+            raise InvalidSetting(f"partitions is {partitions}, and the topic {self.topic} has {found}")
+        return found
+
+    def _create(self, admin: Any, partitions: int, replication_factor: int) -> None:
+        wanted = {"num_partitions": partitions, "replication_factor": replication_factor}
+        try:
+            admin.create_topics({self.topic: wanted}, self._broker.timeout_ms, wait_for_metadata=True)
+        except TopicAlreadyExistsError:
+            admin.wait_for_topics([self.topic])  # somebody else was quicker
+        except KafkaTimeoutError:
+            raise
+        except KafkaError as error:
+            raise InvalidSetting(
+                f"the topic {self.topic} does not exist, and {self._broker.bootstrap_servers} does not let"
+                f" it be created with {partitions} partitions, {replication_factor} replicas: {error}"
+            ) from error
+
+    def _acknowledge(self) -> None:
+        self._waiting.popleft().get(timeout=4 * self._broker.timeout)
+        self.acknowledged += 1
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaError as error:
+            raise BrokerUnavailable(
+                f"the broker at {self._broker.bootstrap_servers} does not serve topic {self.topic}: {error}"
+            ) from error
