@@ -4,7 +4,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -14,14 +13,6 @@ from kafka.structs import OffsetAndMetadata
 from service.errors import InvalidSetting
 from service.stream import embedded
 from service.stream.embedded import API_VERSION, EmbeddedBroker
-
-pytestmark = pytest.mark.needs("embedded")
-
-
-@pytest.fixture
-def started() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as broker:
-        yield broker
 
 
 def producer(broker: EmbeddedBroker) -> KafkaProducer:
@@ -54,13 +45,13 @@ def send(broker: EmbeddedBroker, topic: str, values: list[bytes], partition: int
         client.flush(timeout=10)
 
 
-def test_a_record_comes_back_with_its_key_and_headers(started: EmbeddedBroker) -> None:
-    started.create_topic("images", 1)
-    with producer(started) as out:
+def test_a_record_comes_back_with_its_key_and_headers(embedded_broker: EmbeddedBroker) -> None:
+    embedded_broker.create_topic("images", 1)
+    with producer(embedded_broker) as out:
         out.send(
             "images", value=b"pixels", key=b"k", headers=[("label", b"3"), ("label", b"4")], partition=0
         ).get(timeout=10)
-    with consumer(started) as client:
+    with consumer(embedded_broker) as client:
         client.assign([TopicPartition("images", 0)])
         client.seek(TopicPartition("images", 0), 0)
         (record,) = client.poll(timeout_ms=5000)[TopicPartition("images", 0)]
@@ -68,16 +59,17 @@ def test_a_record_comes_back_with_its_key_and_headers(started: EmbeddedBroker) -
     assert list(record.headers) == [("label", b"3"), ("label", b"4")]
 
 
-def test_each_of_four_partitions_counts_its_own_offsets(started: EmbeddedBroker) -> None:
-    started.create_topic("images", 4)
+def test_each_of_four_partitions_counts_its_own_offsets(embedded_broker: EmbeddedBroker) -> None:
+    embedded_broker.create_topic("images", 4)
     for partition in range(4):
-        send(started, "images", [b"x"] * (partition + 1), partition)
+        send(embedded_broker, "images", [b"x"] * (partition + 1), partition)
     partitions = [TopicPartition("images", p) for p in range(4)]
-    with consumer(started) as client:
+    with consumer(embedded_broker) as client:
         assert client.partitions_for_topic("images") == {0, 1, 2, 3}
         assert client.end_offsets(partitions) == {p: p.partition + 1 for p in partitions}
 
 
+@pytest.mark.needs("embedded")
 def test_two_brokers_in_one_process_know_nothing_of_each_other() -> None:
     partition = TopicPartition("images", 0)
     with EmbeddedBroker() as one, EmbeddedBroker() as other:
@@ -90,14 +82,14 @@ def test_two_brokers_in_one_process_know_nothing_of_each_other() -> None:
             assert read(client, partition, 1) == [b"other"]
 
 
-def test_deleted_records_cannot_be_read_and_the_rest_stay(started: EmbeddedBroker) -> None:
+def test_deleted_records_cannot_be_read_and_the_rest_stay(embedded_broker: EmbeddedBroker) -> None:
     partition = TopicPartition("images", 0)
-    started.create_topic("images", 1)
+    embedded_broker.create_topic("images", 1)
     # One produce request each: the broker stores message sets and cuts between them.
     for value in (b"0", b"1", b"2", b"3"):
-        send(started, "images", [value])
-    started.delete_records("images", 0, before_offset=2)
-    with consumer(started) as client:
+        send(embedded_broker, "images", [value])
+    embedded_broker.delete_records("images", 0, before_offset=2)
+    with consumer(embedded_broker) as client:
         assert client.beginning_offsets([partition]) == {partition: 2}
         assert read(client, partition, 2, start=2) == [b"2", b"3"]
         client.seek(partition, 0)
@@ -105,38 +97,39 @@ def test_deleted_records_cannot_be_read_and_the_rest_stay(started: EmbeddedBroke
             client.poll(timeout_ms=5000)
 
 
-def test_records_survive_an_outage(started: EmbeddedBroker) -> None:
-    started.create_topic("images", 1)
-    send(started, "images", [b"kept"])
-    host, port = started.bootstrap_servers.split(":")
-    started.down()
+def test_records_survive_an_outage(embedded_broker: EmbeddedBroker) -> None:
+    embedded_broker.create_topic("images", 1)
+    send(embedded_broker, "images", [b"kept"])
+    host, port = embedded_broker.bootstrap_servers.split(":")
+    embedded_broker.down()
     with pytest.raises(OSError, match="refused"), socket.create_connection((host, int(port)), timeout=5):
         pass
-    started.up()
-    with consumer(started) as client:
+    embedded_broker.up()
+    with consumer(embedded_broker) as client:
         assert read(client, TopicPartition("images", 0), 1) == [b"kept"]
 
 
-def test_a_consumer_group_commits_and_reads_back_its_position(started: EmbeddedBroker) -> None:
+def test_a_consumer_group_commits_and_reads_back_its_position(embedded_broker: EmbeddedBroker) -> None:
     partition = TopicPartition("images", 0)
-    started.create_topic("images", 1)
-    send(started, "images", [b"0", b"1"])
+    embedded_broker.create_topic("images", 1)
+    send(embedded_broker, "images", [b"0", b"1"])
     for expected, following in ((None, 1), (1, 2)):
         with KafkaConsumer(
-            bootstrap_servers=started.bootstrap_servers, api_version=API_VERSION, group_id="lethe"
+            bootstrap_servers=embedded_broker.bootstrap_servers, api_version=API_VERSION, group_id="lethe"
         ) as client:
             client.assign([partition])
             assert client.committed(partition) == expected
             client.commit({partition: OffsetAndMetadata(following, "", -1)})
 
 
-def test_only_loopback_is_listened_on(started: EmbeddedBroker) -> None:
-    host, port = started.bootstrap_servers.split(":")
+def test_only_loopback_is_listened_on(embedded_broker: EmbeddedBroker) -> None:
+    host, port = embedded_broker.bootstrap_servers.split(":")
     assert host == "127.0.0.1"
     with socket.socket() as other:
         other.bind(("127.0.0.2", int(port)))  # fails if the broker listens on every address
 
 
+@pytest.mark.needs("embedded")
 def test_closing_frees_the_port_and_may_be_repeated() -> None:
     broker = EmbeddedBroker()
     host, port = broker.bootstrap_servers.split(":")
@@ -148,18 +141,19 @@ def test_closing_frees_the_port_and_may_be_repeated() -> None:
         broker.create_topic("images", 1)
 
 
-def test_what_does_not_exist_is_named_in_the_error(started: EmbeddedBroker) -> None:
-    started.create_topic("images", 1)
+def test_what_does_not_exist_is_named_in_the_error(embedded_broker: EmbeddedBroker) -> None:
+    embedded_broker.create_topic("images", 1)
     with pytest.raises(ValueError, match=r"topic images: .*exists"):
-        started.create_topic("images", 1)
+        embedded_broker.create_topic("images", 1)
     with pytest.raises(ValueError, match="topic empty: partitions must be at least 1"):
-        started.create_topic("empty", 0)
+        embedded_broker.create_topic("empty", 0)
     with pytest.raises(ValueError, match="topic nowhere, partition 0"):
-        started.delete_records("nowhere", 0, before_offset=1)
+        embedded_broker.delete_records("nowhere", 0, before_offset=1)
     with pytest.raises(ValueError, match="topic images, partition 0, offset 9"):
-        started.delete_records("images", 0, before_offset=9)
+        embedded_broker.delete_records("images", 0, before_offset=9)
 
 
+@pytest.mark.needs("embedded")
 def test_nothing_is_written_to_stderr() -> None:
     program = """
         from service.stream.embedded import EmbeddedBroker

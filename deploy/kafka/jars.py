@@ -28,9 +28,11 @@ def version() -> str:
 
 
 def home() -> Path:
-    """Where the jars are kept: ``$LETHE_KAFKA``, else a folder of the user's cache."""
-    chosen = os.environ.get("LETHE_KAFKA")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "lethe" / f"kafka-{version()}"
+    """Where the jars are kept: ``$LETHE_KAFKA``, else ``lethe/kafka-VERSION`` in the user's cache folder."""
+    if given := os.environ.get("LETHE_KAFKA"):
+        return Path(given)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "lethe" / f"kafka-{version()}"
 
 
 def is_fetched() -> bool:

@@ -31,6 +31,9 @@ PROPERTIES: Final = {
     "inter.broker.listener.name": "PLAINTEXT",
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
+    # A killed node can come back only when its old session has ended; the default is 9 s.
+    "broker.session.timeout.ms": "4000",
+    "broker.heartbeat.interval.ms": "500",
     # One node cannot hold more than one replica, and needs no fifty partitions for one group.
     "offsets.topic.num.partitions": "1",
     "offsets.topic.replication.factor": "1",

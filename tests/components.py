@@ -1,0 +1,97 @@
+"""What some tests need and not every machine has, and what becomes of those tests without it.
+
+A test names its needs with ``@pytest.mark.needs("kafka")``. Without the component it is
+skipped, saying which and why; ``LETHE_TEST_REQUIRE=all`` (or ``kafka,kcat``) makes it fail.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+import pytest
+
+from deploy.kafka.jars import NodeError, fetch, find_java
+from service.errors import DataUnavailable, InvalidSetting
+from service.stream.embedded import EmbeddedBroker
+
+__all__ = ["COMPONENTS", "REQUIRE", "require", "required"]
+
+REQUIRE: Final = "LETHE_TEST_REQUIRE"
+
+
+def _kafka() -> str | None:
+    try:
+        find_java()
+        fetch()
+    except NodeError as error:
+        return str(error)
+    return None
+
+
+def _embedded() -> str | None:
+    try:
+        EmbeddedBroker().close()
+    except InvalidSetting as error:
+        return str(error)
+    return None
+
+
+def _datasets() -> str | None:
+    from producers.datasets import DATASETS, default_root
+    from producers.sources import fetch
+
+    try:
+        for name in DATASETS:
+            fetch(name, default_root())
+    except DataUnavailable as error:
+        return str(error)
+    return None
+
+
+def _programs(*names: str) -> Callable[[], str | None]:
+    def missing() -> str | None:
+        absent = [name for name in names if shutil.which(name) is None]
+        return f"no {' and no '.join(absent)} in PATH" if absent else None
+
+    return missing
+
+
+COMPONENTS: Final[dict[str, Callable[[], str | None]]] = {
+    "kafka": _kafka,
+    "embedded": _embedded,
+    "datasets": _datasets,
+    "chromium": _programs("chromium"),
+    "prometheus": _programs("prometheus", "promtool"),
+    "kcat": _programs("kcat"),
+}
+"""Why each component is missing, or None when it is there; asked for once, and only when needed."""
+
+
+def required() -> frozenset[str]:
+    """The components that `REQUIRE` names.
+
+    Raises:
+        pytest.UsageError: it names one that does not exist.
+    """
+    named = frozenset(part.strip() for part in os.environ.get(REQUIRE, "").split(",") if part.strip())
+    if unknown := named - COMPONENTS.keys() - {"all"}:
+        known = ", ".join(["all", *COMPONENTS])
+        raise pytest.UsageError(f"{REQUIRE} names {', '.join(sorted(unknown))}; known are {known}")
+    return frozenset(COMPONENTS) if "all" in named else named
+
+
+def require(component: str) -> None:
+    """Skip the running test, or fail it where `REQUIRE` says so, if ``component`` is missing."""
+    reason = _why_missing(component)
+    if reason is None:
+        return
+    if component in required():
+        pytest.fail(f"{REQUIRE} names {component}, which is missing: {reason}", pytrace=False)
+    pytest.skip(f"needs {component}: {reason}")
+
+
+@cache
+def _why_missing(component: str) -> str | None:
+    return COMPONENTS[component]()

@@ -1,0 +1,62 @@
+"""Fixtures that more than one room uses, and the gate of tests/components.py."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.kafka.kraft import KafkaNode
+from service.stream.embedded import EmbeddedBroker
+from tests.brokers import StreamBroker, of_embedded, of_kafka
+from tests.components import COMPONENTS, require, required
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    required()  # a misspelt component must not pass for one that is required
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for component in needs(item):
+            if component not in COMPONENTS:
+                raise pytest.UsageError(f"{item.nodeid} needs {component}; known are {', '.join(COMPONENTS)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for component in needs(item):
+        require(component)
+
+
+def needs(item: pytest.Item) -> list[str]:
+    return [component for mark in item.iter_markers("needs") for component in mark.args]
+
+
+@pytest.fixture(scope="session")
+def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
+    """Apache Kafka for the whole session; a test that stops it must start it again."""
+    require("kafka")
+    with KafkaNode(tmp_path_factory.mktemp("kafka")) as node:
+        yield node
+
+
+@pytest.fixture
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """A fresh embedded broker."""
+    require("embedded")
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+def broker(request: pytest.FixtureRequest) -> StreamBroker:
+    """Both brokers, one after the other."""
+    if request.param == "kafka":
+        return of_kafka(request.getfixturevalue("kafka_node"))
+    return of_embedded(request.getfixturevalue("embedded_broker"))
+
+
+@pytest.fixture
+def topic() -> str:
+    """A name that no other test uses."""
+    return f"images-{uuid.uuid4().hex[:12]}"
