@@ -154,7 +154,9 @@ class RunResult(_Record):
             raise ValueError(f"R: {len(self.R)} rows, {len(self.segments)} segments have at most one more")
         named = {*self.forgetting_by_probe, *(name for point in self.evaluations for name in point.accuracy)}
         if not named <= set(self.probes):
-            raise ValueError(f"probes: {', '.join(sorted(named - set(self.probes)))} measured, but not listed")
+            raise ValueError(
+                f"probes: {', '.join(sorted(named - set(self.probes)))} measured, but not listed"
+            )
         return self
 
     def write(self, path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Numbers as people read them, and the headline made from them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from service.result import RunResult
+
+__all__ = ["UNDEFINED", "Headline", "headline", "mebibytes", "number", "percent", "points", "seconds"]
+
+UNDEFINED: Final = "–"
+"""Stands where a score is not defined."""
+FORGOT: Final = 0.10
+"""A skill that lost at least this much is called forgotten."""
+KEPT: Final = 0.02
+"""A skill that lost less than this is called kept."""
+
+_THIN: Final = "\N{NARROW NO-BREAK SPACE}"
+_MINUS: Final = "\N{MINUS SIGN}"
+
+
+def percent(ratio: float | None) -> str:
+    """0.977 as 97.7 %."""
+    return UNDEFINED if ratio is None else f"{_signed(100 * ratio, '.1f')}{_THIN}%"
+
+
+def points(ratio: float | None) -> str:
+    """A difference of two accuracies, in percentage points: −0.676 as −67.6."""
+    return UNDEFINED if ratio is None else _signed(100 * ratio, "+.1f")
+
+
+def number(value: float) -> str:
+    """1234567 as 1 234 567, rounded to a whole number."""
+    return f"{value:,.0f}".replace(",", _THIN)
+
+
+def seconds(value: float) -> str:
+    """A duration: 4.2 s, or 3 min 25 s."""
+    if value < 120:
+        return f"{value:.1f}{_THIN}s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{number(minutes)}{_THIN}min {rest}{_THIN}s"
+
+
+def mebibytes(count: int) -> str:
+    """A size in memory, in MiB."""
+    return f"{number(count / 2**20)}{_THIN}MiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What became of the skill that suffered most: "finetune forgot mnist: 97.7 % → 30.1 % while …"."""
+
+    verdict: str
+    numbers: str
+    circumstance: str
+
+
+def headline(run: RunResult) -> Headline:
+    """Return the one sentence about ``run`` that a newcomer should read."""
+    if run.acc is None or not run.R:
+        return Headline(f"{run.learner} finished no segment", number(run.samples.learned), "samples learned")
+    if not run.forgetting_by_probe:
+        return Headline(f"{run.learner} learned {run.segments[0]}", percent(run.acc), "average accuracy")
+    probe, lost = max(run.forgetting_by_probe.items(), key=lambda item: item[1])
+    after = run.R[-1][run.probes.index(probe)]
+    return Headline(
+        f"{run.learner} {_verdict(run, probe, lost)}",
+        f"{percent(after + lost)} → {percent(after)}",
+        f"while learning {_what_followed(run, probe)}",
+    )
+
+
+def _verdict(run: RunResult, probe: str, lost: float) -> str:
+    if lost >= FORGOT:
+        verb, alike = "forgot", sum(value >= FORGOT for value in run.forgetting_by_probe.values())
+    elif lost >= KEPT:
+        return f"lost some of {probe}"
+    else:
+        verb, alike = "kept", len(run.forgetting_by_probe)
+    return f"{verb} {probe}" if alike == 1 else f"{verb} {probe} and {alike - 1} more"
+
+
+def _what_followed(run: RunResult, probe: str) -> str:
+    ended = run.segments[: len(run.R) - 1]
+    later = ended[ended.index(probe) + 1 :] if probe in ended else ended
+    names = [name for name in dict.fromkeys(later) if name != probe]
+    if not names:
+        return "it again"
+    if len(names) <= 2:
+        return " and ".join(names)
+    return f"{names[0]} and {len(names) - 1} more"
+
+
+def _signed(value: float, form: str) -> str:
+    shown = format(value, form)
+    if float(shown) == 0:  # −0.04 rounds to a zero, which has no sign
+        shown = format(0.0, form.lstrip("+"))
+    return shown.replace("-", _MINUS)
