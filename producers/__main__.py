@@ -2,26 +2,29 @@
 
 import logging
 import sys
-import time
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
-import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from producers.datasets import DATASETS, default_root
-from producers.holdback import HoldBack, positions_at
 from producers.order import Order
 from producers.probes import write_probes
-from producers.publisher import Broker, Publisher
 from producers.records import Records
-from producers.replay import Pace, first_to_send, left_to_send, replay
+from producers.replay import Pace
 from producers.scenario import Scenario, load_scenario, shipped_scenarios
 from producers.sources import fetch
 from service.errors import InvalidSetting, LetheError
@@ -32,8 +35,6 @@ __all__ = ["app", "main"]
 FAILED: Final = 2
 INTERRUPTED: Final = 130
 """What a shell reports for a command that Ctrl-C ended."""
-SHOW_EVERY: Final = 100
-"""Records between two steps of the progress bar."""
 
 app = typer.Typer(
     name="lethe-replay",
@@ -49,13 +50,6 @@ class Encoding(StrEnum):
 
     raw = "raw"
     png = "png"
-
-
-def _api_version(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(map(int, text.split(".")))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a version such as 2.1") from None
 
 
 ScenarioOption = Annotated[str, typer.Option(help="A shipped scenario's name, or a YAML file.")]
@@ -93,61 +87,35 @@ def stream(
         bool | None, typer.Option(help="A progress bar on stderr; by default, on terminals.")
     ] = None,
     api_version: Annotated[
-        tuple[int, ...] | None,
-        typer.Option(
-            parser=_api_version, metavar="X.Y", help="Do not ask the broker: 2.1 for the embedded one."
-        ),
+        str | None, typer.Option(metavar="X.Y", help="Do not ask the broker: 2.1 for the embedded one.")
     ] = None,
     root: RootOption,
 ) -> None:
     """Send a scenario's records to a topic, each once."""
+    # kafka-python and httpx take a while to import, and --help needs neither
+    from producers.delivery import HoldBackOptions, deliver
+    from producers.publisher import Broker, Publisher
+
     chosen = load_scenario(scenario)
     _fetch_for(chosen, root)
-    order = Order(chosen, seed, samples)
-    records = Records(order, root, PNG if content_type is Encoding.png else RAW)
-    # bytes beyond the broker's limit, which an oversized record needs, pass it only compressed
+    records = Records(Order(chosen, seed, samples), root, PNG if content_type is Encoding.png else RAW)
+    # an oversized record is beyond the broker's limit, too, unless it is compressed
     poisoned = any(segment.malformed for segment in chosen.segments)
-    broker = Broker(bootstrap_servers, api_version)
+    broker = Broker(bootstrap_servers, _api_version(api_version))
+    throttle = HoldBackOptions(hold_back or (), window, hold_back_timeout)
     with (
         Publisher(broker, topic, partitions, replication_factor, compress=poisoned) as publisher,
-        httpx.Client() as client,
         _progress_bar(progress) as bar,
     ):
-        tails = publisher.tails()
-        firsts = first_to_send(order.run, tails) if resume else range(publisher.partitions)
-        indices = left_to_send(len(order), firsts)
-        task = bar.add_task(order.run, total=len(order), completed=len(order) - len(indices))
-        ends = [tail.end for tail in tails]
-        ask = partial(positions_at, client)
-        throttle = HoldBack(hold_back or [], window, hold_back_timeout, ends, ask)
-
-        def show(index: int) -> None:
-            if index % SHOW_EVERY == 0:
-                bar.update(task, completed=index)
-
-        started = time.monotonic()
-        try:
-            replay(records, publisher, indices, Pace(rate, burst), throttle, show)
-        except KeyboardInterrupt:
-            bar.stop()
-            _say(
-                f"Stopped: {publisher.acknowledged:,} of {len(indices):,} records were sent and"
-                " acknowledged. The same command with --resume sends the others.",
-                "yellow",
-            )
-            raise typer.Exit(INTERRUPTED) from None
-        bar.update(task, completed=len(order))
-        seconds = time.monotonic() - started
+        done = deliver(records, publisher, Pace(rate, burst), throttle, resume, bar)
     summary = Table("stream", "topic", "partitions", "records sent", "seconds", "records/s")
-    summary.add_row(
-        order.run,
-        topic,
-        str(publisher.partitions),
-        f"{publisher.acknowledged:,}",
-        f"{seconds:.1f}",
-        f"{publisher.acknowledged / seconds:,.0f}",
-    )
+    numbers = (f"{done.acknowledged:,}", f"{done.seconds:.1f}", f"{done.acknowledged / done.seconds:,.0f}")
+    summary.add_row(records.order.run, topic, str(publisher.partitions), *numbers)
     Console().print(summary)
+    if done.acknowledged < done.wanted:
+        missing = f"{done.wanted - done.acknowledged:,} of {done.wanted:,} records"
+        _say(f"Interrupted: {missing} are not sent. The same command with --resume sends them.", "yellow")
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -212,13 +180,25 @@ def _fetch_for(scenario: Scenario, root: Path) -> None:
         fetch(name, root)
 
 
+def _api_version(text: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else tuple(map(int, text.split(".")))
+    except ValueError:
+        raise InvalidSetting(f"api-version is {text!r}, and must be a version such as 2.1") from None
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> str:
+        return "" if task.speed is None else f"{task.speed:,.0f} records/s"
+
+
 def _progress_bar(wanted: bool | None) -> Progress:
     console = Console(stderr=True, force_terminal=wanted or None)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.speed:,.0f} records/s"),
+        _Speed(),
         TimeRemainingColumn(),
         console=console,
         disable=wanted is False or not console.is_terminal,

@@ -1,13 +1,12 @@
 """From a place in the order to the Kafka record that carries its row."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from producers.datasets import DatasetName, load
+from producers.datasets import load
 from producers.faults import malformed
 from producers.order import CLASSES, Order
 from producers.scenario import Segment
@@ -32,13 +31,15 @@ class Record:
 class Records:
     """The records of an order, any of which can be asked for.
 
-    Raises DataUnavailable, when the first record is made, if a data set is not under ``root``.
+    Raises DataUnavailable when a data set is not under ``root``.
     """
 
     def __init__(self, order: Order, root: Path, content_type: str = RAW) -> None:
         self.order = order
-        self._root = root
         self._content_type = content_type
+        segments = {segment.pool: segment for segment in order.scenario.segments}
+        loaded = {name: load(name, "train", root) for name in {pool[0] for pool in segments}}
+        self._pools = {pool: rows_of(segment, *loaded[pool[0]]) for pool, segment in segments.items()}
 
     def __len__(self) -> int:
         return len(self.order)
@@ -55,12 +56,6 @@ class Records:
         if place.fault is not None:
             return Record(index, key, *malformed(sample, place.fault))
         return Record(index, key, *encode(sample, self._content_type))
-
-    @cached_property
-    def _pools(self) -> dict[tuple[DatasetName, tuple[int, ...], int], tuple[Pixels, Labels]]:
-        segments = {segment.pool: segment for segment in self.order.scenario.segments}
-        loaded = {name: load(name, "train", self._root) for name in {pool[0] for pool in segments}}
-        return {pool: rows_of(segment, *loaded[pool[0]]) for pool, segment in segments.items()}
 
 
 def rows_of(segment: Segment, x_NCHW: Pixels, y_N: Labels) -> tuple[Pixels, Labels]:
