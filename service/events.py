@@ -20,6 +20,7 @@ __all__ = [
     "RecordsReceived",
     "Scores",
     "SegmentStarted",
+    "Turned",
 ]
 
 
@@ -59,6 +60,10 @@ class BatchLearned:
     """From the arrival of the batch's first sample in the service to its discard."""
     latency_seconds: float
     """From the producer's timestamp of the batch's first sample to its having been learned."""
+    prequential: float | None
+    """Prequential accuracy with this batch, over the whole stream."""
+    prequential_fading: float | None
+    """The same, old batches fading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +132,27 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSeen:
-    """The broker answered (``up``) or did not."""
+    """The broker answered (``up``) or did not, and then why."""
 
     up: bool
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Records of a partition that are in the topic and not yet learned."""
+    """How far a partition is learned: ``offset`` comes next, ``records`` are in the topic from there on."""
 
     partition: int
+    offset: int
     records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """The loop went round once, with or without a batch: it is alive."""
+
+    resident: int
+    """Samples whose pixels the service holds now."""
 
 
 Event = (
@@ -150,6 +165,7 @@ Event = (
     | Measured
     | BrokerSeen
     | Lag
+    | Turned
 )
 
 Emit = Callable[[Event], None]

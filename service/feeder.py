@@ -1,5 +1,6 @@
 """The child's side of the feed: one broker connection, opened again after every failure that may pass."""
 
+import logging
 import signal
 import time
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ def feed(
     """Run the child process until its parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both: the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # outages are reported once, as BrokerState
     feeder = _Feeder(connection, slots, stream, batch, layout, position)
     try:
         feeder.run()

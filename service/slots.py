@@ -12,17 +12,16 @@ from multiprocessing.context import SpawnContext
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from service.section import Section
 from service.wire import Labels, Layout, Pixels, Sample
 
 __all__ = ["BatchSettings", "Slots"]
 
 
-class BatchSettings(BaseModel):
+class BatchSettings(Section):
     """How records become batches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(default=64, ge=1, le=65536, json_schema_extra={"flag": "--batch-size"})
     """Samples learned in one step. Always exactly as many, but for the last batch of a run."""

@@ -27,9 +27,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service.errors import MalformedRecord
+from service.section import Section
 
 __all__ = ["PNG", "RAW", "Headers", "Labels", "Layout", "Pixels", "Reason", "Sample", "decode", "encode"]
 
@@ -60,10 +61,8 @@ class Reason(StrEnum):
     LABEL_OUT_OF_RANGE = "label_out_of_range"
 
 
-class Layout(BaseModel):
+class Layout(Section):
     """What a sample of this deployment looks like; the same for every record of a topic."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: int = Field(default=1, ge=1, le=4)
     """Colour planes: 1 is grey, 3 is RGB."""

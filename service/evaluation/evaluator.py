@@ -1,6 +1,6 @@
 """Measures a learner on the probes without changing what it learns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Final
@@ -12,10 +12,14 @@ from torch import Tensor
 from service.learners.base import Learner
 from service.probeset import ProbeSet
 
-__all__ = ["CHUNK", "Evaluator"]
+__all__ = ["CHUNK", "Evaluator", "Interrupted"]
 
 CHUNK: Final = 500
 """Images predicted at once: bounds the memory of an evaluation whatever the size of a probe."""
+
+
+class Interrupted(Exception):
+    """The service was asked to stop while it evaluated; there is no result."""
 
 
 class Evaluator:
@@ -43,15 +47,19 @@ class Evaluator:
             chosen = torch.from_numpy(_choose(len(y_N), subset, seed, name))
             self._subset[name] = (x_NCHW[chosen], y_N[chosen])
 
-    def evaluate(self, learner: Learner, full: bool) -> dict[str, float]:
+    def evaluate(
+        self, learner: Learner, full: bool, stopping: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
         """Return the accuracy on each probe, in the probes' order.
+
+        ``stopping`` is asked before each chunk; raises Interrupted once it says so.
 
         The learner's mode is restored by `Learner.predict`, torch's random state here: with
         evaluations or without, the same batches lead to the same state, bit for bit.
         """
         sets = self._full if full else self._subset
         with _same_random_state():
-            return {name: _accuracy(learner, x_NCHW, y_N) for name, (x_NCHW, y_N) in sets.items()}
+            return {name: _accuracy(learner, x_NCHW, y_N, stopping) for name, (x_NCHW, y_N) in sets.items()}
 
 
 def _tensors(x_NCHW: np.ndarray, y_N: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -66,9 +74,11 @@ def _choose(images: int, subset: int, seed: int, name: str) -> np.ndarray:
     return np.sort(order[:subset])
 
 
-def _accuracy(learner: Learner, x_NCHW: Tensor, y_N: Tensor) -> float:
+def _accuracy(learner: Learner, x_NCHW: Tensor, y_N: Tensor, stopping: Callable[[], bool]) -> float:
     correct = 0
     for x_BCHW, y_B in zip(torch.split(x_NCHW, CHUNK), torch.split(y_N, CHUNK), strict=True):
+        if stopping():
+            raise Interrupted
         correct += int((learner.predict(x_BCHW).argmax(dim=1) == y_B).sum())
     return correct / len(y_N)
 

@@ -95,6 +95,11 @@ class History:
         return self._memory.prequential.samples
 
     @property
+    def prequential(self) -> Prequential:
+        """Accuracy on the stream itself, each batch before it was learned."""
+        return self._memory.prequential
+
+    @property
     def segments(self) -> list[str]:
         """The segments visited so far, in order; the last one may still be going on."""
         return [switch.segment for switch in self._memory.switches]
@@ -192,17 +197,18 @@ class History:
 
     def _scores(self, row: Sequence[float]) -> Scores:
         memory = self._memory
+        # a segment that is still going on counts with what is known of it now
         visits = self._visits()
-        ended = visits[: max(0, len(memory.R) - 1)]
-        R = memory.R
-        by_probe = forgetting.forgetting_by_probe(R, ended) if R else {}
+        R = memory.R if len(memory.R) > len(visits) else [*memory.R, list(row)]
+        complete = len(R) > len(visits)  # not when the service was started midway, without row 0
+        by_probe = forgetting.forgetting_by_probe(R, visits) if complete else {}
         minimum = forgetting.min_acc([value] for value in memory.minima.values())
         current = visits[-1] if visits else None
         return Scores(
-            acc=forgetting.average_accuracy(R, ended) if R else None,
-            bwt=forgetting.backward_transfer(R, ended) if R else None,
-            fwt=forgetting.forward_transfer(R, ended) if R else None,
-            forgetting=forgetting.forgetting(R, ended) if R else None,
+            acc=forgetting.average_accuracy(R, visits) if complete else None,
+            bwt=forgetting.backward_transfer(R, visits) if complete else None,
+            fwt=forgetting.forward_transfer(R, visits) if complete else None,
+            forgetting=forgetting.forgetting(R, visits) if complete else None,
             forgetting_by_probe={memory.probes[j]: value for j, value in by_probe.items()},
             min_acc=minimum,
             wc_acc=forgetting.wc_acc(

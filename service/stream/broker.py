@@ -4,6 +4,7 @@ Partitions are assigned, never subscribed: no rebalance can hand a half-learned 
 somebody else. Nothing is deserialized here and no offset is committed automatically.
 """
 
+import json
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,34 +20,34 @@ from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
     LogTruncationError,
-    NoBrokersAvailable,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     RetriableError,
     TopicAlreadyExistsError,
 )
 from kafka.structs import OffsetAndMetadata
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from service.errors import BrokerUnavailable, InvalidSetting, PositionLost
+from service.section import Section
 from service.stream.source import Record
 
-__all__ = ["KafkaSource", "StreamSettings", "client_options", "ensure_topic", "kafka_errors"]
+__all__ = ["KafkaSource", "StreamSettings", "client_options", "delete_topics", "ensure_topic", "kafka_errors"]
 
 ANSWER_SECONDS: Final = 3.0
 """How long a broker that is there takes, at most, to answer a question."""
 
 
-class StreamSettings(BaseModel):
+class StreamSettings(Section):
     """Which topic is learned, and how its broker is reached."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bootstrap_servers: str = Field(
         default="127.0.0.1:9092", json_schema_extra={"flag": "--bootstrap-servers"}, min_length=1
     )
     """Addresses of the Kafka cluster, HOST:PORT[,HOST:PORT…]."""
-    topic: str = Field(default="images", json_schema_extra={"flag": "--topic"}, pattern=r"^[\w.-]{1,249}$")
+    topic: str = Field(
+        default="images", json_schema_extra={"flag": "--topic"}, pattern=r"^[a-zA-Z0-9._-]+$", max_length=249
+    )
     """The topic whose records are samples."""
     group: str = Field(default="lethe", json_schema_extra={"flag": "--group"}, min_length=1)
     """Consumer group under which offsets are committed, for lag tools only."""
@@ -67,6 +68,11 @@ class StreamSettings(BaseModel):
     security: Mapping[str, str] = Field(default_factory=dict)
     """More kafka-python options as JSON, such as {"security_protocol": "SASL_SSL", …}; a value
     @FILE is read from that file, so that no secret need stand in the environment."""
+
+    @field_validator("security", mode="before")
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
 
     @field_validator("api_version")
     @classmethod
@@ -108,7 +114,7 @@ def kafka_errors(settings: StreamSettings) -> Iterator[None]:
         yield
     except (OffsetOutOfRangeError, LogTruncationError, NoOffsetForPartitionError) as error:
         raise PositionLost(f"topic {settings.topic}: {error}") from error
-    except (RetriableError, KafkaConnectionError, NoBrokersAvailable) as error:
+    except (RetriableError, KafkaConnectionError) as error:
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         raise BrokerUnavailable(
             f"Kafka at {settings.bootstrap_servers} does not answer ({reason})"
@@ -132,6 +138,16 @@ def ensure_topic(settings: StreamSettings, name: str) -> None:
                 admin.create_topics([NewTopic(name, 1, -1)])
         except TopicAlreadyExistsError:
             return
+        finally:
+            admin.close()
+
+
+def delete_topics(settings: StreamSettings, names: Sequence[str]) -> None:
+    """Delete those of the topics ``names`` that are there. Raises as `ensure_topic`."""
+    with kafka_errors(settings):
+        admin = KafkaAdminClient(**client_options(settings), request_timeout_ms=int(ANSWER_SECONDS * 1000))
+        try:
+            admin.delete_topics([name for name in admin.list_topics() if name in names])
         finally:
             admin.close()
 

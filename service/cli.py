@@ -1,0 +1,91 @@
+"""The command ``lethe``: reads settings, starts what was asked for, and says what went wrong."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer import Option
+
+from service.errors import LetheError
+from service.flags import with_settings
+from service.settings import Settings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="lethe",
+    help="Learn online from a Kafka stream, discard every sample after use, see what is being forgotten.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.command()
+@with_settings
+def run(settings: Settings) -> None:
+    """Learn from a topic: the consumer service alone. Every flag is also a LETHE_… variable."""
+    from service.compose import run_service  # torch takes seconds to import: not for --help
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    run_service(settings)
+
+
+@app.command()
+def demo(
+    *,
+    scenario: Annotated[str, Option(help="A shipped scenario's name, or a YAML file.")] = "mnist-to-fashion",
+    learner: Annotated[list[str] | None, Option(help="Repeatable; lethe learners lists them.")] = None,
+    broker: Annotated[
+        str | None, Option(metavar="HOST:PORT", help="A Kafka cluster; without it, a broker in this process.")
+    ] = None,
+    samples: Annotated[int | None, Option(min=1, help="At most so many of each segment.")] = None,
+    seed: Annotated[int, Option(min=0, help="Of the stream's order and of the learners.")] = 0,
+    rate: Annotated[float | None, Option(min=0.01, help="Records a second; without it, all speed.")] = None,
+    report: Annotated[Path, Option(help="Folder for report, results and logs.")] = Path("lethe-demo"),
+    keep_serving: Annotated[bool, Option("--keep-serving", help="Keep the endpoints up.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
+) -> None:
+    """Stream a scenario to several services side by side, and report what each forgot."""
+    from service.demo.conduct import Demo, document, run_demo
+
+    learners = learner or ["finetune", "ridge"]
+    chosen = Demo(scenario, learners, broker, samples, seed, rate, report, keep_serving)
+    runs = run_demo(chosen, Console(stderr=as_json))
+    if as_json:
+        json.dump(document(chosen, runs), sys.stdout, indent=1)
+        sys.stdout.write("\n")
+
+
+@app.command()
+def learners() -> None:
+    """List the learners: what each is, what it retains of a sample, where it comes from."""
+    from service.learners import LEARNERS
+
+    table = Table("name", "retains", "what it is", "paper")
+    for kind in LEARNERS.values():
+        table.add_row(kind.name, kind.retains.value, kind.summary, kind.paper)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command; an error that has a name is one line on stderr and exit status 2."""
+    try:
+        app()
+    except LetheError as error:
+        _fail(error)
+
+
+def _fail(error: LetheError) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]lethe:[/] {escape(str(error))}", soft_wrap=True)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

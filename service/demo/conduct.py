@@ -1,0 +1,252 @@
+"""Conducts the demo: data, probes, broker, services, producer, and the report at the end."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from rich.console import Console
+from rich.live import Live
+
+from producers.datasets import default_root
+from producers.probes import write_probes
+from producers.scenario import Scenario, load_scenario
+from producers.sources import fetch
+from service.demo import display
+from service.demo.processes import Children
+from service.errors import InvalidSetting
+from service.report import write_report
+from service.result import RunResult
+from service.stream.broker import StreamSettings, delete_topics, ensure_topic
+from service.stream.embedded import API_VERSION, EmbeddedBroker
+
+__all__ = ["Demo", "document", "run_demo"]
+
+REFRESH_SECONDS: Final = 0.5
+WINDOW: Final = 3000
+"""Records that the producer may be ahead of the slowest service: well below the embedded broker's 5 MiB."""
+SCORES: Final = (
+    "acc",
+    "bwt",
+    "fwt",
+    "forgetting",
+    "min_acc",
+    "wc_acc",
+    "anytime_accuracy",
+    "prequential_accuracy",
+)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What to stream, to whom, and where the report goes."""
+
+    scenario: str = "mnist-to-fashion"
+    learners: Sequence[str] = ("finetune", "ridge")
+    broker: str | None = None
+    """HOST:PORT of a Kafka cluster; None starts the embedded broker."""
+    samples: int | None = None
+    """At most so many of each segment."""
+    seed: int = 0
+    rate: float | None = None
+    """Records a second; None is as fast as the services go."""
+    report: Path = Path("lethe-demo")
+    keep_serving: bool = False
+    root: Path = field(default_factory=default_root)
+
+    @property
+    def broker_name(self) -> str:
+        """What the result says the broker was."""
+        return self.broker or "embedded"
+
+
+def run_demo(demo: Demo, console: Console) -> list[RunResult]:
+    """Run the demo, showing it on ``console``, and return each learner's result.
+
+    Raises LetheError when a part of it cannot start or ends with an error.
+    """
+    if len(set(demo.learners)) < len(demo.learners):
+        raise InvalidSetting(f"learner: one is named twice in {', '.join(demo.learners)}")
+    scenario = load_scenario(demo.scenario)
+    with console.status("fetching and verifying the data sets"):
+        for name in sorted({segment.dataset for segment in scenario.segments}):
+            console.print(f"{name}: {fetch(name, demo.root)}")
+    folder = _fresh(demo.report)
+    with console.status("writing the probe sets"):
+        write_probes(scenario, demo.root, folder / "probes")
+    with _broker(demo) as stream, Children() as children:
+        runs = _stream(demo, scenario, stream, children, console)
+        write_report(runs, folder / "report.html")
+        console.print(display.results(runs))
+        console.print(f"report: {(folder / 'report.html').resolve()}")
+        for run in runs:
+            console.print(f"{run.learner}: {(folder / run.learner).resolve()}")
+        if demo.keep_serving:
+            console.print("still serving; Ctrl-C ends it")
+            _wait_for_ever(children)
+    return runs
+
+
+def document(demo: Demo, runs: Sequence[RunResult]) -> dict[str, Any]:
+    """Return the demo's result as plain JSON; accuracies are ratios from 0 to 1."""
+    return {
+        "scenario": demo.scenario,
+        "broker": demo.broker_name,
+        "seed": demo.seed,
+        "segments": runs[0].segments,
+        "probes": runs[0].probes,
+        "learners": {
+            run.learner: {
+                "R": run.R,
+                **{name: getattr(run, name) for name in SCORES},
+                "samples": run.samples.model_dump(),
+                "dead_letters": run.dead_letters,
+                "samples_per_second": run.samples_per_second,
+                "seconds": run.seconds,
+                "evaluation_seconds": run.evaluation_seconds,
+                "peak_rss_bytes": run.peak_rss_bytes,
+            }
+            for run in runs
+        },
+    }
+
+
+def _fresh(folder: Path) -> Path:
+    """Make the report's folder; what an earlier demo left there goes, anything else is not touched."""
+    for old in [
+        *folder.glob("probes/*.safetensors"),
+        *folder.glob("*/run.json"),
+        *folder.glob("report.html"),
+    ]:
+        old.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _broker(demo: Demo) -> Iterator[StreamSettings]:
+    """Give the stream of a broker with a fresh topic, and take both away afterwards."""
+    topic = f"lethe-demo-{os.getpid()}-{int(time.time())}"
+    if demo.broker is None:
+        with EmbeddedBroker() as broker:
+            version = ".".join(map(str, API_VERSION))
+            stream = StreamSettings(
+                bootstrap_servers=broker.bootstrap_servers, topic=topic, api_version=version
+            )
+            broker.create_topic(stream.topic, 1)
+            broker.create_topic(stream.dead_letters, 1)
+            yield stream
+    else:
+        stream = StreamSettings(bootstrap_servers=demo.broker, topic=topic)
+        ensure_topic(stream, stream.topic)
+        try:
+            yield stream
+        finally:
+            delete_topics(stream, [stream.topic, stream.dead_letters])
+
+
+def _stream(
+    demo: Demo, scenario: Scenario, stream: StreamSettings, children: Children, console: Console
+) -> list[RunResult]:
+    ports = {learner: _free_port() for learner in demo.learners}
+    total = scenario.total(demo.samples)
+    for learner, port in ports.items():
+        folder = demo.report / learner
+        children.start(
+            f"service {learner}",
+            "service.cli",
+            ["run"],
+            folder / "service.log",
+            _settings(demo, learner, port, total, stream),
+        )
+    states = {learner: f"http://127.0.0.1:{port}/state" for learner, port in ports.items()}
+    children.start("producer", "producers", _producer(demo, stream, states), demo.report / "producer.log", {})
+    _watch(demo, states, total, [segment.subject for segment in scenario.subjects], children, console)
+    return [
+        RunResult.read(demo.report / learner / "run.json").model_copy(
+            update={"scenario": scenario.name, "broker": demo.broker_name}
+        )
+        for learner in demo.learners
+    ]
+
+
+def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSettings) -> dict[str, str]:
+    """Return one service's settings as the variables of its environment."""
+    settings = {
+        "LETHE_STREAM__BOOTSTRAP_SERVERS": stream.bootstrap_servers,
+        "LETHE_STREAM__TOPIC": stream.topic,
+        "LETHE_STREAM__GROUP": f"{stream.topic}-{learner}",
+        "LETHE_STREAM__STOP_AFTER": str(total),
+        "LETHE_LEARNER__NAME": learner,
+        "LETHE_LEARNER__SEED": str(demo.seed),
+        "LETHE_EVALUATION__PROBES": str(demo.report / "probes"),
+        "LETHE_SERVE__PORT": str(port),
+        "LETHE_SERVE__KEEP": str(demo.keep_serving),
+        "LETHE_RUN__REPORT": str(demo.report / learner),
+    }
+    if stream.api_version is not None:
+        settings["LETHE_STREAM__API_VERSION"] = stream.api_version
+    return settings
+
+
+def _producer(demo: Demo, stream: StreamSettings, states: Mapping[str, str]) -> list[str]:
+    arguments = {
+        "--bootstrap-servers": stream.bootstrap_servers,
+        "--topic": stream.topic,
+        "--scenario": demo.scenario,
+        "--seed": demo.seed,
+        "--samples": demo.samples,
+        "--rate": demo.rate,
+        "--root": demo.root,
+        "--api-version": stream.api_version,
+    }
+    words = ["stream", "--no-progress"]
+    words += [str(word) for pair in arguments.items() if pair[1] is not None for word in pair]
+    if demo.broker is None:  # a real cluster keeps what the services have not read yet
+        words += ["--window", str(WINDOW)]
+        words += [word for url in states.values() for word in ("--hold-back", url)]
+    return words
+
+
+def _watch(
+    demo: Demo,
+    states: Mapping[str, str],
+    total: int,
+    probes: Sequence[str],
+    children: Children,
+    console: Console,
+) -> None:
+    """Show the services' progress until each has left its result."""
+    seen: dict[str, Any] = dict.fromkeys(states)
+    with httpx.Client(timeout=2.0) as client, Live(console=console, refresh_per_second=4) as live:
+        while not all((demo.report / learner / "run.json").exists() for learner in states):
+            children.check()
+            for learner, url in states.items():
+                try:
+                    seen[learner] = client.get(url).json()
+                except httpx.TransportError:
+                    continue  # it is starting, or has ended and left its result
+            live.update(display.progress(seen, total, probes))
+            time.sleep(REFRESH_SECONDS)
+        children.check()
+
+
+def _wait_for_ever(children: Children) -> None:
+    try:
+        while True:
+            children.check()
+            time.sleep(REFRESH_SECONDS)
+    except KeyboardInterrupt:
+        return
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,72 @@
+"""Child processes whose output goes to a file, and which do not outlive the demo."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from service.errors import LetheError
+
+__all__ = ["ChildFailed", "Children"]
+
+GRACE_SECONDS = 10.0
+TAIL_LINES = 15
+
+
+class ChildFailed(LetheError):
+    """A process of the demo ended with an error; carries the end of what it wrote."""
+
+
+class Children:
+    """Starts Python modules and stops all of them on exit."""
+
+    def __init__(self) -> None:
+        self._children: list[tuple[str, subprocess.Popen[bytes], Path]] = []
+
+    def start(
+        self, name: str, module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Run ``python -m module arguments`` with its output in ``log``."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env},
+                start_new_session=True,  # Ctrl-C reaches the demo alone, which stops them in order
+            )
+        self._children.append((name, process, log))
+        return process
+
+    def check(self) -> None:
+        """Raise ChildFailed if one has ended with an error."""
+        for name, process, log in self._children:
+            if process.poll() not in (None, 0):
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+                raise ChildFailed(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
+
+    def stop(self) -> None:
+        """Ask every child to stop, and kill those that do not."""
+        for _, process, _ in reversed(self._children):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for _, process, _ in reversed(self._children):
+            try:
+                process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

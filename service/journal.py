@@ -1,0 +1,228 @@
+"""The journal: what a run says about itself, collected from its events.
+
+The live state page and the result file are written from it. It holds numbers only, and a
+bounded number of them: the history thins its curves, the journal its throughput.
+"""
+
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from service.evaluation.history import History
+from service.events import (
+    BatchLearned,
+    BrokerSeen,
+    Evaluated,
+    Event,
+    Lag,
+    Measured,
+    RecordsDeadLettered,
+    RecordsLost,
+    RecordsReceived,
+    Turned,
+)
+from service.learners.base import Learner
+from service.result import (
+    EvaluationPoint,
+    PrequentialPoint,
+    RunResult,
+    SampleCounts,
+    SegmentSwitch,
+    ThroughputPoint,
+)
+from service.settings import Settings
+
+__all__ = ["Journal", "peak_rss_bytes"]
+
+THROUGHPUT_POINTS: Final = 512
+"""Points kept of the throughput's curve; past that, neighbours are merged."""
+
+
+class Journal:
+    """Takes every event of a run, and answers from another thread how the run is doing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kind: type[Learner],
+        history: History,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._kind, self._history, self._clock = settings, kind, history, clock
+        self._lock = threading.Lock()
+        self._received = self._learned = self._lost = self._resident = 0
+        self._dead: Counter[str] = Counter()
+        self._positions: dict[int, int] = {}
+        self._lags: dict[int, int] = {}
+        self._started: float | None = None
+        self._seconds = self._evaluation_seconds = 0.0
+        self._throughput = _Throughput()
+        self._evaluated: Evaluated | None = None
+        self._measured: Measured | None = None
+        self._turned = self._broker_changed = clock()
+        self._broker = BrokerSeen(up=False, detail="not reached yet")
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        with self._lock:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Turned():
+                self._turned, self._resident = self._clock(), event.resident
+            case BatchLearned():
+                now = self._clock()
+                self._started = now - event.step_seconds if self._started is None else self._started
+                self._learned += event.samples
+                self._seconds = now - self._started
+                self._throughput.add(self._learned, self._seconds - self._evaluation_seconds)
+            case RecordsReceived():
+                self._received += event.count
+            case RecordsDeadLettered():
+                self._dead[event.reason] += event.count
+            case RecordsLost():
+                self._lost += event.count
+            case Lag():
+                self._positions[event.partition] = event.offset
+                self._lags[event.partition] = event.records
+            case Evaluated():
+                self._turned, self._evaluated = self._clock(), event
+                if self._started is not None:
+                    self._evaluation_seconds += event.seconds
+                    self._seconds = self._clock() - self._started
+            case Measured():
+                self._measured = event
+            case BrokerSeen():
+                self._broker, self._broker_changed = event, self._clock()
+
+    @property
+    def alive(self) -> bool:
+        """The loop turned lately."""
+        return self._clock() - self._turned < self._settings.serve.stalled_seconds
+
+    @property
+    def ready(self) -> bool:
+        """Partitions are assigned and the broker answers."""
+        return self._broker.up
+
+    def state(self) -> dict[str, Any]:
+        """Return how the run is doing, as plain JSON."""
+        with self._lock:
+            measured, evaluated = self._measured, self._evaluated
+            return {
+                "learner": self._kind.name,
+                "retains": self._kind.retains.value,
+                "topic": self._settings.stream.topic,
+                "positions": {str(p): offset for p, offset in sorted(self._positions.items())},
+                "lag": {str(p): records for p, records in sorted(self._lags.items())},
+                "broker": {"up": self._broker.up, "detail": self._broker.detail},
+                "alive": self.alive,
+                "ready": self.ready,
+                "segment": self._history.segments[-1] if self._history.segments else None,
+                "visit": len(self._history.segments),
+                "samples": self._counts().model_dump(),
+                "dead_letters": dict(self._dead),
+                "samples_per_second": self._throughput.lately,
+                "seconds": self._seconds,
+                "evaluation_seconds": self._evaluation_seconds,
+                "accuracy": dict(evaluated.accuracy) if evaluated else {},
+                "scores": {n: getattr(measured.scores, n) for n in SCORES} if measured else {},
+                "R": [list(row) for row in measured.R] if measured else [],
+            }
+
+    def result(self) -> RunResult:
+        """Return the run so far as the document that reports are drawn from."""
+        with self._lock:
+            measured, history, settings = self._measured, self._history, self._settings
+            learning = max(self._seconds - self._evaluation_seconds, 1e-9)
+            scores = {name: getattr(measured.scores, name) if measured else None for name in SCORES}
+            return RunResult(
+                learner=self._kind.name,
+                retains=self._kind.retains.value,
+                summary=self._kind.summary,
+                seed=settings.learner.seed,
+                scenario=None,
+                broker=settings.stream.bootstrap_servers,
+                segments=history.segments,
+                probes=list(history.probes),
+                R=[list(row) for row in measured.R] if measured else [],
+                **scores | {"prequential_accuracy": history.prequential.cumulative},
+                forgetting_by_probe=dict(measured.scores.forgetting_by_probe) if measured else {},
+                samples=self._counts(),
+                dead_letters=dict(self._dead),
+                samples_per_second=self._learned / learning,
+                seconds=self._seconds,
+                evaluation_seconds=self._evaluation_seconds,
+                peak_rss_bytes=peak_rss_bytes(),
+                evaluate_every=settings.evaluation.every,
+                probe_subset=settings.evaluation.subset,
+                evaluations=EvaluationPoint.of(history),
+                switches=SegmentSwitch.of(history),
+                throughput=self._throughput.points(),
+                prequential=PrequentialPoint.of(history),
+            )
+
+    def _counts(self) -> SampleCounts:
+        return SampleCounts(
+            received=self._received,
+            learned=self._learned,
+            discarded=self._learned,
+            dead_lettered=self._dead.total(),
+            lost=self._lost,
+            resident=self._resident,
+        )
+
+
+SCORES: Final = (
+    "acc",
+    "bwt",
+    "fwt",
+    "forgetting",
+    "min_acc",
+    "wc_acc",
+    "anytime_accuracy",
+    "prequential_accuracy",
+)
+"""The scores of a run that are one number."""
+
+
+class _Throughput:
+    """When how many samples had been learned, thinned so that it never grows beyond a bound."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[int, float]] = []  # samples learned, seconds spent learning
+        self._every = 1.0
+
+    def add(self, samples: int, seconds: float) -> None:
+        if self._marks and seconds - self._marks[-1][1] < self._every:
+            return
+        self._marks.append((samples, seconds))
+        if len(self._marks) > THROUGHPUT_POINTS:
+            del self._marks[1::2]
+            self._every *= 2
+
+    @property
+    def lately(self) -> float:
+        """Samples a second over the last few marks."""
+        if len(self._marks) < 2:
+            return 0.0
+        (before, start), (after, end) = self._marks[-min(5, len(self._marks))], self._marks[-1]
+        return (after - before) / (end - start)
+
+    def points(self) -> list[ThroughputPoint]:
+        pairs = zip(self._marks, self._marks[1:], strict=False)
+        return [
+            ThroughputPoint(samples=(a[0] + b[0]) // 2, samples_per_second=(b[0] - a[0]) / (b[1] - a[1]))
+            for a, b in pairs
+        ]
+
+
+def peak_rss_bytes() -> int:
+    """Return the largest resident set that this process ever had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kilobytes

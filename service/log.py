@@ -1,0 +1,40 @@
+"""Events to log lines: what an operator reads when nobody looks at a dashboard."""
+
+import logging
+
+from service.events import (
+    BrokerSeen,
+    Evaluated,
+    Event,
+    Measured,
+    RecordsDeadLettered,
+    RecordsLost,
+    SegmentStarted,
+)
+
+__all__ = ["log_event"]
+
+logger = logging.getLogger("lethe")
+
+
+def log_event(event: Event) -> None:
+    """Write the line that an event deserves, if any."""
+    match event:
+        case SegmentStarted():
+            logger.info("segment %d, %s, starts after %d samples", event.visit, event.name, event.samples)
+        case Evaluated():
+            accuracies = ", ".join(f"{probe} {accuracy:.4f}" for probe, accuracy in event.accuracy.items())
+            where = "end of segment" if event.ends_segment else "subset" if not event.full else "full"
+            logger.info("after %d samples (%s): %s", event.samples, where, accuracies)
+        case Measured() if event.scores.bwt is not None:
+            logger.info("after %d samples: backward transfer %+.4f", event.samples, event.scores.bwt)
+        case RecordsDeadLettered():
+            logger.warning("%d malformed records dead-lettered: %s", event.count, event.reason)
+        case RecordsLost():
+            logger.error("%d records lost: the broker never served their offsets", event.count)
+        case BrokerSeen(up=True):
+            logger.info("the broker answers")
+        case BrokerSeen(up=False):
+            logger.warning("waiting for the broker: %s", event.detail)
+        case _:
+            return

@@ -1,0 +1,152 @@
+"""Events to Prometheus metrics; everything is named ``lethe_…`` in base units, accuracies as ratios."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from service.events import (
+    BatchLearned,
+    BrokerSeen,
+    Evaluated,
+    Event,
+    Lag,
+    Measured,
+    RecordsDeadLettered,
+    RecordsLost,
+    RecordsReceived,
+    SegmentStarted,
+    Turned,
+)
+
+__all__ = ["Metrics"]
+
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+AGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+EVALUATION_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Registers every metric of a run in ``registry`` and keeps it up to date.
+
+    ``sample_bytes`` is the size of one sample's pixels, ``build`` the labels of
+    ``lethe_build_info``.
+    """
+
+    def __init__(self, registry: CollectorRegistry, sample_bytes: int, build: dict[str, str]) -> None:
+        self._sample_bytes = sample_bytes
+
+        def counter(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"lethe_{name}", documentation, labels, registry=registry)
+
+        def gauge(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"lethe_{name}", documentation, labels, registry=registry)
+
+        def histogram(name: str, documentation: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"lethe_{name}", documentation, buckets=buckets, registry=registry)
+
+        self._received = counter("samples_received", "Records taken from the topic, good and bad.")
+        self._learned = counter("samples_learned", "Samples learned, each once.")
+        self._discarded = counter("samples_discarded", "Samples whose pixels were overwritten after use.")
+        self._dead = counter("samples_dead_lettered", "Malformed records, by reason.", ("reason",))
+        self._lost = counter("samples_lost", "Offsets that the broker never served: gaps in the topic.")
+        self._resident = gauge("samples_resident", "Samples whose pixels are in the service now.")
+        self._resident_bytes = gauge("samples_resident_bytes", "Bytes of those pixels.")
+        self._accuracy = gauge("probe_accuracy_ratio", "Accuracy on a probe, as last measured.", ("probe",))
+        self._matrix = gauge(
+            "accuracy_matrix_ratio",
+            "R: accuracy on a probe after a segment; 0 is the untrained learner.",
+            ("after", "probe"),
+        )
+        self._scores = {
+            "acc": gauge("average_accuracy_ratio", "ACC: mean accuracy over the probes seen so far."),
+            "bwt": gauge("backward_transfer_ratio", "BWT: below 0 is forgetting."),
+            "fwt": gauge("forward_transfer_ratio", "FWT: what earlier segments taught about later ones."),
+            "min_acc": gauge("min_accuracy_ratio", "min-ACC: mean of old probes' lowest accuracy since."),
+            "wc_acc": gauge("worst_case_accuracy_ratio", "WC-ACC: min-ACC weighed with the current probe."),
+            "anytime_accuracy": gauge("anytime_accuracy_ratio", "Mean over time of ACC."),
+        }
+        self._forgetting = gauge(
+            "forgetting_ratio", "Best accuracy on an old probe less the current one.", ("probe",)
+        )
+        self._prequential = gauge(
+            "prequential_accuracy_ratio", "Accuracy on each batch before it is learned.", ("kind",)
+        )
+        self._lag = gauge("partition_lag_records", "Records in the topic, not yet learned.", ("partition",))
+        self._offset = gauge("partition_offset", "First offset not yet learned.", ("partition",))
+        self._latency = histogram(
+            "end_to_end_latency_seconds",
+            "From a batch's first sample being produced to being learned.",
+            AGE_BUCKETS,
+        )
+        self._residency = histogram(
+            "sample_residency_seconds",
+            "From a batch's first sample arrived to discarded.",
+            AGE_BUCKETS,
+        )
+        self._step = histogram("step_duration_seconds", "Predicting and learning one batch.", STEP_BUCKETS)
+        self._evaluation = histogram(
+            "evaluation_duration_seconds", "Evaluating all probes once.", EVALUATION_BUCKETS
+        )
+        self._loss = gauge("batch_loss", "Mean loss of the last batch, before it was learned.")
+        self._progress = gauge("last_progress_timestamp_seconds", "When the last batch was learned.")
+        self._turned = gauge("last_turn_timestamp_seconds", "When the loop last went round, batch or not.")
+        self._broker = gauge("broker_up", "1 if the broker answers, 0 if not.")
+        self._visit = gauge("segment_visit", "Number of the segment being learned; 0 before the first.")
+        self._segment = Info("lethe_segment", "The segment being learned.", registry=registry)
+        Info("lethe_build", "What is running.", registry=registry).info(build)
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case BatchLearned():
+                self._take_batch(event)
+            case Turned():
+                self._turned.set_to_current_time()
+                self._resident.set(event.resident)
+                self._resident_bytes.set(event.resident * self._sample_bytes)
+            case RecordsReceived():
+                self._received.inc(event.count)
+            case RecordsDeadLettered():
+                self._dead.labels(event.reason).inc(event.count)
+            case RecordsLost():
+                self._lost.inc(event.count)
+            case Lag():
+                self._lag.labels(str(event.partition)).set(event.records)
+                self._offset.labels(str(event.partition)).set(event.offset)
+            case SegmentStarted():
+                self._visit.set(event.visit)
+                self._segment.info({"segment": event.name, "visit": str(event.visit)})
+            case BrokerSeen():
+                self._broker.set(event.up)
+            case Evaluated():
+                self._evaluation.observe(event.seconds)
+                for probe, accuracy in event.accuracy.items():
+                    self._accuracy.labels(probe).set(accuracy)
+            case Measured():
+                self._take_scores(event)
+
+    def _take_batch(self, event: BatchLearned) -> None:
+        self._learned.inc(event.samples)
+        self._discarded.inc(event.samples)
+        self._step.observe(event.step_seconds)
+        self._residency.observe(event.residency_seconds)
+        self._latency.observe(max(0.0, event.latency_seconds))  # the producer's clock may be ahead
+        self._progress.set(time.time())
+        for gauge, value in (
+            (self._prequential.labels("cumulative"), event.prequential),
+            (self._prequential.labels("fading"), event.prequential_fading),
+            (self._loss, event.loss),
+        ):
+            if value is not None:
+                gauge.set(value)
+
+    def _take_scores(self, event: Measured) -> None:
+        for name, score in self._scores.items():
+            value = getattr(event.scores, name)
+            if value is not None:
+                score.set(value)
+        for probe, value in event.scores.forgetting_by_probe.items():
+            self._forgetting.labels(probe).set(value)
+        for after, row in enumerate(event.R):
+            for probe, accuracy in zip(event.probes, row, strict=True):
+                self._matrix.labels(str(after), probe).set(accuracy)
