@@ -1,0 +1,51 @@
+# Lethe: everything that is typed often. `make` alone lists it.
+
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+
+# The first Python that is new enough and can create environments; PYTHON=... chooses another.
+PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$candidate -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$candidate && break; done)
+FOUND = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later with venv in PATH (Debian: apt install python3 python3-venv)" >&2; exit 1; }
+INSTALL = -m pip --disable-pip-version-check --no-input install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint kafka constraints clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+env: $(READY) ## create .venv with everything, tests included
+
+$(READY): pyproject.toml deploy/constraints.txt
+	$(FOUND)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(INSTALL) -c deploy/constraints.txt -e '.[embedded,test]'
+	@touch $@
+
+demo: $(READY) ## stream MNIST, then Fashion-MNIST, to two learners and write a report (ARGS="--samples 2000")
+	$(BIN)/lethe demo $(ARGS)
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: lint ## lint, then pytest (ARGS="-k embedded")
+	$(BIN)/pytest $(ARGS)
+
+kafka: ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C, data in .kafka (ARGS="--port 9093")
+	$(FOUND)
+	$(PYTHON) deploy/kafka/node.py run --port 9092 --dir .kafka $(ARGS)
+
+constraints: ## renew deploy/constraints.txt with the newest versions that pyproject.toml allows
+	$(FOUND)
+	$(PYTHON) -m venv --clear build/constraints
+	build/constraints/bin/python $(INSTALL) '.[embedded,test]'
+	build/constraints/bin/python -m pip --disable-pip-version-check freeze --exclude lethe > deploy/constraints.txt
+	rm -rf build/constraints
+
+clean: ## remove .venv and the tools' caches; data in .kafka and lethe-demo stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
