@@ -13,6 +13,7 @@
   };
 
   const axis = { gridcolor: "--grid", zerolinecolor: "--soft", zeroline: false, fixedrange: true, automargin: true,
+    ticklabelstandoff: 5,
     title: { font: { size: 12, color: "--soft" }, standoff: 8 }, tickfont: { size: 12, color: "--soft" } };
   const layout = (own) => ({
     ...own,

@@ -20,6 +20,7 @@ __all__ = [
     "accuracy",
     "colour",
     "forgetting",
+    "is_dashed",
     "naming",
     "prequential",
     "throughput",
@@ -63,6 +64,11 @@ def colour(probes: Sequence[str], probe: str) -> str:
     return f"--p{list(probes).index(probe) % PALETTE}"
 
 
+def is_dashed(probes: Sequence[str], probe: str) -> bool:
+    """Whether ``probe`` shares its colour with an earlier one, and is told apart by dashes."""
+    return list(probes).index(probe) >= PALETTE
+
+
 def accuracy(run: RunResult, axes: Axes) -> Figure:
     """The accuracy on each probe over the stream; the larger dots are evaluations of whole probes."""
     traces = []
@@ -74,7 +80,7 @@ def accuracy(run: RunResult, axes: Axes) -> Figure:
                 [point.accuracy[probe] for point in seen],
                 colour(axes.probes, probe),
                 name=escape(probe),
-                dashed=axes.probes.index(probe) >= PALETTE,
+                dashed=is_dashed(axes.probes, probe),
                 dots=[7 if point.full else 0 for point in seen],
                 hover="%{y:.1%} after %{x:,} samples",
             )

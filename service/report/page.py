@@ -19,6 +19,7 @@ __all__ = ["page"]
 POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 )
+NOTHING: Final = '<p class="nothing">Not defined in this run.</p>'
 
 
 def page(runs: Sequence[RunResult]) -> str:
@@ -34,12 +35,14 @@ def page(runs: Sequence[RunResult]) -> str:
             if has_data(run):
                 name = f"{kind}-{place}"
                 drawn[name] = draw(run, axes)
-                body = f'<div class="plot" id="{name}"></div>'
+                label = f"{kind}, {escape(run.learner)}"
+                body = f'<div class="plot" role="img" aria-label="{label}" id="{name}"></div>'
             else:
-                body = '<p class="nothing">Not defined in this run.</p>'
+                body = NOTHING
             shown.append(_panel(run, body))
         return _grid(shown)
 
+    least = max(21, 8 + 5 * max(len(run.probes) for run in runs))  # rem, for a matrix to fit
     sections = [
         _section(
             "What each learner still knows, while it learns",
@@ -58,7 +61,7 @@ def page(runs: Sequence[RunResult]) -> str:
             "The accuracy matrix R",
             "Accuracy in % on each probe (column) after each segment (row). Framed: the probe of the segment "
             "just learned. Read a column downwards from its frame: falling numbers are forgetting.",
-            _grid([_panel(run, tables.matrix(run)) for run in runs]),
+            _grid([_panel(run, tables.matrix(run) if run.R else NOTHING) for run in runs], least),
         ),
         _section(
             "Every score",
@@ -78,7 +81,7 @@ def page(runs: Sequence[RunResult]) -> str:
         ),
         _section(
             "Where every sample went",
-            "Lethe learns a sample once and drops it. All of them have to be accounted for.",
+            "The service lets go of a sample as soon as it is learned, and accounts for every one of them.",
             tables.samples(runs),
         ),
         _section(
@@ -110,7 +113,8 @@ def _header(runs: Sequence[RunResult]) -> str:
         f"<header><p class=kicker>Lethe · {escape(_stream(runs))}</p><h1>{lines}</h1>"
         "<p class=lead>Catastrophic forgetting: what a learner has just been taught overwrites what it "
         "knew before. Nothing about the old subject has changed, only the learner has. Each sample of this "
-        "stream was learned once, in order, and then dropped.</p>"
+        "stream was learned once, in the order in which it came.</p>"
+        "<noscript><p class=lead>The figures need JavaScript; every number is in the tables.</p></noscript>"
         f'<div class="learners">{"".join(_summary(run) for run in runs)}</div></header>'
     )
 
@@ -145,11 +149,12 @@ def _summary(run: RunResult) -> str:
 
 def _section(title: str, lead: str, body: str) -> str:
     explained = f"<p class=lead>{lead}</p>" if lead else ""
-    return f"<section><h2>{title}</h2>{explained}{body}</section>"
+    return f'<section><div class="head"><h2>{title}</h2>{explained}</div>{body}</section>'
 
 
-def _grid(panels: Sequence[str]) -> str:
-    return f'<div class="panels">{"".join(panels)}</div>'
+def _grid(panels: Sequence[str], least: int = 0) -> str:
+    style = f' style="--least:{least}rem"' if least else ""
+    return f'<div class="panels"{style}>{"".join(panels)}</div>'
 
 
 def _panel(run: RunResult, body: str) -> str:
@@ -158,7 +163,8 @@ def _panel(run: RunResult, body: str) -> str:
 
 def _legend(axes: Axes) -> str:
     chips = "".join(
-        f'<li><i style="--chip:var({figures.colour(axes.probes, probe)})"></i>{escape(probe)}</li>'
+        f"<li><i{' class=dashed' if figures.is_dashed(axes.probes, probe) else ''} "
+        f'style="--chip:var({figures.colour(axes.probes, probe)})"></i>{escape(probe)}</li>'
         for probe in axes.probes
     )
     return f'<ul class="legend">{chips}</ul>'
