@@ -134,7 +134,7 @@ def _summary(run: RunResult) -> str:
     big = (
         (percent(run.acc), "average accuracy at the end (ACC)"),
         (points(run.bwt), "points of accuracy that old skills gained or lost by learning on (BWT)"),
-        (percent(run.min_acc), "old skills at their worst moment (min-ACC)"),
+        (percent(run.min_acc), "old skills at their worst moment (min\N{NON-BREAKING HYPHEN}ACC)"),
         (number(run.samples_per_second), "samples learned a second"),
     )
     numbers = "".join(
@@ -142,7 +142,7 @@ def _summary(run: RunResult) -> str:
         for value, meaning in big
     )
     return (
-        f"<section class=card><h2>{escape(run.learner)}</h2><p>{escape(run.summary)}. "
+        f"<section class=card><h2>{escape(run.learner)}</h2><p>{escape(run.summary.rstrip('.'))}. "
         f"Keeps of the samples: {escape(run.retains)}.</p><dl>{numbers}</dl></section>"
     )
 
