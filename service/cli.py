@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Option
 
+from service.bench import commands as bench
 from service.errors import LetheError
 from service.flags import with_settings
 from service.settings import Settings
@@ -23,7 +24,11 @@ app = typer.Typer(
     help="Learn online from a Kafka stream, discard every sample after use, see what is being forgotten.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,  # they print local variables, and those may be pixels
 )
+
+
+app.add_typer(bench.app, name="bench")
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Benchmarks that compare within one run, in turns: this is what makes a ratio mean something."""

@@ -1,0 +1,64 @@
+"""The commands ``lethe bench …``."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from typer import Option
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Measure ratios on this machine, both sides in turns.", no_args_is_help=True)
+
+
+@app.command()
+def pipeline(
+    *,
+    threads: Annotated[int, Option(min=1, help="Threads that torch computes with, on both sides.")] = 1,
+    learner: Annotated[str, Option(help="lethe learners lists them.")] = "finetune",
+    broker: Annotated[
+        str | None, Option(metavar="HOST:PORT", help="A Kafka cluster; without it, a broker in this process.")
+    ] = None,
+    turns: Annotated[int, Option(min=1, help="How often each side is measured.")] = 7,
+    batches: Annotated[int, Option(min=10, help="Batches counted in a turn.")] = 200,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
+) -> None:
+    """Compare a learner's speed through Kafka with its speed fed from memory."""
+    from service.bench.pipeline import PipelineBench, PipelineSpeed, bench_pipeline
+
+    bench = PipelineBench(learner, threads, broker, batches, turns)
+    speed = PipelineSpeed()
+    with _progress() as bar:
+        task = bar.add_task("filling the topic", total=turns)
+        for speed in bench_pipeline(bench):
+            bar.update(task, advance=1, description=f"ratio so far {speed.ratio:.3f}")
+    numbers = {
+        "broker": broker or "embedded",
+        "learner": learner,
+        "memory": sum(speed.memory) / turns,
+        "kafka": sum(speed.kafka) / turns,
+        "ratio": speed.ratio,
+        "threads": threads,
+    }
+    _print(numbers, as_json)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _print(numbers: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        json.dump(numbers, sys.stdout)
+        sys.stdout.write("\n")
+        return
+    table = Table(*numbers)
+    table.add_row(
+        *[f"{value:,.3f}" if isinstance(value, float) else str(value) for value in numbers.values()]
+    )
+    Console().print(table)
