@@ -5,10 +5,11 @@ from typing import Final
 from service.errors import InvalidSetting
 from service.learners.base import Learner, LearnerContext
 from service.learners.finetune import Finetune
+from service.learners.ridge import Ridge
 
 __all__ = ["LEARNERS", "create"]
 
-LEARNERS: Final[dict[str, type[Learner]]] = {kind.name: kind for kind in (Finetune,)}
+LEARNERS: Final[dict[str, type[Learner]]] = {kind.name: kind for kind in (Finetune, Ridge)}
 """Every learner by the name that ``--learner`` calls it; each is built from a context alone."""
 
 

@@ -30,7 +30,7 @@ Factory = Callable[[LearnerContext], Learner]
 Check = Callable[[Factory], None]
 Batch = tuple[Tensor, Tensor]
 
-_CONTEXT: Final = LearnerContext(Layout(height=16, width=16, classes=4), seed=1)
+_CONTEXT: Final = LearnerContext(Layout(height=8, width=8, classes=4), seed=1)
 _SIZES: Final = (32, 1, 7, 64)
 
 
@@ -100,8 +100,8 @@ def check_predict_gives_probabilities(factory: Factory) -> None:
 
 def check_colour_images_are_taken(factory: Factory) -> None:
     """Three channels and sides of different length work too."""
-    learner = factory(LearnerContext(Layout(channels=3, height=16, width=20, classes=3)))
-    x_BCHW = torch.randint(256, (5, 3, 16, 20), dtype=torch.uint8, generator=_generator(0))
+    learner = factory(LearnerContext(Layout(channels=3, height=8, width=12, classes=3)))
+    x_BCHW = torch.randint(256, (5, 3, 8, 12), dtype=torch.uint8, generator=_generator(0))
     learned = learner.learn(x_BCHW, torch.tensor([0, 1, 2, 0, 1]))
     _require_plain(learned.predicted_B, (5,), torch.int64)
     _require_plain(learner.predict(x_BCHW), (5, 3), torch.float32)
@@ -265,12 +265,12 @@ def _batches(sizes: Sequence[int]) -> Iterator[Batch]:
 
 
 def _batch(size: int, seed: int) -> Batch:
-    """Return 16×16 images of four classes, one corner each."""
+    """Return 8×8 images of four classes, one corner each."""
     generator = _generator(seed)
     y_B = torch.randint(4, (size,), generator=generator)
     corners_BCHW = torch.nn.functional.one_hot(y_B, 4).view(size, 1, 2, 2)
-    bright_BCHW = 120 * corners_BCHW.repeat_interleave(8, 2).repeat_interleave(8, 3)
-    noise_BCHW = torch.randint(136, (size, 1, 16, 16), generator=generator)
+    bright_BCHW = 120 * corners_BCHW.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    noise_BCHW = torch.randint(136, (size, 1, 8, 8), generator=generator)
     return (bright_BCHW + noise_BCHW).to(torch.uint8), y_B
 
 

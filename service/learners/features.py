@@ -1,0 +1,89 @@
+"""Fixed features of images, drawn from a seed and from no data: wavelets, then random projections.
+
+Shapes: B batch, C channels, H height, W width, D features.
+"""
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from service.learners.wavelets import ModulusMaps, morlet_bank
+from service.wire import Layout
+
+__all__ = ["WaveletFeatures"]
+
+SIDES: Final = range(8, 65)
+"""Pixels a side that are taken."""
+_BLOCK: Final = 4
+_ORIENTATIONS: Final = 8
+_FINE: Final = (7, 0.8, 3 * math.pi / 4)
+_COARSE: Final = (13, 1.6, 3 * math.pi / 8)
+_COMPRESSION: Final = 10.0  # log(1 + 10 s): faint strokes count, and bright ones do not drown them
+
+
+class WaveletFeatures:
+    """A scattering transform of depth two, random ReLU features of it, and a constant 1.
+
+    Order zero is the image averaged over 4×4 pixels, for each channel; order one the moduli of
+    its responses to fine and coarse oriented wavelets, order two those of the fine moduli to
+    fine wavelets at half the resolution, both of the mean of the channels and averaged over the
+    same 4×4 pixels. Images of more than 32 pixels a side are first averaged over 2×2. (Bruna &
+    Mallat 2013; random features of fixed ones: McDonnell et al. 2023, RanPAC)
+
+    The projections have length 1 and need no standardisation: so no statistic of the stream,
+    and no sample of it, is in the features.
+    """
+
+    def __init__(self, layout: Layout, seed: int, projections: int, device: torch.device) -> None:
+        """Raises ValueError for a layout of other than 1 or 3 channels or sides out of `SIDES`."""
+        if layout.channels not in {1, 3}:
+            raise ValueError(f"images of {layout.channels} channels: wavelet features take 1 or 3")
+        if not {layout.height, layout.width} <= set(SIDES):
+            raise ValueError(
+                f"images of {layout.height}×{layout.width}: "
+                f"wavelet features take {SIDES.start} to {SIDES.stop - 1} pixels a side"
+            )
+        self._device = device
+        self._shrink = 2 if max(layout.height, layout.width) > 32 else 1
+        rows, columns = (-(-side // self._shrink) for side in (layout.height, layout.width))
+        self._padding = (0, -columns % _BLOCK, 0, -rows % _BLOCK)
+        fine = morlet_bank(*_FINE, _ORIENTATIONS)
+        self._fine = ModulusMaps(fine, _BLOCK, device)
+        self._coarse = ModulusMaps(morlet_bank(*_COARSE, _ORIENTATIONS), _BLOCK, device)
+        self._second = ModulusMaps(fine, 2, device)
+        cells = -(-rows // _BLOCK) * -(-columns // _BLOCK)
+        fixed = cells * (layout.channels + 2 * _ORIENTATIONS + _ORIENTATIONS**2)
+        generator = torch.Generator().manual_seed(seed)
+        directions = torch.randn(fixed, projections, generator=generator)
+        self._projections = nn.functional.normalize(directions, dim=0).to(device)
+        self.count = fixed + projections + 1
+        """D."""
+
+    def __call__(self, x_BCHW: Tensor) -> Tensor:
+        """Return float32 features of shape [B, D], on the device, for uint8 images."""
+        fixed = self._scattering(x_BCHW.to(self._device))
+        features_BD = torch.empty(len(x_BCHW), self.count, device=self._device)
+        features_BD[:, : fixed.shape[1]] = fixed
+        random = features_BD[:, fixed.shape[1] : -1]
+        torch.mm(fixed, self._projections, out=random).relu_()
+        features_BD[:, -1] = 1
+        return features_BD
+
+    def _scattering(self, x_BCHW: Tensor) -> Tensor:
+        batch = len(x_BCHW)
+        x = x_BCHW.to(torch.float32).div_(255)
+        if self._shrink > 1:
+            x = nn.functional.avg_pool2d(x, self._shrink, ceil_mode=True)
+        x = nn.functional.pad(x, self._padding)
+        grey = x.mean(1)
+        fine = self._fine(grey)
+        halved = fine.permute(0, 5, 1, 3, 2, 4).reshape(-1, grey.shape[1] // 2, grey.shape[2] // 2)
+        orders = (
+            nn.functional.avg_pool2d(x, _BLOCK),
+            fine.mean((3, 4)),
+            self._coarse(grey).mean((3, 4)),
+            self._second(halved),
+        )
+        return torch.cat([order.reshape(batch, -1) for order in orders], 1).mul_(_COMPRESSION).log1p_()

@@ -1,0 +1,150 @@
+"""Ridge regression on fixed features: exact sums, whatever the order, and features that are fixed."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from service.learners.base import LearnerContext
+from service.learners.features import WaveletFeatures
+from service.learners.gram import Gram
+from service.learners.ridge import Ridge, RidgeSettings
+from service.learners.wavelets import ModulusMaps, morlet_bank
+from service.wire import Layout
+
+CPU = torch.device("cpu")
+LAYOUT = Layout(height=8, width=8, classes=4)
+SMALL = RidgeSettings(projections=50, first_refresh=16, refresh_every=64)
+
+
+def images(count: int, layout: Layout = LAYOUT, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x_BCHW = torch.randint(256, (count, *layout.shape), dtype=torch.uint8, generator=generator)
+    return x_BCHW, torch.randint(layout.classes, (count,), generator=generator)
+
+
+def learned(x_BCHW: Tensor, y_B: Tensor, batch: int) -> Ridge:
+    learner = Ridge(LearnerContext(LAYOUT), SMALL)
+    for x, y in zip(torch.split(x_BCHW, batch), torch.split(y_B, batch), strict=True):
+        learner.learn(x, y)
+    return learner
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 1000), batch=st.integers(1, 70))
+def test_neither_order_nor_batch_size_changes_what_is_known(seed: int, batch: int) -> None:
+    x_BCHW, y_B = images(120)
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(seed))
+    one, other = learned(x_BCHW, y_B, 40), learned(x_BCHW[order], y_B[order], batch)
+    unseen, _ = images(30, seed=1)
+    torch.testing.assert_close(other.predict(unseen), one.predict(unseen), atol=1e-3, rtol=1e-3)
+
+
+def test_it_predicts_the_solution_of_the_normal_equations() -> None:
+    x_BCHW, y_B = images(100)
+    features = WaveletFeatures(LAYOUT, 0, SMALL.projections, CPU)
+    phi = features(x_BCHW).double()
+    A = phi.T @ phi + SMALL.penalty * torch.eye(features.count, dtype=torch.float64)
+    W = torch.linalg.solve(A, phi.T @ nn.functional.one_hot(y_B, 4).double())
+    unseen, _ = images(30, seed=1)
+    expected = (features(unseen).double() @ W / SMALL.temperature).softmax(1).float()
+    torch.testing.assert_close(learned(x_BCHW, y_B, 30).predict(unseen), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_learn_predicts_from_the_last_due_solve_and_reports_the_squared_error() -> None:
+    learner = Ridge(LearnerContext(LAYOUT), SMALL)
+    x_BCHW, y_B = images(16)
+    assert learner.learn(x_BCHW, y_B).loss is None
+    expected = learner.predict(images(4, seed=1)[0]).argmax(1)  # 16 samples: the first solve was due
+    report = learner.learn(*images(4, seed=1))
+    assert torch.equal(report.predicted_B, expected)
+    assert report.loss is not None
+    assert report.loss > 0
+    W_before = learner.state().tensors["W"].clone()
+    learner.learn(*images(8, seed=2))
+    assert torch.equal(learner.state().tensors["W"], W_before)  # 28 samples: 32 are due
+    learner.learn(*images(4, seed=3))
+    assert not torch.equal(learner.state().tensors["W"], W_before)
+
+
+def test_a_learner_that_saw_nothing_finds_all_classes_equally_likely() -> None:
+    learner = Ridge(LearnerContext(LAYOUT), SMALL)
+    torch.testing.assert_close(learner.predict(images(3)[0]), torch.full((3, 4), 0.25))
+
+
+def test_the_sum_grows_by_the_products_of_the_features() -> None:
+    gram = Gram(5, CPU)
+    phi = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    gram.add(phi[:7])
+    gram.add(phi[7:])
+    torch.testing.assert_close(gram.upper_DD.triu(), (phi.T @ phi).triu())
+
+
+def test_modulus_maps_are_the_averaged_moduli_of_a_convolution() -> None:
+    bank = morlet_bank(7, 0.8, 2.0, 4)
+    x_NHW = torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(0))
+    filters = torch.cat([bank.real, bank.imag]).float()[:, None]
+    response = nn.functional.conv2d(x_NHW[:, None], filters, padding=3)
+    moduli = (response[:, :4].square() + response[:, 4:].square()).sqrt()
+    expected = nn.functional.avg_pool2d(moduli, 2)
+    maps = ModulusMaps(bank, 4, CPU)(x_NHW)
+    assert maps.shape == (3, 2, 3, 2, 2, 4)
+    torch.testing.assert_close(maps.permute(0, 5, 1, 3, 2, 4).reshape(3, 4, 4, 6), expected)
+
+
+def test_wavelets_do_not_answer_to_flat_areas() -> None:
+    assert morlet_bank(7, 0.8, 2.0, 8).sum((1, 2)).abs().max() < 1e-12
+
+
+def test_features_of_an_image_do_not_depend_on_its_batch() -> None:
+    features = WaveletFeatures(LAYOUT, 0, 50, CPU)
+    x_BCHW, _ = images(20)
+    torch.testing.assert_close(features(x_BCHW)[7:9], features(x_BCHW[7:9]))
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 8, 64), (3, 32, 32), (1, 33, 17), (3, 64, 64)])
+def test_features_take_grey_and_colour_images_of_many_sizes(channels: int, height: int, width: int) -> None:
+    layout = Layout(channels=channels, height=height, width=width)
+    features = WaveletFeatures(layout, 0, 10, CPU)
+    phi = features(images(2, layout)[0])
+    assert phi.shape == (2, features.count)
+    assert bool(phi.isfinite().all())
+
+
+def test_features_see_colour() -> None:
+    features = WaveletFeatures(Layout(channels=3, height=8, width=8), 0, 0, CPU)
+    x_BCHW = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    x_BCHW[:, 0] = 200
+    assert not torch.equal(features(x_BCHW), features(x_BCHW.roll(1, dims=1)))
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (Layout(channels=2), r"2 channels.*1 or 3"),
+        (Layout(height=7), r"7×28.*8 to 64"),
+        (Layout(width=65), r"28×65.*8 to 64"),
+    ],
+)
+def test_images_that_the_features_cannot_take_are_refused(layout: Layout, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Ridge(LearnerContext(layout))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("penalty", 0),
+        ("penalty", float("nan")),
+        ("temperature", -1),
+        ("projections", -1),
+        ("first_refresh", 0),
+        ("refresh_every", 0),
+    ],
+)
+def test_a_bad_hyperparameter_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{field} is"):
+        RidgeSettings(**{field: value})
