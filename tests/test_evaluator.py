@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.evaluation.evaluator import CHUNK, Evaluator
+from service.evaluation.evaluator import CHUNK, Evaluator, Interrupted
 from service.learners.base import Learned, Learner, LearnerContext, Retention, State
 from service.probeset import ProbeSet
 from service.wire import Layout
@@ -120,6 +120,16 @@ def test_a_full_evaluation_counts_every_image_once() -> None:
     assert accuracy == {"b": 300 / 1007, "a": 1.0}
     assert list(accuracy) == ["b", "a"]
     assert learner.seen == [CHUNK, CHUNK, 7, 10]
+
+
+def test_an_evaluation_stops_between_two_chunks_when_asked_to() -> None:
+    learner = Lookup(LearnerContext(LAYOUT))
+    evaluator = Evaluator([probe("a", 3 * CHUNK, 10)], subset=5, seed=0)
+    random_state = torch.get_rng_state()
+    with pytest.raises(Interrupted):
+        evaluator.evaluate(learner, full=True, stopping=lambda: len(learner.seen) == 2)
+    assert learner.seen == [CHUNK, CHUNK]
+    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 def test_a_subset_is_the_same_in_every_evaluation_and_for_every_set_of_probes() -> None:
