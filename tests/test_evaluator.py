@@ -123,7 +123,7 @@ def test_a_full_evaluation_counts_every_image_once() -> None:
 
 
 def test_an_evaluation_stops_between_two_chunks_when_asked_to() -> None:
-    learner = Lookup(LearnerContext(LAYOUT))
+    learner = Linear(LearnerContext(LAYOUT))  # draws random numbers in each chunk
     evaluator = Evaluator([probe("a", 3 * CHUNK, 10)], subset=5, seed=0)
     random_state = torch.get_rng_state()
     with pytest.raises(Interrupted):
