@@ -12,7 +12,7 @@ from kafka.structs import OffsetAndMetadata
 
 from service.errors import InvalidSetting
 from service.stream import embedded
-from service.stream.embedded import API_VERSION, EmbeddedBroker
+from service.stream.embedded import API_VERSION, PARTITION_BYTES, EmbeddedBroker
 
 
 def producer(broker: EmbeddedBroker) -> KafkaProducer:
@@ -95,6 +95,21 @@ def test_deleted_records_cannot_be_read_and_the_rest_stay(embedded_broker: Embed
         client.seek(partition, 0)
         with pytest.raises(OffsetOutOfRangeError):
             client.poll(timeout_ms=5000)
+
+
+def test_a_partition_keeps_what_its_constant_says_and_then_drops_the_oldest(
+    embedded_broker: EmbeddedBroker,
+) -> None:
+    partition = TopicPartition("images", 0)
+    embedded_broker.create_topic("images", 1)
+    record = bytes(100_000)
+    fitting = PARTITION_BYTES // (len(record) + 200)  # 200: more than a message set adds
+    with producer(embedded_broker) as out, consumer(embedded_broker) as client:
+        for _ in range(fitting):
+            out.send("images", record, partition=0).get(timeout=10)
+        assert client.beginning_offsets([partition]) == {partition: 0}
+        out.send("images", record, partition=0).get(timeout=10)
+        assert client.beginning_offsets([partition]) == {partition: 1}
 
 
 def test_records_survive_an_outage(embedded_broker: EmbeddedBroker) -> None:
