@@ -96,21 +96,23 @@ def stream(
     from producers.delivery import HoldBackOptions, deliver
     from producers.publisher import Broker, Publisher
 
+    broker = Broker(bootstrap_servers, _api_version(api_version))
+    throttle = HoldBackOptions(hold_back or (), window, hold_back_timeout)
     chosen = load_scenario(scenario)
     _fetch_for(chosen, root)
     records = Records(Order(chosen, seed, samples), root, PNG if content_type is Encoding.png else RAW)
     # an oversized record is beyond the broker's limit, too, unless it is compressed
     poisoned = any(segment.malformed for segment in chosen.segments)
-    broker = Broker(bootstrap_servers, _api_version(api_version))
-    throttle = HoldBackOptions(hold_back or (), window, hold_back_timeout)
     with (
         Publisher(broker, topic, partitions, replication_factor, compress=poisoned) as publisher,
         _progress_bar(progress) as bar,
     ):
         done = deliver(records, publisher, Pace(rate, burst), throttle, resume, bar)
-    summary = Table("stream", "topic", "partitions", "records sent", "seconds", "records/s")
-    numbers = (f"{done.acknowledged:,}", f"{done.seconds:.1f}", f"{done.acknowledged / done.seconds:,.0f}")
-    summary.add_row(records.order.run, topic, str(publisher.partitions), *numbers)
+    summary = Table("stream", records.order.run)
+    summary.add_row("topic", f"{topic}, {publisher.partitions} partitions")
+    summary.add_row("records acknowledged", f"{done.acknowledged:,} of {done.wanted:,}")
+    summary.add_row("seconds", f"{done.seconds:.1f}")
+    summary.add_row("records a second", f"{done.acknowledged / done.seconds:,.0f}")
     Console().print(summary)
     if done.acknowledged < done.wanted:
         missing = f"{done.wanted - done.acknowledged:,} of {done.wanted:,} records"

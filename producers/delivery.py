@@ -67,7 +67,7 @@ def deliver(
         ends = [tail.end for tail in tails]
         throttle = HoldBack(hold_back.urls, hold_back.window, hold_back.timeout, ends, ask)
         try:
-            replay(records, publisher, indices, pace, throttle, show)
+            replay(records.at, publisher, indices, pace, throttle, show)
         except KeyboardInterrupt:
             bar.stop()
     return Delivered(len(indices), publisher.acknowledged, time.monotonic() - started)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from producers.holdback import HoldBack
-from producers.records import Record, Records
+from producers.records import Record
 from service.errors import InvalidSetting
 
 __all__ = ["Pace", "Sink", "Tail", "first_to_send", "left_to_send", "replay"]
@@ -92,7 +92,7 @@ def left_to_send(total: int, firsts: Sequence[int]) -> list[int]:
 
 
 def replay(
-    records: Records,
+    record_at: Callable[[int], Record],
     sink: Sink,
     indices: Iterable[int],
     pace: Pace,
@@ -103,19 +103,23 @@ def replay(
 ) -> None:
     """Send the records of ``indices`` at ``pace``, and call ``sent`` with each index.
 
-    Time spent held back delays all that follows: it is not made up for by a burst. When this
-    returns, every record is acknowledged; when it is interrupted, those queued are flushed first.
+    A record that is late because it was held back delays all that follow: the time is not made up
+    for by a burst. When this returns, every record is acknowledged; when it is interrupted, those
+    queued are flushed first.
     """
     start = clock()
     try:
         for nth, index in enumerate(indices):
             partition = index % sink.partitions
-            held = clock()
+            asked = clock()
             hold_back.before_send(partition)
-            start += clock() - held
-            if (wait := start + pace.due(nth) - clock()) > 0:
-                sleep(wait)
-            sink.send(records.at(index), partition)
+            now = clock()
+            late = now - start - pace.due(nth)
+            if late < 0:
+                sleep(-late)
+            else:
+                start += min(late, now - asked)
+            sink.send(record_at(index), partition)
             sent(index)
     except KeyboardInterrupt:
         sink.flush()

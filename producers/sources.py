@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,15 @@ class _Failed(Exception):
     """A source could not deliver; the message says why."""
 
 
-UNDELIVERED: Final = (_Failed, DataUnavailable, OSError, EOFError, KeyError, tarfile.TarError)
+UNDELIVERED: Final = (
+    _Failed,
+    DataUnavailable,
+    OSError,
+    HTTPException,
+    EOFError,
+    KeyError,
+    tarfile.TarError,
+)
 """All that a source, a corrupt archive included, can raise: the next source is tried."""
 
 

@@ -1,0 +1,108 @@
+"""The publisher against both brokers: every record arrives, and a broker that cannot be used is named."""
+
+import socket
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+
+from producers.faults import malformed
+from producers.publisher import Broker, Publisher
+from producers.records import Record
+from producers.replay import Tail
+from service.errors import BrokerUnavailable, InvalidSetting
+from service.wire import Reason
+from tests.brokers import StreamBroker
+from tests.test_records import picture
+
+
+def reached(broker: StreamBroker) -> Broker:
+    return Broker(broker.bootstrap_servers, broker.api_version)
+
+
+def read(
+    broker: StreamBroker, topic: str, partitions: int, count: int
+) -> dict[bytes, tuple[int, object, object]]:
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap_servers, api_version=broker.api_version)
+    parts = [TopicPartition(topic, number) for number in range(partitions)]
+    consumer.assign(parts)
+    consumer.seek_to_beginning()
+    found: dict[bytes, tuple[int, object, object]] = {}
+    came = 0
+    while came < count:
+        polled = consumer.poll(timeout_ms=10_000)
+        assert polled, f"only {came} of {count} records came"
+        for part, records in polled.items():
+            came += len(records)
+            found |= {record.key: (part.partition, record.value, record.headers) for record in records}
+    consumer.close()
+    assert came == count
+    return found
+
+
+def test_every_record_arrives_once_in_its_partition_with_its_headers(
+    broker: StreamBroker, topic: str
+) -> None:
+    broker.create_topic(topic, 3)
+    with Publisher(reached(broker), topic) as publisher:
+        assert publisher.partitions == 3
+        for index in range(300):
+            record = Record(index, b"s/0/%d" % index, b"v%d" % index, [("label", b"%d" % (index % 10))])
+            publisher.send(record, index % 3)
+        publisher.flush()
+        assert publisher.acknowledged == 300
+    found = read(broker, topic, 3, 300)
+    assert found == {
+        b"s/0/%d" % index: (index % 3, b"v%d" % index, [("label", b"%d" % (index % 10))])
+        for index in range(300)
+    }
+
+
+def test_the_last_record_of_each_partition_can_be_asked_for(broker: StreamBroker, topic: str) -> None:
+    broker.create_topic(topic, 2)
+    with Publisher(reached(broker), topic) as publisher:
+        assert publisher.tails() == [Tail(0, None), Tail(0, None)]
+        for index in range(0, 10, 2):
+            publisher.send(Record(index, b"s/0/%d" % index, b"", []), 0)
+        publisher.flush()
+        assert publisher.tails() == [Tail(5, b"s/0/8"), Tail(0, None)]
+
+
+@pytest.mark.parametrize("reason", [Reason.OVERSIZED, Reason.NULL_VALUE])
+def test_even_records_that_a_broker_may_refuse_get_through(
+    broker: StreamBroker, topic: str, reason: Reason
+) -> None:
+    broker.create_topic(topic, 1)
+    value, headers = malformed(picture(), reason)
+    with Publisher(reached(broker), topic, compress=True) as publisher:
+        publisher.send(Record(0, b"s/0/0", value, headers), 0)
+        publisher.flush()
+    assert read(broker, topic, 1, 1) == {b"s/0/0": (0, value, headers)}
+
+
+def test_another_number_of_partitions_than_the_topic_has_is_refused(broker: StreamBroker, topic: str) -> None:
+    broker.create_topic(topic, 2)
+    with pytest.raises(InvalidSetting, match=f"partitions is 3, and the topic {topic} has 2"):
+        Publisher(reached(broker), topic, partitions=3)
+
+
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
+def test_a_missing_topic_is_created(broker: StreamBroker, topic: str) -> None:
+    with Publisher(reached(broker), topic, partitions=5) as publisher:
+        assert publisher.partitions == 5
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_a_broker_that_creates_no_topics_is_named(broker: StreamBroker, topic: str) -> None:
+    with pytest.raises(
+        InvalidSetting, match=f"the topic {topic} does not exist, and {broker.bootstrap_servers}"
+    ):
+        Publisher(reached(broker), topic)
+
+
+@pytest.mark.parametrize("api_version", [None, (2, 1)])
+def test_a_broker_that_is_absent_is_named_after_a_bounded_wait(api_version: tuple[int, int] | None) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can answer there
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(BrokerUnavailable, match=address):
+            Publisher(Broker(address, api_version, timeout=0.5), "images")

@@ -1,0 +1,117 @@
+"""Scenarios: what is shipped, and what a wrong file is told."""
+
+from pathlib import Path
+
+import pytest
+
+from producers.scenario import Scenario, load_scenario, shipped_scenarios
+from service.errors import InvalidScenario
+
+TWO = """\
+name: two
+description: MNIST, then Fashion-MNIST.
+segments:
+  - {subject: mnist, dataset: mnist, count: 100}
+  - {subject: fashion-mnist, dataset: fashion-mnist, count: 50}
+"""
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "river.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def segments(*changes: dict[str, object]) -> Scenario:
+    base = {"subject": "mnist", "dataset": "mnist"}
+    return Scenario.model_validate(
+        {"name": "s", "description": "", "segments": [base | change for change in changes]}
+    )
+
+
+def test_every_scenario_that_was_promised_is_shipped_under_its_own_name() -> None:
+    totals = {scenario.name: scenario.total() for scenario in shipped_scenarios()}
+    assert totals == {
+        "fashion-to-mnist": 120_000,
+        "gradual": 120_000,
+        "mnist-to-fashion": 120_000,
+        "permuted": 60_000,
+        "poisoned": 120_000,
+        "recurring": 120_000,
+        "rotated": 60_000,
+        "split-mnist": 60_000,
+    }
+    assert all(load_scenario(name).name == name for name in totals)
+
+
+def test_a_scenario_is_read_from_a_file(tmp_path: Path) -> None:
+    scenario = load_scenario(written(tmp_path, TWO))
+    assert (scenario.name, scenario.lengths()) == ("two", [100, 50])
+
+
+def test_samples_shorten_each_segment_that_is_longer(tmp_path: Path) -> None:
+    scenario = load_scenario(written(tmp_path, TWO))
+    assert scenario.lengths(70) == [70, 50]
+    assert scenario.total(70) == 120
+
+
+def test_blends_shrink_with_the_shorter_of_their_sides() -> None:
+    scenario = segments(
+        {"count": 100, "blend": 80}, {"count": 1000, "blend": 400, "subject": "b"}, {"count": 1000}
+    )
+    assert scenario.blends() == [80, 400, 0]
+    assert scenario.blends(100) == [8, 40, 0]
+
+
+def test_subjects_are_listed_in_the_order_of_first_visits() -> None:
+    assert [segment.subject for segment in load_scenario("recurring").subjects] == ["mnist", "fashion-mnist"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (TWO.replace("count: 100", "amount: 100"), "segments.0.amount: Extra inputs"),
+        (TWO.replace("dataset: mnist", "dataset: cifar"), "segments.0.dataset: Input should be"),
+        (TWO.replace("count: 50", "count: -1"), "segments.1.count: Input should be greater"),
+        (TWO.replace("count: 50", "malformed: 1.5"), "segments.1.malformed: Input should be less"),
+        (TWO.replace("count: 100", "classes: [1, 1]"), "segments.0: classes names a class twice"),
+        (TWO.replace("count: 100", "classes: [10]"), "segments.0.classes.0: Input should be less"),
+        (TWO.replace("count: 100", "transform: {}"), "segments.0.transform: one of rotate and permute"),
+        (
+            TWO.replace("count: 100", "transform: {rotate: 9, permute: 1}"),
+            "segments.0.transform: one of rotate and permute is needed",
+        ),
+        (TWO.replace("count: 100", "count: 60001"), "segments.0.count: 60001 rows are asked for"),
+        (TWO.replace("count: 50", "blend: 2"), "segments.1.blend: the last segment has none"),
+        (TWO.replace("count: 100", "count: 100, blend: 102"), "segments.1.blend: its 50 rows are fewer"),
+        (TWO.replace("name: two", "name: one/two"), "name: String should match"),
+        (TWO.replace("subject: mnist", "subject: a/b"), "segments.0.subject: String should match"),
+        (
+            TWO + "  - {subject: mnist, dataset: fashion-mnist}",
+            "segments.2.dataset: subject mnist had another",
+        ),
+        (
+            TWO + "  - {subject: m, dataset: mnist, classes: [1]}",
+            "segments.0.classes: another segment of mnist",
+        ),
+        ("name: [", "is not YAML"),
+        ("just words", "Input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_file_is_named_and_so_is_its_key(tmp_path: Path, wrong: str, said: str) -> None:
+    path = written(tmp_path, wrong)
+    with pytest.raises(InvalidScenario) as caught:
+        load_scenario(path)
+    assert path in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_rows_that_earlier_segments_used_cannot_be_asked_for_again() -> None:
+    with pytest.raises(ValueError, match=r"segments.1.count: all rows are asked for, .* left 0 of 60000"):
+        segments({}, {})
+    assert segments({}, {"seed": 1}).total() == 120_000
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(InvalidScenario, match=r"styx is neither a file nor one of .*mnist-to-fashion"):
+        load_scenario("styx")
