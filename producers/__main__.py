@@ -149,7 +149,8 @@ def data(root: RootOption) -> None:
         else:
             for file, digest in dataset.sha256.items():
                 table.add_row(name, file, f"ok {digest[:16]}…", where)
-    Console().print(table)
+    if table.row_count:
+        Console().print(table)
     for failure in failures:
         _say(str(failure), "red")
     if failures:

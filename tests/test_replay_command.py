@@ -1,9 +1,13 @@
 """The command lethe-replay, as a user runs it."""
 
+import json
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -99,3 +103,41 @@ def test_an_interrupted_stream_is_resumed_without_a_gap_or_a_double(broker: Stre
         assert "0 of 0" in run(*stream, "--resume").stdout
         assert publisher.tails()[:2] == ends
         assert "is not a record of recurring@500/1" in run(*stream, "--seed", "1", "--resume", code=2).stderr
+
+
+@pytest.fixture
+def slow_service() -> Iterator[tuple[str, list[int]]]:
+    """The address of a service that has learned 60 more records at each question, and what it answered."""
+    answers: list[int] = []
+
+    class State(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answers.append(60 * len(answers))
+            body = json.dumps({"positions": {"0": answers[-1]}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), State) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/state", answers
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.needs("datasets")
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_a_stream_is_held_back_by_a_services_state(
+    broker: StreamBroker, topic: str, slow_service: tuple[str, list[int]]
+) -> None:
+    broker.create_topic(topic, 1)
+    url, answers = slow_service
+    window = ["--hold-back", url, "--window", "80"]
+    shown = run(*options(broker, topic), "--samples", "150", *window).stdout
+    assert "300 of 300" in shown
+    assert answers == [0, 60, 120, 180, 240]
