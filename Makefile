@@ -43,8 +43,8 @@ kafka: ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C, data in .kafka (ARGS=
 constraints: ## renew deploy/constraints.txt with the newest versions that pyproject.toml allows
 	$(FOUND)
 	$(PYTHON) -m venv --clear build/constraints
-	build/constraints/bin/python $(INSTALL) '.[embedded,test]'
-	build/constraints/bin/python -m pip --disable-pip-version-check freeze --exclude lethe > deploy/constraints.txt
+	build/constraints/bin/python $(INSTALL) -e '.[embedded,test]'
+	build/constraints/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable > deploy/constraints.txt
 	rm -rf build/constraints
 
 clean: ## remove .venv and the tools' caches; data in .kafka and lethe-demo stay
