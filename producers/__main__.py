@@ -101,10 +101,8 @@ def stream(
     chosen = load_scenario(scenario)
     _fetch_for(chosen, root)
     records = Records(Order(chosen, seed, samples), root, PNG if content_type is Encoding.png else RAW)
-    # an oversized record is beyond the broker's limit, too, unless it is compressed
-    poisoned = any(segment.malformed for segment in chosen.segments)
     with (
-        Publisher(broker, topic, partitions, replication_factor, compress=poisoned) as publisher,
+        Publisher(broker, topic, partitions, replication_factor) as publisher,
         _progress_bar(progress) as bar,
     ):
         done = deliver(records, publisher, Pace(rate, burst), throttle, resume, bar)
