@@ -18,6 +18,7 @@ torch nor kafka, so that a producer can be small.
 """
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -196,15 +197,20 @@ def _decode_raw(value: bytes, headers: dict[str, bytes | None], layout: Layout) 
 def _decode_png(value: bytes, layout: Layout) -> Pixels:
     try:
         # the size is known from the header alone: a bomb is refused before it is inflated
-        with Image.open(io.BytesIO(value), formats=["PNG"]) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(value), formats=["PNG"]) as image,
+        ):
             mode, width, height = image.mode, image.width, image.height
             if (height, width) != (layout.height, layout.width):
                 raise MalformedRecord(
                     Reason.WRONG_SHAPE, f"PNG of {height}×{width}, {layout.height}×{layout.width} is taken"
                 )
-            wanted = _PNG_MODES.get(layout.channels)
-            if mode.startswith(("I", "F")):
-                raise MalformedRecord(Reason.WRONG_DTYPE, f"PNG of mode {mode}, 8 bits a channel are taken")
+            # Pillow calls 16 bits a channel RGB, and 2 bits L, as well: only the packing tells
+            packing = str(image.tile[0].args)
+            if ";" in packing:
+                raise MalformedRecord(Reason.WRONG_DTYPE, f"PNG of {packing}, 8 bits a channel are taken")
+            wanted = _PNG_MODES.get(layout.channels, "none")
             if mode != wanted:
                 raise MalformedRecord(Reason.WRONG_SHAPE, f"PNG of mode {mode}, {wanted} is taken")
             pixels = np.asarray(image, np.uint8)
