@@ -1,0 +1,277 @@
+"""What a run says about itself follows from its events alone, and is always consistent."""
+
+import json
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from service.evaluation.history import History
+from service.events import (
+    BatchLearned,
+    BrokerSeen,
+    Evaluated,
+    Lag,
+    RecordsDeadLettered,
+    RecordsLost,
+    RecordsReceived,
+    Resumed,
+    Turned,
+)
+from service.journal import THROUGHPUT_POINTS, Journal, peak_rss_bytes
+from service.learners.finetune import Finetune
+from service.settings import EvaluationSettings, LearnerSettings, ServeSettings, Settings
+from service.stream.broker import StreamSettings
+
+SETTINGS = Settings(
+    stream=StreamSettings(topic="styx", bootstrap_servers="charon:9092"),
+    learner=LearnerSettings(seed=5),
+    evaluation=EvaluationSettings(every=100, subset=10),
+    serve=ServeSettings(stalled_seconds=30),
+)
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Run:
+    """A journal, its history and its clock."""
+
+    def __init__(self, probes: Sequence[str] = ("a", "b")) -> None:
+        self.clock = Clock()
+        self.history = History(probes)
+        self.journal = Journal(SETTINGS, Finetune, self.history, self.clock)
+
+    def learn(self, samples: int, seconds: float, correct: int = 0) -> None:
+        """Learn a batch that takes ``seconds``."""
+        self.clock.now += seconds
+        self.history.learned(samples, correct)
+        self.journal(BatchLearned(samples, correct, 1.0, seconds, seconds, seconds, None, None))
+
+    def evaluate(self, a: float, b: float, *, ends: bool = False, seconds: float = 0.0) -> None:
+        """Evaluate, for ``seconds``."""
+        self.clock.now += seconds
+        segments = self.history.segments
+        event = Evaluated(
+            samples=self.history.samples,
+            accuracy={"a": a, "b": b},
+            full=True,
+            visit=len(segments),
+            segment=segments[-1] if segments else None,
+            ends_segment=ends,
+            seconds=seconds,
+        )
+        self.journal(event)
+        self.journal(self.history.evaluated(event))
+
+
+def test_records_are_counted_by_what_became_of_them() -> None:
+    run = Run()
+    run.journal(RecordsReceived(70))
+    run.learn(64, 0.1)
+    run.journal(RecordsDeadLettered("oversized", 4))
+    run.journal(RecordsDeadLettered("null_value", 1))
+    run.journal(RecordsDeadLettered("oversized", 1))
+    run.journal(RecordsLost(3))
+    run.journal(Turned(resident=0))
+    result = run.journal.result()
+    assert result.samples.model_dump() == {
+        "received": 70,
+        "learned": 64,
+        "discarded": 64,
+        "dead_lettered": 6,
+        "lost": 3,
+        "resident": 0,
+    }
+    assert result.dead_letters == {"oversized": 5, "null_value": 1}
+    assert run.journal.state()["samples"] == result.samples.model_dump()
+    assert run.journal.state()["dead_letters"] == result.dead_letters
+
+
+def test_the_counts_of_a_checkpoint_restore_them() -> None:
+    before = Run()
+    before.journal(RecordsReceived(70))
+    before.learn(64, 0.1)
+    before.journal(RecordsDeadLettered("oversized", 6))
+    before.journal(RecordsLost(3))
+    after = Run()
+    after.journal(before.journal.counts())
+    assert after.journal.counts() == Resumed(received=70, learned=64, dead={"oversized": 6}, lost=3)
+    assert after.journal.state()["samples"] == before.journal.state()["samples"]
+
+
+def test_a_result_says_what_was_run_and_how() -> None:
+    result = Run().journal.result()
+    assert (result.learner, result.retains, result.summary) == ("finetune", "nothing", Finetune.summary)
+    assert (result.seed, result.evaluate_every, result.probe_subset) == (5, 100, 10)
+    assert result.broker == "charon:9092"
+    assert result.probes == ["a", "b"]
+
+
+def test_a_run_that_has_not_begun_has_a_state_and_a_result() -> None:
+    run = Run()
+    state = run.journal.state()
+    assert state["segment"] is None
+    assert state["scores"] == state["accuracy"] == {}
+    assert state["samples_per_second"] == 0
+    result = run.journal.result()
+    assert result.R == []
+    assert (result.samples_per_second, result.seconds, result.acc, result.bwt) == (0, 0, None, None)
+
+
+def test_scores_and_matrix_are_those_of_the_last_evaluation() -> None:
+    run = Run()
+    run.evaluate(0.1, 0.1)
+    run.history.segment_started("a")
+    run.learn(64, 0.1, correct=32)
+    run.evaluate(0.992, 0.1, ends=True)
+    run.history.segment_started("b")
+    run.learn(64, 0.1, correct=64)
+    run.evaluate(0.339, 0.911, ends=True)
+    result = run.journal.result()
+    assert result.R == [[0.1, 0.1], [0.992, 0.1], [0.339, 0.911]]
+    assert result.bwt == pytest.approx(-0.653)
+    assert result.forgetting_by_probe == {"a": pytest.approx(0.653)}
+    assert result.prequential_accuracy == 0.75
+    assert result.segments == ["a", "b"]
+    assert [(switch.segment, switch.samples) for switch in result.switches] == [("a", 0), ("b", 64)]
+    assert [point.samples for point in result.evaluations] == [0, 64, 128]
+    state = run.journal.state()
+    assert state["accuracy"] == {"a": 0.339, "b": 0.911}
+    assert state["scores"]["bwt"] == result.bwt
+    assert state["R"] == result.R
+    assert (state["segment"], state["visit"]) == ("b", 2)
+
+
+def test_prequential_accuracy_includes_what_was_learned_after_the_last_evaluation() -> None:
+    run = Run()
+    run.evaluate(0.1, 0.1)
+    run.learn(10, 0.1, correct=5)
+    run.evaluate(0.1, 0.1)
+    run.learn(10, 0.1, correct=10)
+    assert run.journal.result().prequential_accuracy == 0.75
+
+
+def test_time_is_counted_from_the_first_batch_and_speed_without_evaluations() -> None:
+    run = Run()
+    run.evaluate(0.1, 0.1, seconds=50)  # the untrained learner: before anything was learned
+    run.clock.now += 100  # waiting for the broker
+    run.learn(60, 2.0)
+    run.evaluate(0.2, 0.1, seconds=5)
+    run.learn(40, 3.0)
+    result = run.journal.result()
+    assert result.seconds == 10
+    assert result.evaluation_seconds == 5
+    assert result.samples_per_second == 20
+
+
+def test_state_tells_where_the_run_stands_in_each_partition() -> None:
+    run = Run()
+    run.journal(Lag(partition=10, offset=7, records=3))
+    run.journal(Lag(partition=2, offset=5, records=0))
+    run.journal(Lag(partition=10, offset=9, records=1))
+    state = run.journal.state()
+    assert state["positions"] == {"2": 5, "10": 9}
+    assert state["lag"] == {"2": 0, "10": 1}
+    assert list(state["lag"]) == ["2", "10"]
+    assert state["topic"] == "styx"
+
+
+def test_the_run_is_alive_while_the_loop_turns() -> None:
+    run = Run()
+    assert run.journal.alive, "a service that has just started is not stuck"
+    run.clock.now += 29
+    assert run.journal.alive
+    run.clock.now += 2
+    assert not run.journal.alive
+    run.journal(Turned(0))
+    assert run.journal.alive
+
+
+def test_an_evaluation_is_a_sign_of_life() -> None:
+    run = Run()
+    run.evaluate(0.1, 0.1, seconds=60)
+    assert run.journal.alive
+
+
+def test_the_run_is_ready_while_the_broker_answers() -> None:
+    run = Run()
+    assert not run.journal.ready
+    run.journal(BrokerSeen(up=True))
+    assert run.journal.ready
+    run.journal(BrokerSeen(up=False, detail="gone"))
+    assert not run.journal.ready
+    assert run.journal.state()["broker"] == {"up": False, "detail": "gone"}
+    assert run.journal.alive, "an outage of the broker is no reason to restart the service"
+
+
+def test_throughput_keeps_a_bounded_number_of_points_of_a_long_run() -> None:
+    run = Run(probes=())
+    for _ in range(5 * THROUGHPUT_POINTS):
+        run.learn(30, 1.0)
+    points = run.journal.result().throughput
+    assert THROUGHPUT_POINTS / 4 <= len(points) <= THROUGHPUT_POINTS
+    assert {round(point.samples_per_second, 9) for point in points} == {30.0}
+    assert points[-1].samples > 0.99 * 30 * 5 * THROUGHPUT_POINTS
+    assert [point.samples for point in points] == sorted(point.samples for point in points)
+
+
+def test_throughput_shows_when_the_run_was_slower() -> None:
+    run = Run(probes=())
+    for _ in range(20):
+        run.learn(64, 1.0)
+    assert run.journal.state()["samples_per_second"] == 64
+    for _ in range(20):
+        run.learn(64, 4.0)
+    assert run.journal.state()["samples_per_second"] == 16
+    speeds = [point.samples_per_second for point in run.journal.result().throughput]
+    assert speeds[0] == 64
+    assert speeds[-1] == 16
+
+
+def test_throughput_does_not_count_the_time_of_evaluations() -> None:
+    run = Run()
+    for _ in range(10):
+        run.learn(50, 1.0)
+        run.evaluate(0.1, 0.1, seconds=9)
+    assert {point.samples_per_second for point in run.journal.result().throughput} == {50.0}
+
+
+def test_the_state_is_plain_json() -> None:
+    run = Run()
+    run.evaluate(0.1, 0.1)
+    run.history.segment_started("a")
+    run.learn(64, 0.1)
+    state = run.journal.state()
+    assert json.loads(json.dumps(state)) == state
+
+
+def test_the_state_is_consistent_while_another_thread_learns() -> None:
+    run = Run(probes=())
+    done = threading.Event()
+    seen = []
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(run.journal.state()["samples"])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(2000):
+        run.learn(1, 0.01)
+    done.set()
+    reader.join(10)
+    assert seen
+    assert all(counts["learned"] == counts["discarded"] for counts in seen)
+    assert [c["learned"] for c in seen] == sorted(c["learned"] for c in seen)
+
+
+def test_peak_memory_is_in_bytes() -> None:
+    assert 1 << 26 < peak_rss_bytes() < 1 << 36, "torch alone takes more than 64 MiB"

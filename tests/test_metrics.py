@@ -1,0 +1,295 @@
+"""Every event reaches the metric that shows it; names and units follow Prometheus' conventions."""
+
+import math
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from service.events import (
+    BatchLearned,
+    BrokerSeen,
+    CheckpointFailed,
+    CheckpointUnreadable,
+    CheckpointWritten,
+    Evaluated,
+    Event,
+    Lag,
+    Measured,
+    RecordsDeadLettered,
+    RecordsLost,
+    RecordsReceived,
+    Resumed,
+    Scores,
+    SegmentStarted,
+    Turned,
+)
+from service.metrics import Metrics
+
+BATCH = BatchLearned(
+    samples=64,
+    correct=60,
+    loss=0.25,
+    step_seconds=0.01,
+    residency_seconds=0.2,
+    latency_seconds=1.5,
+    prequential=0.75,
+    prequential_fading=0.5,
+)
+SCORES = Scores(
+    acc=0.5,
+    bwt=-0.25,
+    fwt=0.125,
+    forgetting=0.375,
+    forgetting_by_probe={"a": 0.375},
+    min_acc=0.25,
+    wc_acc=0.625,
+    anytime_accuracy=0.75,
+    prequential_accuracy=0.875,
+    prequential_fading=0.5,
+)
+MEASURED = Measured(
+    samples=128,
+    accuracy={"a": 0.5, "b": 0.25},
+    scores=SCORES,
+    R=((0.0, 0.125), (0.5, 0.25)),
+    segments=("a",),
+    probes=("a", "b"),
+)
+EVENTS: list[Event] = [
+    RecordsReceived(70),
+    RecordsDeadLettered("oversized", 4),
+    RecordsLost(2),
+    BATCH,
+    SegmentStarted("a", 1, 0),
+    Evaluated(128, {"a": 0.5, "b": 0.25}, True, 1, "a", False, 0.75),
+    MEASURED,
+    BrokerSeen(up=True),
+    Lag(partition=3, offset=11, records=7),
+    Turned(resident=5),
+    Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2),
+    CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25),
+    CheckpointFailed("no space left"),
+    CheckpointUnreadable("it is torn"),
+]
+
+
+class Scrape:
+    """What Prometheus would see."""
+
+    def __init__(self, *events: Event) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, sample_bytes=784, build={"version": "1.2.3"})
+        for event in events:
+            self.metrics(event)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"lethe_{name}", labels)
+
+
+def test_records_are_counted_by_what_became_of_them() -> None:
+    scrape = Scrape(
+        RecordsReceived(70),
+        RecordsReceived(10),
+        RecordsDeadLettered("oversized", 4),
+        RecordsDeadLettered("null_value", 2),
+        RecordsDeadLettered("oversized", 1),
+        RecordsLost(3),
+        BATCH,
+        BATCH,
+    )
+    assert scrape.value("samples_received_total") == 80
+    assert scrape.value("samples_dead_lettered_total", reason="oversized") == 5
+    assert scrape.value("samples_dead_lettered_total", reason="null_value") == 2
+    assert scrape.value("samples_lost_total") == 3
+    assert scrape.value("samples_learned_total") == scrape.value("samples_discarded_total") == 128
+
+
+def test_counters_stand_at_zero_before_anything_has_happened() -> None:
+    scrape = Scrape()  # a rate over a counter that appears late misses its first increase
+    for what in ("received", "learned", "discarded", "lost"):
+        assert scrape.value(f"samples_{what}_total") == 0
+
+
+def test_a_batch_sets_loss_and_prequential_accuracy_and_feeds_the_histograms() -> None:
+    before = time.time()
+    scrape = Scrape(BATCH)
+    assert scrape.value("batch_loss") == 0.25
+    assert scrape.value("prequential_accuracy_ratio", kind="cumulative") == 0.75
+    assert scrape.value("prequential_accuracy_ratio", kind="fading") == 0.5
+    assert scrape.value("step_duration_seconds_sum") == 0.01
+    assert scrape.value("sample_residency_seconds_sum") == 0.2
+    assert scrape.value("end_to_end_latency_seconds_sum") == 1.5
+    assert scrape.value("end_to_end_latency_seconds_bucket", le="1.0") == 0
+    assert scrape.value("end_to_end_latency_seconds_bucket", le="2.5") == 1
+    assert before <= (scrape.value("last_progress_timestamp_seconds") or 0) <= time.time()
+
+
+def test_a_learner_without_a_loss_leaves_the_gauge_alone() -> None:
+    scrape = Scrape(BATCH, replace(BATCH, loss=None))
+    assert scrape.value("batch_loss") == 0.25
+
+
+def test_a_producer_whose_clock_is_ahead_makes_no_negative_latency() -> None:
+    scrape = Scrape(replace(BATCH, latency_seconds=-2.0))
+    assert scrape.value("end_to_end_latency_seconds_sum") == 0
+    assert scrape.value("end_to_end_latency_seconds_count") == 1
+
+
+def test_a_turn_shows_what_is_resident_in_samples_and_bytes() -> None:
+    before = time.time()
+    scrape = Scrape(Turned(resident=5))
+    assert scrape.value("samples_resident") == 5
+    assert scrape.value("samples_resident_bytes") == 5 * 784
+    assert before <= (scrape.value("last_turn_timestamp_seconds") or 0) <= time.time()
+
+
+def test_an_evaluation_sets_each_probe_s_accuracy_and_counts_its_seconds() -> None:
+    scrape = Scrape(Evaluated(128, {"a": 0.5, "b": 0.25}, True, 1, "a", False, 0.75), MEASURED)
+    assert scrape.value("probe_accuracy_ratio", probe="a") == 0.5
+    assert scrape.value("probe_accuracy_ratio", probe="b") == 0.25
+    assert scrape.value("evaluation_duration_seconds_sum") == 0.75
+
+
+def test_scores_are_gauges() -> None:
+    scrape = Scrape(MEASURED)
+    assert scrape.value("average_accuracy_ratio") == 0.5
+    assert scrape.value("backward_transfer_ratio") == -0.25
+    assert scrape.value("forward_transfer_ratio") == 0.125
+    assert scrape.value("forgetting_ratio", probe="a") == 0.375
+    assert scrape.value("min_accuracy_ratio") == 0.25
+    assert scrape.value("worst_case_accuracy_ratio") == 0.625
+    assert scrape.value("anytime_accuracy_ratio") == 0.75
+
+
+def test_the_matrix_is_labelled_with_segment_and_probe() -> None:
+    scrape = Scrape(MEASURED)
+    assert scrape.value("accuracy_matrix_ratio", after="0", probe="b") == 0.125
+    assert scrape.value("accuracy_matrix_ratio", after="1", probe="a") == 0.5
+
+
+UNDEFINED = Scores(None, None, None, None, {}, None, None, None, None, None)
+
+
+def test_a_score_that_is_not_defined_is_no_number() -> None:
+    for scrape in (Scrape(), Scrape(MEASURED, replace(MEASURED, scores=UNDEFINED))):
+        shown = scrape.value("backward_transfer_ratio")
+        assert shown is not None
+        assert math.isnan(shown), "0 would say: nothing is forgotten"
+
+
+def test_lag_and_offset_are_shown_for_each_partition() -> None:
+    scrape = Scrape(Lag(3, offset=11, records=7), Lag(0, offset=2, records=1), Lag(3, offset=12, records=6))
+    assert scrape.value("partition_lag_records", partition="3") == 6
+    assert scrape.value("partition_offset", partition="3") == 12
+    assert scrape.value("partition_lag_records", partition="0") == 1
+
+
+def test_the_segment_being_learned_is_shown_once() -> None:
+    scrape = Scrape(SegmentStarted("a", 1, 0), SegmentStarted("b", 2, 64))
+    assert scrape.value("segment_visit") == 2
+    assert scrape.value("segment_info", segment="b", visit="2") == 1
+    assert scrape.value("segment_info", segment="a", visit="1") is None
+
+
+def test_the_broker_is_up_or_not() -> None:
+    assert Scrape().value("broker_up") == 0
+    assert Scrape(BrokerSeen(up=True)).value("broker_up") == 1
+    assert Scrape(BrokerSeen(up=True), BrokerSeen(up=False, detail="gone")).value("broker_up") == 0
+
+
+def test_counters_go_on_where_the_run_was_before_a_restart() -> None:
+    resumed = Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2)
+    scrape = Scrape(resumed, BATCH, RecordsReceived(65), RecordsDeadLettered("oversized", 1))
+    assert scrape.value("samples_received_total") == 135
+    assert scrape.value("samples_learned_total") == scrape.value("samples_discarded_total") == 128
+    assert scrape.value("samples_dead_lettered_total", reason="oversized") == 5
+    assert scrape.value("samples_lost_total") == 2
+
+
+def test_checkpoints_are_counted_by_what_became_of_them() -> None:
+    written = CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25)
+    scrape = Scrape(written, written, CheckpointFailed("no space left"), CheckpointUnreadable("it is torn"))
+    assert scrape.value("checkpoints_written_total") == 2
+    assert scrape.value("checkpoint_failures_total") == 1
+    assert scrape.value("checkpoints_unreadable_total") == 1
+    assert scrape.value("checkpoint_size_bytes") == 1000
+    assert scrape.value("checkpoint_duration_seconds_sum") == 0.5
+    assert 0 <= time.time() - (scrape.value("last_checkpoint_timestamp_seconds") or 0) < 10
+
+
+def test_what_runs_is_shown() -> None:
+    assert Scrape().value("build_info", version="1.2.3") == 1
+
+
+def test_two_runs_in_one_process_do_not_share_numbers() -> None:
+    busy, idle = Scrape(BATCH), Scrape()
+    assert (busy.value("samples_learned_total"), idle.value("samples_learned_total")) == (64, 0)
+
+
+def samples(scrape: Scrape) -> dict[tuple[str, tuple[tuple[str, str], ...]], str]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): str(sample.value)  # NaN equals nothing
+        for metric in scrape.registry.collect()
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_every_kind_of_event_changes_a_metric(event: Event) -> None:
+    assert samples(Scrape(event)) != samples(Scrape())
+
+
+def test_no_kind_of_event_is_left_out_here() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+BASE_UNITS = ("seconds", "bytes", "ratio", "info", "records", "samples")
+WITHOUT_UNIT = {
+    "lethe_samples_resident",
+    "lethe_partition_offset",
+    "lethe_batch_loss",
+    "lethe_broker_up",
+    "lethe_segment_visit",
+}
+"""Counts of what the name says, a yes or no, and a loss, whose unit is the learner's affair."""
+
+
+def test_names_follow_the_conventions() -> None:
+    for metric in Scrape(*EVENTS).registry.collect():
+        assert re.fullmatch(r"lethe(_[a-z]+)+", metric.name), metric.name
+        assert metric.documentation.endswith("."), metric.name
+        names = {sample.name for sample in metric.samples}
+        if metric.type == "counter":
+            assert f"{metric.name}_total" in names
+        else:
+            assert not any(name.endswith("_total") for name in names)
+        if metric.type in ("gauge", "histogram") and metric.name not in WITHOUT_UNIT:
+            assert metric.name.endswith(BASE_UNITS), metric.name
+        if metric.name.endswith("_ratio"):
+            assert all(-1 <= sample.value <= 1 for sample in metric.samples)
+
+
+def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
+    labels = {
+        label
+        for metric in Scrape(*EVENTS).registry.collect()
+        for sample in metric.samples
+        for label in sample.labels
+    }
+    assert labels == {"reason", "probe", "after", "partition", "kind", "le", "segment", "visit", "version"}
+
+
+@pytest.mark.needs("prometheus")
+def test_promtool_finds_nothing_to_complain_about() -> None:
+    promtool = shutil.which("promtool")
+    assert promtool is not None
+    text = generate_latest(Scrape(*EVENTS).registry)
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30)
+    assert (checked.returncode, checked.stderr, checked.stdout) == (0, b"", b"")
