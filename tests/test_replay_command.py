@@ -84,7 +84,7 @@ def test_an_interrupted_stream_is_resumed_without_a_gap_or_a_double(broker: Stre
     stream = [*options(broker, topic), "--samples", "500", "--scenario", "recurring"]
     with Publisher(Broker(broker.bootstrap_servers, broker.api_version), topic) as publisher:
         first = subprocess.Popen(
-            [*COMMAND, *stream, "--rate", "500"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*COMMAND, *stream, "--rate", "250"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         deadline = time.monotonic() + 60
         while publisher.tails()[0].end < 20:
@@ -100,9 +100,6 @@ def test_an_interrupted_stream_is_resumed_without_a_gap_or_a_double(broker: Stre
         assert f"{2000 - sent:,} of {2000 - sent:,}" in run(*stream, "--resume").stdout
         ends = [Tail(667, b"recurring@500/0/1998"), Tail(667, b"recurring@500/0/1999")]
         assert publisher.tails() == [*ends, Tail(666, b"recurring@500/0/1997")]
-        assert "0 of 0" in run(*stream, "--resume").stdout
-        assert publisher.tails()[:2] == ends
-        assert "is not a record of recurring@500/1" in run(*stream, "--seed", "1", "--resume", code=2).stderr
 
 
 @pytest.fixture
