@@ -152,7 +152,7 @@ class Batcher:
         filled = Filled(
             slot=slot,
             samples=self._samples,
-            position=Position(dict(self._next), self._turn),
+            position=Position(dict(self._next), self._turn, self._source.topic_id),
             received=self._received,
             dead=dict(self._dead),
             lost=self._lost,

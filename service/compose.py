@@ -6,16 +6,19 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from service.checkpoint import At, Checkpoint, ignore
+from service.checkpointer import Checkpointer, CheckpointSettings
 from service.errors import InvalidSetting
 from service.evaluation.evaluator import Evaluator
 from service.evaluation.history import History
-from service.events import Event
+from service.events import CheckpointUnreadable, Emit, Event
 from service.feed import FeederProcess
 from service.journal import Journal
 from service.learners import create
@@ -25,7 +28,9 @@ from service.loop import Loop
 from service.metrics import Metrics
 from service.probeset import ProbeSet, load_folder
 from service.result import RunResult
+from service.resume import check_fingerprint, restore, resumed, take
 from service.settings import EvaluationSettings, LearnerSettings, Settings
+from service.state_folder import StateFolder
 from service.web.app import create_app
 from service.web.server import Server
 from service.wire import Layout
@@ -35,42 +40,51 @@ __all__ = ["run_service"]
 logger = logging.getLogger("lethe")
 
 
-def run_service(settings: Settings) -> RunResult:
+def run_service(settings: Settings, at: At = ignore) -> RunResult:
     """Learn from the stream until it ends or a signal asks to stop, and return what came of it.
 
-    Raises the LetheError that makes starting, or going on, impossible.
+    ``at`` is told each step of the checkpoints' protocol. Raises the LetheError that makes
+    starting, or going on, impossible.
     """
     probes = _load_probes(settings.evaluation, settings.sample)
     learner = create_learner(settings.learner, settings.sample)
-    history = History([probe.name for probe in probes])
-    journal = Journal(settings, type(learner), history)
-    registry = _registry()
-    metrics = Metrics(registry, settings.sample.size, _build(learner))
+    with _state_folder(settings.checkpoint) as folder, _stop_signals() as stop:
+        unreadable: list[CheckpointUnreadable] = []
+        checkpoint = _newest(folder, settings, unreadable)
+        history = _history(checkpoint, probes)
+        journal = Journal(settings, type(learner), history)
+        registry = _registry()
+        metrics = Metrics(registry, settings.sample.size, _build(learner))
 
-    def emit(event: Event) -> None:
-        for subscriber in (journal, metrics, log_event):
-            subscriber(event)
+        def emit(event: Event) -> None:
+            for subscriber in (journal, metrics, log_event):
+                subscriber(event)
 
-    app = create_app(journal, registry, version("lethe"))
-    with _stop_signals() as stop, Server(app, settings.serve.host, settings.serve.port):
-        feed = FeederProcess(settings.stream, settings.batch, settings.sample)
-        try:
-            Loop(
-                feed=feed,
-                learner=learner,
-                evaluator=_evaluator(probes, settings),
-                evaluate_every=settings.evaluation.every,
-                history=history,
-                emit=emit,
-                stopping=stop.is_set,
-            ).run()
-        finally:
-            feed.close()
-        result = journal.result()
-        _leave_behind(result, settings.run.report)
-        if settings.serve.keep and not stop.is_set():
-            logger.info("the run has ended; serving until SIGTERM or Ctrl-C")
-            stop.wait()
+        for event in unreadable:
+            emit(event)
+        if checkpoint is not None:
+            restore(checkpoint, learner, history, emit)
+        app = create_app(journal, registry, version("lethe"))
+        with Server(app, settings.serve.host, settings.serve.port):
+            with _feed(settings, checkpoint) as (feed, ended):
+                loop = Loop(
+                    feed=feed,
+                    learner=learner,
+                    evaluator=_evaluator(probes, settings),
+                    evaluate_every=settings.evaluation.every,
+                    history=history,
+                    emit=emit,
+                    stopping=stop.is_set,
+                    take=partial(take, settings, learner, history, journal),
+                    position=None if checkpoint is None else checkpoint.position,
+                )
+                with _checkpointer(folder, settings, emit, feed, at) as loop.checkpointer:
+                    loop.run(ended)
+            result = journal.result()
+            _leave_behind(result, settings.run.report)
+            if settings.serve.keep and not stop.is_set():
+                logger.info("the run has ended; serving until SIGTERM or Ctrl-C")
+                stop.wait()
     return result
 
 
@@ -137,6 +151,73 @@ def _leave_behind(result: RunResult, folder: Path | None) -> None:
     result.write(folder / "run.json")
     write_report([result], folder / "report.html")
     logger.info("wrote %s and %s", folder / "run.json", folder / "report.html")
+
+
+@contextmanager
+def _state_folder(settings: CheckpointSettings) -> Iterator[StateFolder | None]:
+    if settings.folder is None:
+        logger.warning("no --state folder: after a restart, learning begins anew")
+        yield None
+        return
+    with StateFolder(settings.folder, settings.keep) as folder:
+        if settings.fresh:
+            folder.set_aside()
+        yield folder
+
+
+def _newest(
+    folder: StateFolder | None, settings: Settings, unreadable: list[CheckpointUnreadable]
+) -> Checkpoint | None:
+    if folder is None:
+        return None
+    checkpoint = folder.newest(lambda _, error: unreadable.append(CheckpointUnreadable(str(error))))
+    if checkpoint is not None:
+        check_fingerprint(checkpoint, settings)
+    return checkpoint
+
+
+def _history(checkpoint: Checkpoint | None, probes: list[ProbeSet]) -> History:
+    names = [probe.name for probe in probes]
+    if checkpoint is None:
+        return History(names)
+    history = History.from_json(checkpoint.history)
+    if list(history.probes) != names:
+        raise InvalidSetting(
+            f"evaluation.probes: the checkpoint was measured on {', '.join(history.probes) or 'none'}, "
+            f"there are {', '.join(names) or 'none'}; --fresh begins anew"
+        )
+    return history
+
+
+@contextmanager
+def _feed(settings: Settings, checkpoint: Checkpoint | None) -> Iterator[tuple[FeederProcess, bool]]:
+    """Give the feed from where learning stands, and whether the run had already come to its end."""
+    stream, position, ended = settings.stream, None, False
+    if checkpoint is not None:
+        position, counts = checkpoint.position, resumed(checkpoint)
+        if stream.stop_after is not None:
+            left = stream.stop_after - counts.received - counts.lost
+            ended = left <= 0
+            stream = stream.model_copy(update={"stop_after": max(left, 0)})
+    feed = FeederProcess(stream, settings.batch, settings.sample, position)
+    try:
+        yield feed, ended
+    finally:
+        feed.close()
+
+
+@contextmanager
+def _checkpointer(
+    folder: StateFolder | None, settings: Settings, emit: Emit, feed: FeederProcess, at: At
+) -> Iterator[Checkpointer | None]:
+    if folder is None:
+        yield None
+        return
+    checkpointer = Checkpointer(folder, settings.checkpoint, emit, feed.commit, at)
+    try:
+        yield checkpointer
+    finally:
+        checkpointer.close()
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 __all__ = [
     "BatchLearned",
     "BrokerSeen",
+    "CheckpointFailed",
+    "CheckpointUnreadable",
+    "CheckpointWritten",
     "Emit",
     "Evaluated",
     "Event",
@@ -18,6 +21,7 @@ __all__ = [
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
+    "Resumed",
     "Scores",
     "SegmentStarted",
     "Turned",
@@ -123,6 +127,8 @@ class Measured:
     """
 
     samples: int
+    accuracy: Mapping[str, float]
+    """Of each probe, in this evaluation."""
     scores: Scores
     R: Sequence[Sequence[float]]
     segments: Sequence[str]
@@ -155,6 +161,40 @@ class Turned:
     """Samples whose pixels the service holds now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The run goes on from a checkpoint; what it had counted until then."""
+
+    received: int
+    learned: int
+    dead: Mapping[str, int]
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointWritten:
+    """A checkpoint is on the disk."""
+
+    samples: int
+    size_bytes: int
+    seconds: float
+    """From taking it to having it on the disk; most of that beside learning."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFailed:
+    """A checkpoint could not be written; the one before still stands, and learning goes on."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointUnreadable:
+    """A checkpoint could not be read, so that an older one was taken."""
+
+    detail: str
+
+
 Event = (
     RecordsReceived
     | RecordsDeadLettered
@@ -166,6 +206,10 @@ Event = (
     | BrokerSeen
     | Lag
     | Turned
+    | Resumed
+    | CheckpointWritten
+    | CheckpointFailed
+    | CheckpointUnreadable
 )
 
 Emit = Callable[[Event], None]

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from service.batching import Batcher
-from service.errors import BrokerUnavailable, LetheError
+from service.errors import BrokerUnavailable, LetheError, PositionLost
 from service.slots import BatchSettings, Slots
 from service.stream.broker import KafkaSource, StreamSettings
 from service.stream.deadletter import DeadLetters
@@ -116,11 +116,23 @@ class _Feeder:
                 self._slots,
                 self._layout,
                 self._batch,
-                self._position,
+                self._resumed(self._source),
                 self._stream.stop_after,
             )
             self._say(BrokerState(up=True))
         return self._source, self._batcher
+
+    def _resumed(self, source: KafkaSource) -> Position | None:
+        """Return where to go on, once it is sure that this is still the same topic."""
+        given = self._position
+        if given is None or given.topic_id is None or source.topic_id in (None, given.topic_id):
+            return given
+        if not self._stream.accept_loss:
+            raise PositionLost(
+                f"topic {self._stream.topic} was deleted and created anew: the records from offsets "
+                f"{dict(given.offsets)} (by partition) on are gone; --accept-loss starts with the new ones"
+            )
+        return None
 
     def _listen(self, timeout: float) -> None:
         """Take free slots and positions from the parent. Raises EOFError when it is gone."""

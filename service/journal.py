@@ -23,6 +23,7 @@ from service.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    Resumed,
     Turned,
 )
 from service.learners.base import Learner
@@ -61,7 +62,6 @@ class Journal:
         self._started: float | None = None
         self._seconds = self._evaluation_seconds = 0.0
         self._throughput = _Throughput()
-        self._evaluated: Evaluated | None = None
         self._measured: Measured | None = None
         self._turned = self._broker_changed = clock()
         self._broker = BrokerSeen(up=False, detail="not reached yet")
@@ -73,6 +73,9 @@ class Journal:
 
     def _take(self, event: Event) -> None:
         match event:
+            case Resumed():
+                self._received, self._learned, self._lost = event.received, event.learned, event.lost
+                self._dead = Counter(event.dead)
             case Turned():
                 self._turned, self._resident = self._clock(), event.resident
             case BatchLearned():
@@ -91,7 +94,7 @@ class Journal:
                 self._positions[event.partition] = event.offset
                 self._lags[event.partition] = event.records
             case Evaluated():
-                self._turned, self._evaluated = self._clock(), event
+                self._turned = self._clock()
                 if self._started is not None:
                     self._evaluation_seconds += event.seconds
                     self._seconds = self._clock() - self._started
@@ -99,6 +102,11 @@ class Journal:
                 self._measured = event
             case BrokerSeen():
                 self._broker, self._broker_changed = event, self._clock()
+
+    def counts(self) -> Resumed:
+        """Return what a checkpoint keeps of the journal: the counts, as the event that restores them."""
+        with self._lock:
+            return Resumed(self._received, self._learned, dict(self._dead), self._lost)
 
     @property
     def alive(self) -> bool:
@@ -113,7 +121,7 @@ class Journal:
     def state(self) -> dict[str, Any]:
         """Return how the run is doing, as plain JSON."""
         with self._lock:
-            measured, evaluated = self._measured, self._evaluated
+            measured = self._measured
             return {
                 "learner": self._kind.name,
                 "retains": self._kind.retains.value,
@@ -130,7 +138,7 @@ class Journal:
                 "samples_per_second": self._throughput.lately,
                 "seconds": self._seconds,
                 "evaluation_seconds": self._evaluation_seconds,
-                "accuracy": dict(evaluated.accuracy) if evaluated else {},
+                "accuracy": dict(measured.accuracy) if measured else {},
                 "scores": {n: getattr(measured.scores, n) for n in SCORES} if measured else {},
                 "R": [list(row) for row in measured.R] if measured else [],
             }

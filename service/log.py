@@ -4,11 +4,14 @@ import logging
 
 from service.events import (
     BrokerSeen,
+    CheckpointFailed,
+    CheckpointUnreadable,
     Evaluated,
     Event,
     Measured,
     RecordsDeadLettered,
     RecordsLost,
+    Resumed,
     SegmentStarted,
 )
 
@@ -36,5 +39,11 @@ def log_event(event: Event) -> None:
             logger.info("the broker answers")
         case BrokerSeen(up=False):
             logger.warning("waiting for the broker: %s", event.detail)
+        case Resumed():
+            logger.info("going on from a checkpoint: %d records, %d learned", event.received, event.learned)
+        case CheckpointFailed():
+            logger.error("checkpoint not written, learning goes on: %s", event.detail)
+        case CheckpointUnreadable():
+            logger.error("checkpoint passed over for an older one: %s", event.detail)
         case _:
             return

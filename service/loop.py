@@ -7,6 +7,8 @@ from typing import Final
 
 import torch
 
+from service.checkpoint import Checkpoint
+from service.checkpointer import Checkpointer
 from service.evaluation.evaluator import Evaluator, Interrupted
 from service.evaluation.history import History
 from service.events import (
@@ -24,6 +26,7 @@ from service.events import (
 from service.feed import Batch, Feed
 from service.feeder import BrokerState
 from service.learners.base import Learner
+from service.stream.source import Position
 
 __all__ = ["Loop"]
 
@@ -38,6 +41,8 @@ class Loop:
     """Moves samples from the feed through the learner, each once, and tells what happened.
 
     ``stopping`` is asked between batches and, during an evaluation, between chunks of a probe.
+    ``take`` makes a checkpoint of the run as it is after the last whole turn; ``position`` is
+    where the feed starts.
     """
 
     feed: Feed
@@ -47,18 +52,22 @@ class Loop:
     history: History
     emit: Emit
     stopping: Callable[[], bool]
-    _committed: float = 0.0
+    checkpointer: Checkpointer | None = None
+    take: Callable[[Position], Checkpoint] | None = None
+    position: Position | None = None
 
-    def run(self) -> None:
+    def run(self, ended: bool = False) -> None:
         """Learn until the stream's ``stop_after`` is reached or ``stopping`` says so.
 
-        Raises the LetheError that makes going on impossible.
+        ``ended`` tells that it had been reached before the restart. Raises the LetheError that
+        makes going on impossible.
         """
+        self._committed = time.monotonic()
         try:
             if not self.history.samples:
                 self._evaluate(full=True)  # the untrained learner: row 0 of R
-            ended = False
             while not (ended or self.stopping()):
+                self._do_what_is_due()
                 news = self.feed.next(WAIT_SECONDS)
                 if isinstance(news, Batch):
                     self._turn(news)
@@ -67,21 +76,33 @@ class Loop:
                     self.emit(BrokerSeen(news.up, news.detail))
                 self.emit(Turned(self.feed.resident))
             if ended:
-                self._evaluate(full=True, ends_segment=bool(self.history.segments))
+                self._do_what_is_due()
+                if not self.history.closed:
+                    self._evaluate(full=True, ends_segment=bool(self.history.segments))
         except Interrupted:
-            return  # asked to stop while evaluating: the batch at hand is neither learned nor passed
+            pass  # asked to stop while evaluating: the batch at hand is neither learned nor passed
+        self._checkpoint()
+        self._settle()
 
     def _turn(self, batch: Batch) -> None:
-        filled = batch.filled
         self._notice_switch(batch)
-        before = self.history.samples
-        if filled.samples:
+        if batch.filled.samples:
             self._learn(batch)
         self.feed.release(batch)
         self._account(batch)
-        if before // self.evaluate_every != self.history.samples // self.evaluate_every:
+        self.position = batch.filled.position
+
+    def _do_what_is_due(self) -> None:
+        every, now = self.evaluate_every, self.history.samples
+        if now // every != self.history.evaluated_at // every:
             self._evaluate(full=False)
-        self._commit(batch)
+        if self.checkpointer is not None:
+            self.checkpointer.poll()
+            if self.checkpointer.due(now):
+                self._checkpoint()
+        elif self.position is not None and time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self._committed = time.monotonic()
+            self.feed.commit(self.position)
 
     def _learn(self, batch: Batch) -> None:
         filled = batch.filled
@@ -118,6 +139,7 @@ class Loop:
             self._evaluate(full=True, ends_segment=True)
         self.history.segment_started(name)
         self.emit(SegmentStarted(name, len(self.history.segments), self.history.samples))
+        self._checkpoint()
 
     def _evaluate(self, *, full: bool, ends_segment: bool = False) -> None:
         if self.evaluator is None:
@@ -142,7 +164,15 @@ class Loop:
         for partition, offset in filled.position.offsets.items():
             self.emit(Lag(partition, offset, max(0, filled.ends.get(partition, offset) - offset)))
 
-    def _commit(self, batch: Batch) -> None:
-        if batch.filled.last or time.monotonic() - self._committed >= COMMIT_SECONDS:
-            self.feed.commit(batch.filled.position)
-            self._committed = time.monotonic()
+    def _checkpoint(self) -> None:
+        if self.position is None:
+            return  # nothing was taken from the topic yet
+        if self.checkpointer is not None and self.take is not None:
+            self.checkpointer.take(self.take(self.position))
+
+    def _settle(self) -> None:
+        """Before the end: what was learned is on the disk, and the broker told."""
+        if self.checkpointer is not None:
+            self.checkpointer.settle()
+        elif self.position is not None:
+            self.feed.commit(self.position)

@@ -1,5 +1,6 @@
 """Events to Prometheus metrics; everything is named ``lethe_…`` in base units, accuracies as ratios."""
 
+import math
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -7,6 +8,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from service.events import (
     BatchLearned,
     BrokerSeen,
+    CheckpointFailed,
+    CheckpointUnreadable,
+    CheckpointWritten,
     Evaluated,
     Event,
     Lag,
@@ -14,6 +18,7 @@ from service.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    Resumed,
     SegmentStarted,
     Turned,
 )
@@ -65,6 +70,8 @@ class Metrics:
             "wc_acc": gauge("worst_case_accuracy_ratio", "WC-ACC: min-ACC weighed with the current probe."),
             "anytime_accuracy": gauge("anytime_accuracy_ratio", "Mean over time of ACC."),
         }
+        for score in self._scores.values():
+            score.set(math.nan)  # not defined yet, and 0 would be a score
         self._forgetting = gauge(
             "forgetting_ratio", "Best accuracy on an old probe less the current one.", ("probe",)
         )
@@ -93,6 +100,16 @@ class Metrics:
         self._broker = gauge("broker_up", "1 if the broker answers, 0 if not.")
         self._visit = gauge("segment_visit", "Number of the segment being learned; 0 before the first.")
         self._segment = Info("lethe_segment", "The segment being learned.", registry=registry)
+        self._checkpoints = counter("checkpoints_written", "Checkpoints that are on the disk.")
+        self._checkpoint_failures = counter("checkpoint_failures", "Checkpoints that could not be written.")
+        self._unreadable = counter("checkpoints_unreadable", "Checkpoints passed over at the start.")
+        self._checkpoint_time = gauge(
+            "last_checkpoint_timestamp_seconds", "When the newest checkpoint was written."
+        )
+        self._checkpoint_size = gauge("checkpoint_size_bytes", "Size of the newest checkpoint.")
+        self._checkpoint_seconds = histogram(
+            "checkpoint_duration_seconds", "From taking a checkpoint to having it on the disk.", STEP_BUCKETS
+        )
         Info("lethe_build", "What is running.", registry=registry).info(build)
 
     def __call__(self, event: Event) -> None:
@@ -118,12 +135,30 @@ class Metrics:
                 self._segment.info({"segment": event.name, "visit": str(event.visit)})
             case BrokerSeen():
                 self._broker.set(event.up)
+            case CheckpointWritten():
+                self._checkpoints.inc()
+                self._checkpoint_time.set_to_current_time()
+                self._checkpoint_size.set(event.size_bytes)
+                self._checkpoint_seconds.observe(event.seconds)
+            case CheckpointFailed():
+                self._checkpoint_failures.inc()
+            case CheckpointUnreadable():
+                self._unreadable.inc()
+            case Resumed():
+                self._resume(event)
             case Evaluated():
                 self._evaluation.observe(event.seconds)
-                for probe, accuracy in event.accuracy.items():
-                    self._accuracy.labels(probe).set(accuracy)
             case Measured():
                 self._take_scores(event)
+
+    def _resume(self, event: Resumed) -> None:
+        """Let the counters go on where the run was, not where this process began."""
+        self._received.inc(event.received)
+        self._learned.inc(event.learned)
+        self._discarded.inc(event.learned)
+        self._lost.inc(event.lost)
+        for reason, count in event.dead.items():
+            self._dead.labels(reason).inc(count)
 
     def _take_batch(self, event: BatchLearned) -> None:
         self._learned.inc(event.samples)
@@ -141,10 +176,11 @@ class Metrics:
                 gauge.set(value)
 
     def _take_scores(self, event: Measured) -> None:
+        for probe, accuracy in event.accuracy.items():
+            self._accuracy.labels(probe).set(accuracy)
         for name, score in self._scores.items():
             value = getattr(event.scores, name)
-            if value is not None:
-                score.set(value)
+            score.set(math.nan if value is None else value)
         for probe, value in event.scores.forgetting_by_probe.items():
             self._forgetting.labels(probe).set(value)
         for after, row in enumerate(event.R):

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.checkpointer import CheckpointSettings
 from service.errors import InvalidSetting
 from service.section import Section
 from service.slots import BatchSettings
@@ -93,6 +94,7 @@ class Settings(BaseSettings):
     batch: BatchSettings = Field(default_factory=BatchSettings)
     learner: LearnerSettings = Field(default_factory=LearnerSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
     run: RunSettings = Field(default_factory=RunSettings)
 

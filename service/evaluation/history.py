@@ -58,6 +58,7 @@ class _Memory:
     curve_seen: int = 0
     curve_stride: int = 1
     minima: dict[str, float] = field(default_factory=dict)
+    last: Point | None = None
     anytime_sum: float = 0.0
     anytime_count: int = 0
 
@@ -115,6 +116,16 @@ class History:
         points = [*self._memory.landmarks, *self._memory.curve]
         return tuple(sorted(points, key=lambda point: (point.visit, point.samples, point.ends_segment)))
 
+    @property
+    def evaluated_at(self) -> int:
+        """Samples learned when the last evaluation was made."""
+        return 0 if self._memory.last is None else self._memory.last.samples
+
+    @property
+    def closed(self) -> bool:
+        """The segment being learned has been evaluated as ended."""
+        return len(self._memory.R) > len(self._memory.switches)
+
     def learned(self, samples: int, correct: int) -> None:
         """Count a learned batch of which ``correct`` samples were predicted right beforehand.
 
@@ -151,8 +162,17 @@ class History:
             memory.anytime_sum += fmean(row[j] for j in first)
             memory.anytime_count += 1
         self._keep(event, row, landmark)
-        R = tuple(tuple(kept) for kept in memory.R)
-        return Measured(event.samples, self._scores(row), R, tuple(self.segments), memory.probes)
+        return self._measured(event.samples, row)
+
+    def _measured(self, samples: int, row: Sequence[float]) -> Measured:
+        R = tuple(tuple(kept) for kept in self._memory.R)
+        accuracy = dict(zip(self.probes, row, strict=True))
+        return Measured(samples, accuracy, self._scores(row), R, tuple(self.segments), self.probes)
+
+    def latest(self) -> Measured | None:
+        """Return what the last evaluation came to; None before the first."""
+        last = self._memory.last
+        return None if last is None else self._measured(last.samples, last.accuracy)
 
     def to_json(self) -> "JSON":
         """Return everything as plain JSON; floats keep every bit through `json`."""
@@ -185,6 +205,7 @@ class History:
         memory = self._memory
         fading = memory.prequential.fading
         point = Point(event.samples, tuple(row), event.full, event.visit, event.ends_segment, fading)
+        memory.last = point
         if landmark:
             memory.landmarks.append(point)
             return

@@ -57,6 +57,9 @@ class StreamSettings(Section):
     """Put the malformed value itself into the dead letter, not just its size and hash."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where a run without a checkpoint begins."""
+    accept_loss: bool = Field(default=False, json_schema_extra={"flag": "--accept-loss"})
+    """Go on although records that were not learned yet are gone, or the topic was created anew; what is
+    missing is counted as lost."""
     stop_after: int | None = Field(default=None, ge=1, json_schema_extra={"flag": "--stop-after"})
     """End the run after this many records, good and bad; without it, it goes on for ever."""
     rank: int = Field(default=0, ge=0)
@@ -181,6 +184,20 @@ class KafkaSource:
             self._consumer.close(timeout_ms=0)
             raise
         self._paused: set[int] = set()
+        self._topic_id = self._ask_topic_id()
+
+    def _ask_topic_id(self) -> str | None:
+        settings = self._settings
+        with kafka_errors(settings):
+            admin = KafkaAdminClient(
+                **client_options(settings), request_timeout_ms=int(ANSWER_SECONDS * 1000)
+            )
+            try:
+                (topic,) = admin.describe_topics([settings.topic])
+            finally:
+                admin.close()
+        topic_id = topic.get("topic_id")  # brokers before 2.8, and the in-process one, know none
+        return None if topic_id is None or not int(topic_id) else str(topic_id)
 
     def _assign(self) -> list[TopicPartition]:
         settings = self._settings
@@ -205,6 +222,11 @@ class KafkaSource:
         """The partitions that are read, in ascending order."""
         return [p.partition for p in self._partitions]
 
+    @property
+    def topic_id(self) -> str | None:
+        """The broker's identity of the topic, None where it has none."""
+        return self._topic_id
+
     def seek(self, offsets: Mapping[int, int]) -> Mapping[int, int]:
         """Read from ``offsets`` on, a partition without one from `StreamSettings.start`."""
         starts = self._offsets_at("beginning")
@@ -214,17 +236,17 @@ class KafkaSource:
         for partition in self._partitions:
             p = partition.partition
             offset = offsets.get(p, fresh[p])
-            if offset < starts[p]:
+            if offset < starts[p] and not self._settings.accept_loss:
                 raise PositionLost(
                     f"topic {self._settings.topic}, partition {p}: {starts[p] - offset} samples from offset "
-                    f"{offset} on are gone, the log starts at {starts[p]}"
+                    f"{offset} on are gone, the log starts at {starts[p]}; --accept-loss goes on without them"
                 )
             if offset > ends[p]:
                 raise PositionLost(
                     f"topic {self._settings.topic}, partition {p}: offset {offset} is past the "
                     f"end {ends[p]}; the topic was deleted and created anew"
                 )
-            self._consumer.seek(partition, offset)
+            self._consumer.seek(partition, max(offset, starts[p]))
             in_force[p] = offset
         return in_force
 

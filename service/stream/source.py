@@ -39,11 +39,13 @@ class Position:
 
     ``offsets`` maps each partition to the first offset not yet learned. ``turn`` is the index,
     among the sorted partitions, of the one whose record comes next: with it the rotation goes
-    on after a restart exactly where it was.
+    on after a restart exactly where it was. ``topic_id`` is the broker's own identity of the
+    topic, where it has one: a topic of the same name that was created anew has another.
     """
 
     offsets: Mapping[int, int]
     turn: int = 0
+    topic_id: str | None = None
 
 
 class Source(Protocol):
@@ -52,6 +54,10 @@ class Source(Protocol):
     @property
     def partitions(self) -> Sequence[int]:
         """The partitions that are read, in ascending order."""
+
+    @property
+    def topic_id(self) -> str | None:
+        """The broker's identity of the topic, None where it has none."""
 
     def seek(self, offsets: Mapping[int, int]) -> Mapping[int, int]:
         """Read from ``offsets`` on, a partition without one from its start.

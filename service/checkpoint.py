@@ -1,0 +1,159 @@
+"""A checkpoint: everything a run needs to go on as if it had never stopped, in one file.
+
+safetensors hold the learner's tensors and torch's random state, JSON metadata the rest; no
+pickle anywhere. A SHA-256 over all of it stands inside. A file appears whole or not at all:
+it is written under another name, forced to the disk, and renamed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from service.errors import InvalidFile
+from service.learners.base import JSON, State
+from service.stream.source import Position
+
+__all__ = ["SCHEMA", "At", "Checkpoint", "ignore", "read_checkpoint", "state_digest", "write_checkpoint"]
+
+SCHEMA: Final = "lethe-checkpoint/1"
+At = Callable[[str], None]
+"""Told each step of writing once it is done."""
+LEARNER: Final = "learner."
+RANDOM: Final = "random."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run between two batches.
+
+    ``fingerprint`` holds the settings that change what is learned; ``random`` torch's generator
+    states by device; ``history`` and ``counts`` what the evaluation and the journal remember.
+    """
+
+    fingerprint: Mapping[str, JSON]
+    position: Position
+    learner: State
+    random: Mapping[str, Tensor]
+    history: JSON
+    counts: JSON
+    samples: int
+    """Learned so far."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the learner's state: equal digests are bit-identical learners."""
+        return state_digest(self.learner)
+
+
+def state_digest(state: State) -> str:
+    """Return the SHA-256, in hex, over a learner's tensors and values."""
+    digest = hashlib.sha256(json.dumps(state.values, sort_keys=True).encode())
+    for name in sorted(state.tensors):
+        tensor = state.tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def ignore(step: str) -> None:
+    """Take no note of a step."""
+    del step
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int:
+    """Write a checkpoint to ``path``, atomically, and return its size in bytes.
+
+    Raises OSError; then what was at ``path`` still is.
+    """
+    metadata = {
+        "schema": SCHEMA,
+        "fingerprint": dict(checkpoint.fingerprint),
+        "position": asdict(checkpoint.position),
+        "values": dict(checkpoint.learner.values),
+        "history": checkpoint.history,
+        "counts": checkpoint.counts,
+        "samples": checkpoint.samples,
+    }
+    text = json.dumps(metadata, sort_keys=True)
+    tensors = {LEARNER + name: _plain(tensor) for name, tensor in checkpoint.learner.tensors.items()}
+    tensors |= {RANDOM + name: _plain(tensor) for name, tensor in checkpoint.random.items()}
+    content = save(tensors, {"lethe": text, "sha256": _digest(text, tensors)})
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            at("written")
+            file.flush()
+            os.fsync(file.fileno())
+            at("forced")
+        partial.replace(path)
+        at("renamed")
+        _force_folder(path.parent)
+        at("folder forced")
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    return len(content)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises InvalidFile, naming the file and what is wrong with it, for whatever is not whole.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about: dict[str, str] = file.metadata() or {}
+            text, sha256 = about["lethe"], about["sha256"]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if _digest(text, tensors) != sha256:
+            raise InvalidFile(f"{path} is corrupt: its SHA-256 does not match")
+        return _from(json.loads(text), tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InvalidFile(f"{path} is not a checkpoint that can be read: {error}") from error
+
+
+def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    if about["schema"] != SCHEMA:
+        raise ValueError(f"it has schema {about['schema']}, this version reads {SCHEMA}")
+    position = about["position"]
+    offsets = {int(partition): offset for partition, offset in position["offsets"].items()}
+    return Checkpoint(
+        fingerprint=about["fingerprint"],
+        position=Position(offsets, position["turn"], position["topic_id"]),
+        learner=State(_named(tensors, LEARNER), about["values"]),
+        random=_named(tensors, RANDOM),
+        history=about["history"],
+        counts=about["counts"],
+        samples=about["samples"],
+    )
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    return state_digest(State(tensors, {"metadata": text}))
+
+
+def _force_folder(folder: Path) -> None:
+    """Force a rename to the disk: the folder's entry is what names the file."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,101 @@
+"""When checkpoints are taken, and that writing them does not keep the learner waiting."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+
+from service.checkpoint import At, Checkpoint, ignore
+from service.events import CheckpointFailed, CheckpointWritten, Emit
+from service.section import Section
+from service.state_folder import StateFolder
+from service.stream.source import Position
+
+__all__ = ["CheckpointSettings", "Checkpointer"]
+
+RETRY_SECONDS: Final = 5.0
+"""After a failure, the next attempt is due this much later."""
+
+
+class CheckpointSettings(Section):
+    """Where the run's state is kept, and how often."""
+
+    folder: Path | None = Field(default=None, json_schema_extra={"flag": "--state"})
+    """Folder of checkpoints; a restart goes on from there. Without it a restart begins anew."""
+    keep: int = Field(default=3, ge=1, le=1000)
+    """Checkpoints kept, to fall back to when the newest cannot be read."""
+    every_seconds: float = Field(default=30.0, gt=0)
+    """A checkpoint is due after so long,"""
+    every_samples: int | None = Field(default=None, ge=1, json_schema_extra={"flag": "--checkpoint-every"})
+    """or after so many samples; at the end of a segment and of the run it always is."""
+    fresh: bool = Field(default=False, json_schema_extra={"flag": "--fresh"})
+    """Begin anew; checkpoints that are there are set aside, not deleted."""
+
+
+class Checkpointer:
+    """Writes checkpoints in a thread of its own, one at a time.
+
+    ``publish`` is given the position of each once it is on the disk, and not before: what it
+    tells the broker is true after a crash, too.
+    """
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        settings: CheckpointSettings,
+        emit: Emit,
+        publish: Callable[[Position], None],
+        at: At = ignore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder, self._settings, self._clock = folder, settings, clock
+        self._emit, self._publish, self._at = emit, publish, at
+        self._writer = ThreadPoolExecutor(1, "lethe-checkpoint")
+        self._writing: tuple[Future[int], Checkpoint, float] | None = None
+        self._taken_at, self._taken_samples = clock(), 0
+        self._wait = settings.every_seconds
+
+    def due(self, samples: int) -> bool:
+        """Tell whether a checkpoint is due after ``samples`` learned samples."""
+        every = self._settings.every_samples
+        if every is not None and samples // every != self._taken_samples // every:
+            return True
+        return self._clock() - self._taken_at >= self._wait
+
+    def take(self, checkpoint: Checkpoint) -> None:
+        """Begin to write ``checkpoint``, once the one before is written."""
+        self.settle()
+        self._taken_at, self._taken_samples = self._clock(), checkpoint.samples
+        self._at("taken")
+        future = self._writer.submit(self._folder.write, checkpoint, self._at)
+        self._writing = (future, checkpoint, self._taken_at)
+
+    def poll(self) -> None:
+        """Take note of a checkpoint whose writing has ended, without waiting for it."""
+        if self._writing is not None and self._writing[0].done():
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait for the checkpoint being written, if any, and report what came of it."""
+        if self._writing is None:
+            return
+        future, checkpoint, started = self._writing
+        self._writing = None
+        try:
+            size = future.result()
+        except OSError as error:
+            self._wait = min(RETRY_SECONDS, self._settings.every_seconds)
+            self._emit(CheckpointFailed(f"{self._folder.folder}: {error.strerror or error}"))
+        else:
+            self._wait = self._settings.every_seconds
+            self._emit(CheckpointWritten(checkpoint.samples, size, self._clock() - started))
+            self._publish(checkpoint.position)
+            self._at("committed")
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self.settle()
+        self._writer.shutdown()

@@ -1,0 +1,93 @@
+"""A run into a checkpoint and back: which parts there are, and that the settings still fit."""
+
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from service.checkpoint import Checkpoint
+from service.errors import InvalidSetting
+from service.evaluation.history import History
+from service.events import Emit, Resumed, SegmentStarted
+from service.journal import Journal
+from service.learners.base import JSON, Learner, State
+from service.settings import Settings
+from service.stream.source import Position
+
+__all__ = ["check_fingerprint", "fingerprint", "restore", "take"]
+
+
+def fingerprint(settings: Settings) -> dict[str, JSON]:
+    """Return the settings that change what is learned, or what its history means."""
+    return {
+        "learner.name": settings.learner.name,
+        "learner.seed": settings.learner.seed,
+        "batch.size": settings.batch.size,
+        "sample": cast("JSON", settings.sample.model_dump()),
+        "stream.topic": settings.stream.topic,
+        "stream.rank": settings.stream.rank,
+        "stream.world": settings.stream.world,
+        "evaluation.every": settings.evaluation.every,
+        "evaluation.subset": settings.evaluation.subset,
+    }
+
+
+def check_fingerprint(checkpoint: Checkpoint, settings: Settings) -> None:
+    """Raise InvalidSetting, naming each difference, unless the checkpoint is of such a run."""
+    now = fingerprint(settings)
+    differences = [
+        f"{name} was {was}, is {now.get(name)}"
+        for name, was in checkpoint.fingerprint.items()
+        if was != now.get(name)
+    ]
+    if differences:
+        raise InvalidSetting(
+            f"the checkpoint in {settings.checkpoint.folder} is of another run: {'; '.join(differences)}; "
+            "--fresh begins anew and keeps it aside"
+        )
+
+
+def take(
+    settings: Settings, learner: Learner, history: History, journal: Journal, position: Position
+) -> Checkpoint:
+    """Return a snapshot of the run; nothing in it changes when learning goes on."""
+    state, counts = learner.state(), journal.counts()
+    tensors = {name: tensor.detach().clone() for name, tensor in state.tensors.items()}
+    return Checkpoint(
+        fingerprint=fingerprint(settings),
+        position=position,
+        learner=State(tensors, state.values),
+        random=_random_states(),
+        history=history.to_json(),
+        counts=cast("JSON", asdict(counts)),
+        samples=history.samples,
+    )
+
+
+def restore(checkpoint: Checkpoint, learner: Learner, history: History, emit: Emit) -> None:
+    """Put a run back together, and let every subscriber know where it stands."""
+    learner.load_state(checkpoint.learner)
+    for device, state in checkpoint.random.items():
+        if device == "cpu":
+            torch.set_rng_state(state)
+        elif torch.cuda.is_available():
+            torch.cuda.set_rng_state(state, device)
+    emit(resumed(checkpoint))
+    if history.segments:
+        emit(SegmentStarted(history.segments[-1], len(history.segments), history.switches[-1].samples))
+    latest = history.latest()
+    if latest is not None:
+        emit(latest)
+
+
+def resumed(checkpoint: Checkpoint) -> Resumed:
+    """Return what the run had counted."""
+    return Resumed(**cast("dict[str, Any]", checkpoint.counts))
+
+
+def _random_states() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda:{i}": torch.cuda.get_rng_state(i) for i in range(torch.cuda.device_count())}
+    return states

@@ -1,0 +1,97 @@
+"""The folder of a service's checkpoints: locked, the last few kept, the newest good one found."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from service.checkpoint import At, Checkpoint, ignore, read_checkpoint, write_checkpoint
+from service.errors import InvalidFile, InvalidSetting
+
+__all__ = ["StateFolder", "checkpoint_files"]
+
+logger = logging.getLogger("lethe")
+
+PATTERN: Final = "checkpoint-*.safetensors"
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Return the checkpoints in ``folder``, oldest first."""
+    return sorted(folder.glob(PATTERN))
+
+
+class StateFolder:
+    """One service's folder; the lock goes with the process, however it ends.
+
+    Raises InvalidSetting when it cannot be used, or another service uses it.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self._keep = folder, keep
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise InvalidSetting(f"checkpoint.folder {folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise InvalidSetting(
+                f"checkpoint.folder {folder} is in use by another service; each needs a folder of its own"
+            ) from None
+        for partial in folder.glob("*.partial"):  # of a service that was killed while it wrote
+            partial.unlink()
+
+    def newest(self, fallback: Callable[[Path, InvalidFile], None]) -> Checkpoint | None:
+        """Return the newest checkpoint that can be read; None only where there is none at all.
+
+        ``fallback`` is told of each newer one that cannot. Raises InvalidFile when none can: never
+        a silent fresh start.
+        """
+        files = checkpoint_files(self.folder)
+        for path in reversed(files):
+            try:
+                return read_checkpoint(path)
+            except InvalidFile as error:
+                fallback(path, error)
+        if files:
+            raise InvalidFile(
+                f"none of the {len(files)} checkpoints in {self.folder} can be read; --fresh starts anew "
+                "and keeps them aside"
+            )
+        return None
+
+    def set_aside(self) -> None:
+        """Put what is here out of the way, for a fresh start; nothing is deleted."""
+        files = checkpoint_files(self.folder)
+        if not files:
+            return
+        aside = self.folder / f"before-{files[-1].stem.removeprefix('checkpoint-')}-{os.urandom(4).hex()}"
+        aside.mkdir()
+        for path in files:
+            path.rename(aside / path.name)
+        logger.warning("fresh start: %d checkpoints set aside in %s", len(files), aside)
+
+    def write(self, checkpoint: Checkpoint, at: At = ignore) -> int:
+        """Write a checkpoint, drop those beyond the last few, and return its size. Raises OSError."""
+        records = sum(checkpoint.position.offsets.values())
+        size = write_checkpoint(checkpoint, self.folder / f"checkpoint-{records:015d}.safetensors", at)
+        for path in checkpoint_files(self.folder)[: -self._keep]:
+            path.unlink()
+        return size
+
+    def close(self) -> None:
+        """Let another service have the folder."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
