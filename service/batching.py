@@ -70,7 +70,7 @@ class Batcher:
         self._partitions = list(source.partitions)
         given = position or Position({})
         self._next = dict(source.seek(given.offsets))
-        self._turn = given.turn
+        self._turn = given.turn % len(self._partitions)  # this service may have had more of them
         self._left = stop_after
         self._waiting: dict[int, deque[Record]] = {p: deque() for p in self._partitions}
         self._begin()
