@@ -6,7 +6,6 @@ take turns, so that a neighbour on the machine slows down both alike, and the fi
 each turn do not count: the feeder fills its slots while it waits.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from producers.publisher import Broker, Publisher
 from producers.records import Record
 from service.compose import create_learner
+from service.demo.stage import fresh_topic
 from service.evaluation.history import History
 from service.events import BatchLearned, Event
 from service.feed import FeederProcess
@@ -29,8 +29,8 @@ from service.learners.base import Learner
 from service.loop import Loop
 from service.metrics import Metrics
 from service.settings import LearnerSettings, Settings
-from service.stream.broker import StreamSettings, delete_topics
-from service.stream.embedded import API_VERSION, EmbeddedBroker
+from service.stream.broker import StreamSettings
+from service.stream.embedded import API_VERSION
 from service.wire import Labels, Layout, Pixels, Sample, encode
 
 __all__ = ["PipelineBench", "PipelineSpeed", "bench_pipeline"]
@@ -97,23 +97,11 @@ def _images(layout: Layout, count: int, seed: int) -> tuple[Pixels, Labels]:
 
 @contextmanager
 def _filled_topic(broker: str | None, x_NCHW: Pixels, y_N: Labels) -> Iterator[StreamSettings]:
-    topic = f"lethe-bench-{os.getpid()}-{int(time.time())}"
-    if broker is not None:
-        stream = StreamSettings(bootstrap_servers=broker, topic=topic)
-        try:
-            _fill(Broker(broker), stream, 1, x_NCHW, y_N)
-            yield stream
-        finally:
-            delete_topics(stream, [topic])
-        return
-    with EmbeddedBroker() as embedded:
-        version = ".".join(map(str, API_VERSION))
-        stream = StreamSettings(
-            bootstrap_servers=embedded.bootstrap_servers, topic=topic, api_version=version
-        )
-        partitions = 1 + len(y_N) // 4000  # each keeps 5 MiB, about 5,900 samples
-        embedded.create_topic(topic, partitions)
-        _fill(Broker(stream.bootstrap_servers, API_VERSION), stream, partitions, x_NCHW, y_N)
+    # the embedded broker keeps 5 MiB of a partition, about 5,900 samples; a real one all of it
+    partitions = 1 + len(y_N) // 4000 if broker is None else 1
+    with fresh_topic(broker, "bench", partitions) as stream:
+        version = API_VERSION if broker is None else None
+        _fill(Broker(stream.bootstrap_servers, version), stream, partitions, x_NCHW, y_N)
         yield stream
 
 

@@ -1,10 +1,7 @@
 """Conducts the demo: data, probes, broker, services, producer, and the report at the end."""
 
-import os
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +16,12 @@ from producers.scenario import Scenario, load_scenario
 from producers.sources import fetch
 from service.demo import display
 from service.demo.processes import Children
+from service.demo.stage import environment, free_port, fresh_topic
 from service.errors import InvalidSetting
 from service.report import write_report
 from service.result import RunResult
-from service.stream.broker import StreamSettings, delete_topics, ensure_topic
-from service.stream.embedded import API_VERSION, EmbeddedBroker
+from service.settings import Settings
+from service.stream.broker import StreamSettings
 
 __all__ = ["Demo", "document", "run_demo"]
 
@@ -79,7 +77,7 @@ def run_demo(demo: Demo, console: Console) -> list[RunResult]:
     folder = _fresh(demo.report)
     with console.status("writing the probe sets"):
         write_probes(scenario, demo.root, folder / "probes")
-    with _broker(demo) as stream, Children() as children:
+    with fresh_topic(demo.broker, "demo") as stream, Children() as children:
         runs = _stream(demo, scenario, stream, children, console)
         write_report(runs, folder / "report.html")
         console.print(display.results(runs))
@@ -128,42 +126,15 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
-@contextmanager
-def _broker(demo: Demo) -> Iterator[StreamSettings]:
-    """Give the stream of a broker with a fresh topic, and take both away afterwards."""
-    topic = f"lethe-demo-{os.getpid()}-{int(time.time())}"
-    if demo.broker is None:
-        with EmbeddedBroker() as broker:
-            version = ".".join(map(str, API_VERSION))
-            stream = StreamSettings(
-                bootstrap_servers=broker.bootstrap_servers, topic=topic, api_version=version
-            )
-            broker.create_topic(stream.topic, 1)
-            broker.create_topic(stream.dead_letters, 1)
-            yield stream
-    else:
-        stream = StreamSettings(bootstrap_servers=demo.broker, topic=topic)
-        ensure_topic(stream, stream.topic)
-        try:
-            yield stream
-        finally:
-            delete_topics(stream, [stream.topic, stream.dead_letters])
-
-
 def _stream(
     demo: Demo, scenario: Scenario, stream: StreamSettings, children: Children, console: Console
 ) -> list[RunResult]:
-    ports = {learner: _free_port() for learner in demo.learners}
+    ports = {learner: free_port() for learner in demo.learners}
     total = scenario.total(demo.samples)
     for learner, port in ports.items():
-        folder = demo.report / learner
-        children.start(
-            f"service {learner}",
-            "service.cli",
-            ["run"],
-            folder / "service.log",
-            _settings(demo, learner, port, total, stream),
-        )
+        settings = environment(_settings(demo, learner, port, total, stream))
+        log = demo.report / learner / "service.log"
+        children.start(f"service {learner}", "service.cli", ["run"], log, settings)
     states = {learner: f"http://127.0.0.1:{port}/state" for learner, port in ports.items()}
     children.start("producer", "producers", _producer(demo, stream, states), demo.report / "producer.log", {})
     _watch(demo, states, total, [segment.subject for segment in scenario.subjects], children, console)
@@ -175,23 +146,19 @@ def _stream(
     ]
 
 
-def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSettings) -> dict[str, str]:
-    """Return one service's settings as the variables of its environment."""
-    settings = {
-        "LETHE_STREAM__BOOTSTRAP_SERVERS": stream.bootstrap_servers,
-        "LETHE_STREAM__TOPIC": stream.topic,
-        "LETHE_STREAM__GROUP": f"{stream.topic}-{learner}",
-        "LETHE_STREAM__STOP_AFTER": str(total),
-        "LETHE_LEARNER__NAME": learner,
-        "LETHE_LEARNER__SEED": str(demo.seed),
-        "LETHE_EVALUATION__PROBES": str(demo.report / "probes"),
-        "LETHE_SERVE__PORT": str(port),
-        "LETHE_SERVE__KEEP": str(demo.keep_serving),
-        "LETHE_RUN__REPORT": str(demo.report / learner),
-    }
-    if stream.api_version is not None:
-        settings["LETHE_STREAM__API_VERSION"] = stream.api_version
-    return settings
+def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSettings) -> Settings:
+    folder = demo.report / learner
+    group = f"{stream.topic}-{learner}"
+    return Settings.read(
+        {
+            "stream": stream.model_dump(exclude_unset=True) | {"group": group, "stop_after": total},
+            "learner": {"name": learner, "seed": demo.seed},
+            "evaluation": {"probes": demo.report / "probes"},
+            "checkpoint": {"folder": folder / "state", "fresh": True},
+            "serve": {"port": port, "keep": demo.keep_serving},
+            "run": {"report": folder},
+        }
+    )
 
 
 def _producer(demo: Demo, stream: StreamSettings, states: Mapping[str, str]) -> list[str]:
@@ -243,10 +210,3 @@ def _wait_for_ever(children: Children) -> None:
             time.sleep(REFRESH_SECONDS)
     except KeyboardInterrupt:
         return
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -128,8 +128,8 @@ def kafka_errors(settings: StreamSettings) -> Iterator[None]:
         ) from error
 
 
-def ensure_topic(settings: StreamSettings, name: str) -> None:
-    """Create topic ``name`` with one partition unless it is there.
+def ensure_topic(settings: StreamSettings, name: str, partitions: int = 1) -> None:
+    """Create topic ``name`` unless it is there.
 
     Raises BrokerUnavailable; InvalidSetting when the broker refuses.
     """
@@ -138,7 +138,7 @@ def ensure_topic(settings: StreamSettings, name: str) -> None:
         try:
             # asked first: a cluster may list topics to those whom it lets create none
             if name not in admin.list_topics():
-                admin.create_topics([NewTopic(name, 1, -1)])
+                admin.create_topics([NewTopic(name, partitions, -1)])
         except TopicAlreadyExistsError:
             return
         finally:

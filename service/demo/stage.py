@@ -1,0 +1,59 @@
+"""The stage on which services are shown: a broker with a fresh topic, settings, free ports."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.settings import Settings, variable
+from service.stream.broker import StreamSettings, delete_topics, ensure_topic
+from service.stream.embedded import API_VERSION, EmbeddedBroker
+
+__all__ = ["environment", "free_port", "fresh_topic"]
+
+
+@contextmanager
+def fresh_topic(broker: str | None, purpose: str, partitions: int = 1) -> Iterator[StreamSettings]:
+    """Give the stream of a fresh topic, and delete it afterwards.
+
+    ``broker`` is HOST:PORT of a Kafka cluster; None starts the embedded broker, for as long.
+    """
+    topic = f"lethe-{purpose}-{os.getpid()}-{int(time.time())}"
+    if broker is None:
+        with EmbeddedBroker() as embedded:
+            version = ".".join(map(str, API_VERSION))
+            servers = embedded.bootstrap_servers
+            stream = StreamSettings(bootstrap_servers=servers, topic=topic, api_version=version)
+            embedded.create_topic(stream.topic, partitions)
+            embedded.create_topic(stream.dead_letters, 1)
+            yield stream
+        return
+    stream = StreamSettings(bootstrap_servers=broker, topic=topic)
+    ensure_topic(stream, stream.topic, partitions)
+    try:
+        yield stream
+    finally:
+        delete_topics(stream, [stream.topic, stream.dead_letters])
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that tell ``lethe run`` these settings, where they are not the defaults."""
+    defaults = {
+        section: field.get_default(call_default_factory=True)
+        for section, field in Settings.model_fields.items()
+    }
+    given = {}
+    for section, name in Settings.leaves():
+        value = getattr(getattr(settings, section), name)
+        if value != getattr(defaults[section], name):
+            given[variable(section, name)] = str(value)
+    return given
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
