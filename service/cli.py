@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Option
 
+from service import checkpoint_commands as checkpoints
 from service.bench import commands as bench
 from service.errors import LetheError
 from service.flags import with_settings
@@ -29,6 +30,7 @@ app = typer.Typer(
 
 
 app.add_typer(bench.app, name="bench")
+app.add_typer(checkpoints.app, name="checkpoint")
 
 
 @app.command()
