@@ -35,7 +35,8 @@ def show(folder: Folder) -> None:
     from service.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(_files(folder)[-1])
-    table = Table("what", "value", title=str(_files(folder)[-1]), title_justify="left")
+    table = Table("what", title=str(_files(folder)[-1]), title_justify="left")
+    table.add_column("value", overflow="fold")
     table.add_row("samples learned", f"{checkpoint.samples:,}")
     table.add_row("SHA-256 of the learner", checkpoint.digest)
     for partition, offset in sorted(checkpoint.position.offsets.items()):
