@@ -103,6 +103,8 @@ def complete(command: list[str], failure: str) -> None:
             check=True,
         )
     except subprocess.CalledProcessError as failed:
-        raise NodeError(f"{failure}:\n{failed.stdout.strip()}") from failed
+        frames = ("\tat ", "\t... ")  # of a Java stack trace
+        told = [line for line in failed.stdout.splitlines() if line and not line.startswith(frames)]
+        raise NodeError("\n".join([f"{failure}:", *told])) from failed
     except subprocess.TimeoutExpired as late:
         raise NodeError(f"{failure}: no end within {COMMAND_SECONDS:.0f} s") from late

@@ -1,6 +1,7 @@
 """One node of Apache Kafka, broker and controller in one JVM, on 127.0.0.1."""
 
 import base64
+import secrets
 import shutil
 import socket
 import struct
@@ -21,6 +22,7 @@ HERE: Final = Path(__file__).resolve().parent
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 HEAP: Final = "512m"
+PORTS: Final = range(20_000, 32_000)
 API_VERSIONS: Final = 18
 LOG_LINES: Final = 20
 
@@ -55,11 +57,13 @@ FAST_RETENTION: Final = {
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on now, and that no outgoing connection is given."""
+    while True:
+        # Not port 0: while a node is down, one of its own clients could be given its port.
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) != 0:
+                return port
 
 
 class KafkaNode:
@@ -160,7 +164,7 @@ class KafkaNode:
         self.stop()
 
     def _write_config(self) -> Path:
-        controller = free_port()
+        controller = next(port for port in iter(free_port, None) if port != self.port)
         properties = PROPERTIES | {
             "controller.quorum.voters": f"1@{HOST}:{controller}",
             "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{controller}",

@@ -13,6 +13,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
+from deploy.kafka import kraft
 from deploy.kafka.jars import NodeError
 from deploy.kafka.kraft import FAST_RETENTION, KafkaNode, free_port
 from tests.brokers import StreamBroker
@@ -146,6 +147,15 @@ def test_a_taken_port_is_an_error(kafka_node: KafkaNode, tmp_path: Path) -> None
 def test_a_property_that_kafka_refuses_is_shown_with_its_words(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match=r"num\.io\.threads"):
         KafkaNode(tmp_path, properties={"num.io.threads": "none"}).start()
+
+
+def test_the_controller_never_gets_the_port_of_the_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setattr(kraft, "PORTS", [port] * 99 + [free_port()])
+    with KafkaNode(tmp_path, port=port) as node:
+        assert listens(node.port)
 
 
 def test_the_command_prints_the_address_and_sigterm_stops_it(tmp_path: Path) -> None:
