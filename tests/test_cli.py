@@ -1,0 +1,145 @@
+"""The command lethe, as a user types it: quick to explain itself, and plain about what is wrong."""
+
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.cli import main
+from service.learners import LEARNERS
+from service.probeset import ProbeSet, save_probe
+from service.settings import Settings, variable
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command came to."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Lethe:
+    """Runs the command in this process: importing torch for each test would take a minute."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+        for name, value in {"NO_COLOR": "1", "COLUMNS": "250", "TERMINAL_WIDTH": "250"}.items():
+            monkeypatch.setenv(name, value)
+
+    def __call__(self, *arguments: str) -> Done:
+        self._monkeypatch.setattr(sys, "argv", ["lethe", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Done(code, *self._capsys.readouterr())
+
+    def refuses(self, *arguments: str) -> str:
+        """Return the one line on stderr of a command that must fail."""
+        done = self(*arguments)
+        assert (done.code, done.stdout) == (2, "")
+        assert done.stderr.startswith("lethe: ")
+        assert done.stderr.count("\n") == 1
+        return done.stderr.strip()
+
+
+@pytest.fixture
+def lethe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lethe:
+    return Lethe(capsys, monkeypatch)
+
+
+def test_help_lists_the_commands(lethe: Lethe) -> None:
+    done = lethe("--help")
+    assert done.code == 0
+    assert all(command in done.stdout for command in ("run", "demo", "learners", "bench"))
+
+
+def test_help_on_run_names_every_setting_and_its_variable(lethe: Lethe) -> None:
+    shown = lethe("run", "--help").stdout
+    for section, name in Settings.leaves():
+        assert variable(section, name) in shown
+    assert "--bootstrap-servers" in shown
+
+
+def test_the_learners_are_listed_with_what_they_retain(lethe: Lethe) -> None:
+    shown = lethe("learners").stdout
+    for kind in LEARNERS.values():
+        (row,) = [line for line in shown.splitlines() if f" {kind.name} " in line]
+        assert kind.retains.value in row
+        assert kind.summary in row
+
+
+def test_a_learner_that_does_not_exist_is_refused_with_those_that_do(lethe: Lethe) -> None:
+    said = lethe.refuses("run", "--learner", "styx")
+    assert said == f"lethe: learner 'styx' does not exist: there are {', '.join(LEARNERS)}"
+
+
+def test_a_learner_that_cannot_take_the_images_is_refused(lethe: Lethe) -> None:
+    said = lethe.refuses("run", "--learner", "finetune", "--sample-height", "4")
+    assert said.startswith("lethe: learner finetune: images of 4×28")
+
+
+def test_a_folder_without_probes_is_refused_with_what_writes_some(lethe: Lethe, tmp_path: Path) -> None:
+    said = lethe.refuses("run", "--probes", str(tmp_path))
+    assert f"{tmp_path} holds no probe files" in said
+    assert "lethe-replay probes" in said
+
+
+def test_probes_that_do_not_fit_the_stream_are_refused_by_name(lethe: Lethe, tmp_path: Path) -> None:
+    y_N = np.arange(3)
+    save_probe(ProbeSet("shades", np.zeros((3, 1, 8, 8), np.uint8), y_N, "made up", "none"), tmp_path, 0)
+    assert "evaluation.probes: shades has images of (1, 8, 8)" in lethe.refuses(
+        "run", "--probes", str(tmp_path)
+    )
+
+
+def test_a_taken_port_is_refused_by_the_names_of_its_settings(lethe: Lethe) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = lethe.refuses("run", "--port", str(port))
+    assert said == f"lethe: serve.host 127.0.0.1, serve.port {port}: Address already in use"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_this_machine_lacks_is_refused(lethe: Lethe) -> None:
+    said = lethe.refuses("run", "--device", "cuda")
+    assert said.startswith("lethe: learner.device cuda: ")
+
+
+def test_a_bad_value_is_refused_by_name(lethe: Lethe) -> None:
+    assert "batch.size" in lethe.refuses("run", "--batch-size", "0")
+
+
+def test_an_unknown_variable_is_refused_by_name(lethe: Lethe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETHE_STREAM__TOPIK", "styx")
+    assert "LETHE_STREAM__TOPIK" in lethe.refuses("run")
+
+
+def test_a_rank_beyond_the_world_is_refused(lethe: Lethe) -> None:
+    said = lethe.refuses("run", "--stream-rank", "2", "--stream-world", "2")
+    assert "stream.rank 2 must be below stream.world 2" in said
+
+
+@pytest.mark.parametrize("arguments", [["run", "--batch-size", "many"], ["run", "--styx"], ["styx"]])
+def test_what_is_no_command_at_all_is_explained_without_a_traceback(
+    lethe: Lethe, arguments: list[str]
+) -> None:
+    done = lethe(*arguments)
+    assert done.code == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert any(word in done.stderr for word in arguments[1:] or arguments)
+
+
+def test_a_demo_of_a_learner_or_scenario_that_does_not_exist_is_refused(lethe: Lethe, tmp_path: Path) -> None:
+    assert "styx" in lethe.refuses("demo", "--scenario", "styx", "--report", str(tmp_path))
+    said = lethe.refuses("demo", "--learner", "ridge", "--learner", "ridge", "--report", str(tmp_path))
+    assert said == "lethe: learner: one is named twice in ridge, ridge"
