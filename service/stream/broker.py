@@ -1,4 +1,4 @@
-"""Kafka as a `Source`: the service's only import of kafka-python, with `deadletter`.
+"""Kafka as a `Source`: the service's only import of kafka-python, with `deadletter` and `names`.
 
 Partitions are assigned, never subscribed: no rebalance can hand a half-learned partition to
 somebody else. Nothing is deserialized here and no offset is committed automatically.
@@ -6,7 +6,6 @@ somebody else. Nothing is deserialized here and no offset is committed automatic
 
 import json
 import re
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +29,7 @@ from pydantic import Field, field_validator
 
 from service.errors import BrokerUnavailable, InvalidSetting, PositionLost
 from service.section import Section
+from service.stream.names import tolerate_any_header_name
 from service.stream.source import Record
 
 __all__ = ["KafkaSource", "StreamSettings", "client_options", "delete_topics", "ensure_topic", "kafka_errors"]
@@ -54,7 +54,7 @@ class StreamSettings(Section):
     dead_letter_topic: str = Field(default="", json_schema_extra={"flag": "--dead-letter-topic"})
     """Where malformed records are reported; by default TOPIC.dead-letters."""
     dead_letter_payloads: bool = False
-    """Put the malformed value itself into the dead letter, not just its size and hash."""
+    """Put the malformed value itself, up to a megabyte, into the dead letter, not just its size and hash."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where a run without a checkpoint begins."""
     accept_loss: bool = Field(default=False, json_schema_extra={"flag": "--accept-loss"})
@@ -164,6 +164,7 @@ class KafkaSource:
 
     def __init__(self, settings: StreamSettings) -> None:
         self._settings = settings
+        tolerate_any_header_name()
         with kafka_errors(settings):
             self._consumer = KafkaConsumer(
                 **client_options(settings),
@@ -256,15 +257,21 @@ class KafkaSource:
         with kafka_errors(self._settings):
             try:
                 chunks = self._consumer.poll(timeout_ms=int(timeout * 1000), max_records=limit)
+            except OffsetOutOfRangeError:
+                self.seek(self._positions())  # which knows by how much, and whether that matters
+                return []
             except CorruptRecordError as error:
-                at = {p.partition: self._consumer.position(p, timeout_ms=0) for p in self._partitions}
                 raise PositionLost(
-                    f"topic {self._settings.topic}: corrupt records at offset (by partition) {at}: {error}"
+                    f"topic {self._settings.topic}: corrupt records at offset (by partition) "
+                    f"{self._positions()}: {error}"
                 ) from error
         records: list[Record] = []
         for chunk in chunks.values():
             records += chunk
         return records
+
+    def _positions(self) -> dict[int, int]:
+        return {p.partition: self._consumer.position(p, timeout_ms=0) for p in self._partitions}
 
     def _pause(self, full: Collection[int]) -> None:
         for partition in self._partitions:
@@ -286,9 +293,8 @@ class KafkaSource:
 
     def _offsets_at(self, which: Literal["beginning", "end"]) -> dict[int, int]:
         ask = self._consumer.beginning_offsets if which == "beginning" else self._consumer.end_offsets
-        deadline = time.monotonic() + ANSWER_SECONDS
         with kafka_errors(self._settings):
-            answer = ask(self._partitions, timeout_ms=int(max(0.1, deadline - time.monotonic()) * 1000))
+            answer = ask(self._partitions, timeout_ms=int(ANSWER_SECONDS * 1000))
         return {p.partition: cast("int", answer[p]) for p in self._partitions}
 
     def commit(self, offsets: Mapping[int, int]) -> None:
