@@ -7,7 +7,7 @@ somebody else. Nothing is deserialized here and no offset is committed automatic
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -128,31 +128,31 @@ def kafka_errors(settings: StreamSettings) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _admin(settings: StreamSettings) -> Iterator[Any]:
+    with kafka_errors(settings):
+        admin = KafkaAdminClient(**client_options(settings), request_timeout_ms=int(ANSWER_SECONDS * 1000))
+        try:
+            yield admin
+        finally:
+            admin.close()
+
+
 def ensure_topic(settings: StreamSettings, name: str, partitions: int = 1) -> None:
     """Create topic ``name`` unless it is there.
 
     Raises BrokerUnavailable; InvalidSetting when the broker refuses.
     """
-    with kafka_errors(settings):
-        admin = KafkaAdminClient(**client_options(settings), request_timeout_ms=int(ANSWER_SECONDS * 1000))
-        try:
-            # asked first: a cluster may list topics to those whom it lets create none
-            if name not in admin.list_topics():
-                admin.create_topics([NewTopic(name, partitions, -1)])
-        except TopicAlreadyExistsError:
-            return
-        finally:
-            admin.close()
+    with _admin(settings) as admin, suppress(TopicAlreadyExistsError):
+        # asked first: a cluster may list topics to those whom it lets create none
+        if name not in admin.list_topics():
+            admin.create_topics([NewTopic(name, partitions, -1)])
 
 
 def delete_topics(settings: StreamSettings, names: Sequence[str]) -> None:
     """Delete those of the topics ``names`` that are there. Raises as `ensure_topic`."""
-    with kafka_errors(settings):
-        admin = KafkaAdminClient(**client_options(settings), request_timeout_ms=int(ANSWER_SECONDS * 1000))
-        try:
-            admin.delete_topics([name for name in admin.list_topics() if name in names])
-        finally:
-            admin.close()
+    with _admin(settings) as admin:
+        admin.delete_topics([name for name in admin.list_topics() if name in names])
 
 
 class KafkaSource:
@@ -188,15 +188,8 @@ class KafkaSource:
         self._topic_id = self._ask_topic_id()
 
     def _ask_topic_id(self) -> str | None:
-        settings = self._settings
-        with kafka_errors(settings):
-            admin = KafkaAdminClient(
-                **client_options(settings), request_timeout_ms=int(ANSWER_SECONDS * 1000)
-            )
-            try:
-                (topic,) = admin.describe_topics([settings.topic])
-            finally:
-                admin.close()
+        with _admin(self._settings) as admin:
+            (topic,) = admin.describe_topics([self._settings.topic])
         topic_id = topic.get("topic_id")  # brokers before 2.8, and the in-process one, know none
         return None if topic_id is None or not int(topic_id) else str(topic_id)
 
