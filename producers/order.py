@@ -19,7 +19,7 @@ import numpy.typing as npt
 from producers.scenario import Scenario
 from service.wire import Reason
 
-__all__ = ["Order", "Place"]
+__all__ = ["CLASSES", "Order", "Place"]
 
 STEEPNESS: Final = 10.0
 """A blend's sigmoid runs from −5 to 5 over its width: from 0.7 % to 99.3 %."""
