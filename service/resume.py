@@ -15,7 +15,7 @@ from service.learners.base import JSON, Learner, State
 from service.settings import Settings
 from service.stream.source import Position
 
-__all__ = ["check_fingerprint", "fingerprint", "restore", "take"]
+__all__ = ["check_fingerprint", "fingerprint", "restore", "resumed", "take"]
 
 
 def fingerprint(settings: Settings) -> dict[str, JSON]:
