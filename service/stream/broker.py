@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal, cast
+from uuid import UUID
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import NewTopic
@@ -113,19 +114,16 @@ def _secret(name: str, value: str) -> str:
 @contextmanager
 def kafka_errors(settings: StreamSettings) -> Iterator[None]:
     """Turn kafka-python's errors into ours."""
+    where = f"Kafka at {settings.bootstrap_servers}"
     try:
         yield
     except (OffsetOutOfRangeError, LogTruncationError, NoOffsetForPartitionError) as error:
         raise PositionLost(f"topic {settings.topic}: {error}") from error
     except (RetriableError, KafkaConnectionError) as error:
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise BrokerUnavailable(
-            f"Kafka at {settings.bootstrap_servers} does not answer ({reason})"
-        ) from error
+        raise BrokerUnavailable(f"{where} does not answer ({reason})") from error
     except (KafkaError, BrokerResponseError) as error:
-        raise InvalidSetting(
-            f"Kafka at {settings.bootstrap_servers}: {type(error).__name__}: {error}"
-        ) from error
+        raise InvalidSetting(f"{where}: {type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -181,17 +179,17 @@ class KafkaSource:
             )
         try:
             self._partitions = self._assign()
+            self._topic_id = self._ask_topic_id()
         except BaseException:
             self._consumer.close(timeout_ms=0)
             raise
         self._paused: set[int] = set()
-        self._topic_id = self._ask_topic_id()
 
     def _ask_topic_id(self) -> str | None:
         with _admin(self._settings) as admin:
             (topic,) = admin.describe_topics([self._settings.topic])
         topic_id = topic.get("topic_id")  # brokers before 2.8, and the in-process one, know none
-        return None if topic_id is None or not int(topic_id) else str(topic_id)
+        return None if topic_id is None or not UUID(str(topic_id)).int else str(topic_id)
 
     def _assign(self) -> list[TopicPartition]:
         settings = self._settings
