@@ -5,6 +5,7 @@ step. Beside the learner, in its own process, it costs the learner nothing but m
 """
 
 import multiprocessing
+from contextlib import suppress
 from typing import Protocol
 
 from service.batching import Filled
@@ -92,11 +93,15 @@ class FeederProcess:
     def release(self, batch: Batch) -> None:
         """Discard a batch's pixels and let its slot be filled anew."""
         batch.discard()
-        self._connection.send(batch.filled.slot)
+        self._tell(batch.filled.slot)
 
     def commit(self, position: Position) -> None:
         """Publish how far learning is, for lag tools."""
-        self._connection.send(position)
+        self._tell(position)
+
+    def _tell(self, message: int | Position) -> None:
+        with suppress(ConnectionError):  # the child is gone: `next` raises why, after what it left
+            self._connection.send(message)
 
     @property
     def resident(self) -> int:

@@ -64,7 +64,7 @@ class Loop:
         """
         self._committed = time.monotonic()
         try:
-            if not self.history.samples:
+            if self.history.latest() is None:
                 self._evaluate(full=True)  # the untrained learner: row 0 of R
             while not (ended or self.stopping()):
                 self._do_what_is_due()

@@ -15,12 +15,17 @@ __all__ = ["StateFolder", "checkpoint_files"]
 
 logger = logging.getLogger("lethe")
 
-PATTERN: Final = "checkpoint-*.safetensors"
+DIGITS: Final = 12
+PATTERN: Final = f"checkpoint-{'[0-9]' * DIGITS}.safetensors"
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """Return the checkpoints in ``folder``, oldest first."""
     return sorted(folder.glob(PATTERN))
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("checkpoint-"))
 
 
 class StateFolder:
@@ -78,8 +83,10 @@ class StateFolder:
 
     def write(self, checkpoint: Checkpoint, at: At = ignore) -> int:
         """Write a checkpoint, drop those beyond the last few, and return its size. Raises OSError."""
-        records = sum(checkpoint.position.offsets.values())
-        size = write_checkpoint(checkpoint, self.folder / f"checkpoint-{records:015d}.safetensors", at)
+        files = checkpoint_files(self.folder)
+        # counted, not named for its position: that goes back when a topic was created anew
+        number = 1 + _number(files[-1]) if files else 1
+        size = write_checkpoint(checkpoint, self.folder / f"checkpoint-{number:0{DIGITS}d}.safetensors", at)
         for path in checkpoint_files(self.folder)[: -self._keep]:
             path.unlink()
         return size
