@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from collections import deque
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final
@@ -71,7 +72,7 @@ class _Feeder:
         self._source: KafkaSource | None = None
         self._batcher: Batcher | None = None
         self._dead_letters = DeadLetters(stream)
-        self._free: list[int] = []
+        self._free: deque[int] = deque()  # the first one is being filled, and stays the first
         self._up: bool | None = None
         self._failures = 0
         self._heard = time.monotonic()
@@ -95,9 +96,9 @@ class _Feeder:
         source, batcher = self._open()
         if not self._free or self._ended:
             return
-        filled = batcher.fill(self._free[-1], timeout=0.2)
+        filled = batcher.fill(self._free[0], timeout=0.2)
         if filled is not None:
-            self._free.pop()
+            self._free.popleft()
             self._connection.send(filled)
             self._heard = time.monotonic()
             self._say(BrokerState(up=True))

@@ -20,10 +20,13 @@ from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
     LogTruncationError,
+    NoError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     RetriableError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
 )
 from kafka.structs import OffsetAndMetadata
 from pydantic import Field, field_validator
@@ -129,7 +132,10 @@ def kafka_errors(settings: StreamSettings) -> Iterator[None]:
 @contextmanager
 def _admin(settings: StreamSettings) -> Iterator[Any]:
     with kafka_errors(settings):
-        admin = KafkaAdminClient(**client_options(settings), request_timeout_ms=int(ANSWER_SECONDS * 1000))
+        patience = int(ANSWER_SECONDS * 1000)
+        admin = KafkaAdminClient(
+            **client_options(settings), bootstrap_timeout_ms=patience, request_timeout_ms=patience
+        )
         try:
             yield admin
         finally:
@@ -162,6 +168,9 @@ class KafkaSource:
 
     def __init__(self, settings: StreamSettings) -> None:
         self._settings = settings
+        # asked of an admin client: a consumer that is told its api_version may wait for ever
+        self._partitions, self._topic_id = self._describe()
+        self._paused: set[int] = set()
         tolerate_any_header_name()
         with kafka_errors(settings):
             self._consumer = KafkaConsumer(
@@ -177,24 +186,16 @@ class KafkaSource:
                 metrics_enabled=False,
                 bootstrap_timeout_ms=int(ANSWER_SECONDS * 1000),
             )
-        try:
-            self._partitions = self._assign()
-            self._topic_id = self._ask_topic_id()
-        except BaseException:
-            self._consumer.close(timeout_ms=0)
-            raise
-        self._paused: set[int] = set()
+            self._consumer.assign(self._partitions)
 
-    def _ask_topic_id(self) -> str | None:
-        with _admin(self._settings) as admin:
-            (topic,) = admin.describe_topics([self._settings.topic])
-        topic_id = topic.get("topic_id")  # brokers before 2.8, and the in-process one, know none
-        return None if topic_id is None or not UUID(str(topic_id)).int else str(topic_id)
-
-    def _assign(self) -> list[TopicPartition]:
+    def _describe(self) -> tuple[list[TopicPartition], str | None]:
         settings = self._settings
-        with kafka_errors(settings):
-            found = sorted(self._consumer.partitions_for_topic(settings.topic))
+        with _admin(settings) as admin:
+            (topic,) = admin.describe_topics([settings.topic])
+            error = for_code(topic["error_code"])
+            if error not in (NoError, UnknownTopicOrPartitionError):
+                raise error(f"topic {settings.topic}")
+        found = sorted(partition["partition_index"] for partition in topic["partitions"])
         if not found:
             raise BrokerUnavailable(
                 f"Kafka at {settings.bootstrap_servers} has no topic {settings.topic} (yet)"
@@ -205,9 +206,9 @@ class KafkaSource:
                 f"stream.rank {settings.rank} of stream.world {settings.world} gets no partition: "
                 f"topic {settings.topic} has {len(found)}"
             )
-        partitions = [TopicPartition(settings.topic, p) for p in ours]
-        self._consumer.assign(partitions)
-        return partitions
+        topic_id = topic.get("topic_id")  # brokers before 2.8, and the in-process one, know none
+        known = topic_id is not None and UUID(str(topic_id)).int
+        return [TopicPartition(settings.topic, p) for p in ours], str(topic_id) if known else None
 
     @property
     def partitions(self) -> Sequence[int]:

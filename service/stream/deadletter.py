@@ -102,11 +102,13 @@ class DeadLetters:
     def _open(self) -> Any:
         if self._producer is None:
             ensure_topic(self._settings, self._settings.dead_letters)
+            patience = int(ACKNOWLEDGED_SECONDS * 1000)
             self._producer = KafkaProducer(
                 **client_options(self._settings),
                 acks="all",
-                max_block_ms=int(ACKNOWLEDGED_SECONDS * 1000),
-                delivery_timeout_ms=int(ACKNOWLEDGED_SECONDS * 1000),
+                bootstrap_timeout_ms=patience,
+                max_block_ms=patience,
+                delivery_timeout_ms=patience,
                 request_timeout_ms=3000,
                 max_request_size=2 * PAYLOAD_BYTES,
                 linger_ms=5,
