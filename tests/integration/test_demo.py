@@ -1,0 +1,131 @@
+"""``lethe demo``, as a user types it: one document on stdout, a report, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient
+
+from deploy.kafka.kraft import KafkaNode
+from service.result import RunResult
+from tests.services import until
+
+pytestmark = [pytest.mark.needs("datasets")]
+
+SEGMENTS = ["mnist", "fashion-mnist"]
+SCORES = {
+    "acc",
+    "bwt",
+    "fwt",
+    "forgetting",
+    "min_acc",
+    "wc_acc",
+    "anytime_accuracy",
+    "prequential_accuracy",
+}
+
+
+def start(report: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "demo", "--report", str(report), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **variables},
+    )
+
+
+def run(report: Path, *arguments: str) -> dict[str, Any]:
+    """Run a short demo of one learner and return its document."""
+    short = ["--samples", "600", "--learner", "finetune", "--json", *arguments]
+    process = start(report, *short)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    document: dict[str, Any] = json.loads(stdout)
+    return document
+
+
+def check(document: dict[str, Any], broker: str, seed: int) -> None:
+    assert document["scenario"] == "mnist-to-fashion"
+    assert (document["broker"], document["seed"], document["segments"]) == (broker, seed, SEGMENTS)
+    assert list(document["learners"]) == ["finetune"]
+    told = document["learners"]["finetune"]
+    assert told.keys() > SCORES
+    assert [len(row) for row in told["R"]] == [2, 2, 2]
+    assert all(0 <= ratio <= 1 for row in told["R"] for ratio in row)
+    assert told["bwt"] == pytest.approx(told["R"][2][0] - told["R"][1][0])
+    assert told["acc"] == pytest.approx(sum(told["R"][2]) / 2)
+    assert told["samples"] == {
+        "received": 1200,
+        "learned": 1200,
+        "discarded": 1200,
+        "dead_lettered": 0,
+        "lost": 0,
+        "resident": 0,
+    }
+    assert told["samples_per_second"] > 0
+    assert 0 < told["evaluation_seconds"] < told["seconds"]
+    assert told["peak_rss_bytes"] > 1 << 26
+
+
+@pytest.mark.needs("embedded")
+def test_the_demo_prints_one_document_and_leaves_a_report(tmp_path: Path) -> None:
+    document = run(tmp_path, "--seed", "3")
+    check(document, "embedded", 3)
+    result = RunResult.read(tmp_path / "finetune" / "run.json")
+    assert document["learners"]["finetune"]["R"] == result.R
+    assert result.seed == 3
+    assert "mnist-to-fashion" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.needs("kafka")
+def test_the_demo_through_a_cluster_leaves_no_topic_behind(kafka_node: KafkaNode, tmp_path: Path) -> None:
+    check(run(tmp_path, "--broker", kafka_node.bootstrap_servers), kafka_node.bootstrap_servers, 0)
+    with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
+        until(
+            lambda: not [name for name in admin.list_topics() if name.startswith("lethe-demo-")],
+            "the demo's topics are deleted",
+            10,
+        )
+
+
+@pytest.mark.needs("embedded")
+def test_ctrl_c_ends_the_demo_and_everything_that_it_started(tmp_path: Path) -> None:
+    mark = uuid.uuid4().hex
+    demo = start(tmp_path, "--rate", "50", MARK=mark)
+    try:
+        until(lambda: len(processes(mark)) >= 6, "the demo, its services, their feeders and the producer run")
+        demo.send_signal(signal.SIGINT)
+        _, stderr = demo.communicate(timeout=30)
+    finally:
+        demo.kill()
+    assert demo.returncode == 130
+    assert "Traceback" not in stderr
+    until(lambda: not processes(mark), "all of it ends", 10)
+
+
+def processes(mark: str) -> list[int]:
+    """The processes whose environment holds ``mark``: who was started with it, and all below."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue  # it has ended meanwhile, or is somebody else's
+    return found
+
+
+@pytest.mark.needs("embedded")
+def test_the_demo_of_a_learner_that_does_not_exist_says_so(tmp_path: Path) -> None:
+    process = start(tmp_path, "--learner", "styx")
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "learner 'styx' does not exist" in stdout + stderr
+    assert "Traceback" not in stderr

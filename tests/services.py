@@ -1,0 +1,94 @@
+"""``lethe run`` as a process of its own, as an operator starts, watches and stops it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.brokers import StreamBroker
+
+__all__ = ["Service", "api_version", "service", "until"]
+
+
+class Service:
+    """A running service; its results are in ``folder`` / report."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.process = process
+        self.report = folder / "report"
+        self._log = folder / "service.log"
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def address(self) -> str:
+        """Where it serves; waits until the log says so."""
+        until(lambda: " at http://" in self.log or self.process.poll() is not None, "the service serves")
+        found = re.search(r" at (http://\S+)", self.log)
+        assert found is not None, self.log
+        return found[1]
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.address + path, timeout=10)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = self.get("/state").json()
+        return state
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Ask it to stop; return how many seconds that took."""
+        asked = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(30)
+        return time.monotonic() - asked
+
+
+@contextmanager
+def service(broker: StreamBroker, topic: str, folder: Path, **variables: object) -> Iterator[Service]:
+    """Run the service on ``topic``; ``variables`` are settings such as ``STREAM__STOP_AFTER``."""
+    settings: dict[str, object] = {
+        "STREAM__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "STREAM__TOPIC": topic,
+        "STREAM__GROUP": topic,
+        "LEARNER__DEVICE": "cpu",
+        "SERVE__PORT": 0,
+        "RUN__REPORT": folder / "report",
+    }
+    settings |= {"STREAM__API_VERSION": version} if (version := api_version(broker)) else {}
+    env = {f"LETHE_{name}": str(value) for name, value in (settings | variables).items()}
+    with (folder / "service.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "run"],
+            env={**os.environ, **env},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Service(process, folder)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def api_version(broker: StreamBroker) -> str | None:
+    """What a client must be told, as a setting."""
+    return None if broker.api_version is None else ".".join(map(str, broker.api_version))
+
+
+def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until ``true`` says so; fail when it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.05)
