@@ -17,7 +17,7 @@ from service.wire import Layout
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(height=8, width=8, classes=4)
-SMALL = RidgeSettings(projections=50, first_refresh=16, refresh_every=64)
+SMALL = RidgeSettings(waves=50, first_refresh=16, refresh_every=64)
 
 
 def images(count: int, layout: Layout = LAYOUT, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def test_neither_order_nor_batch_size_changes_what_is_known(seed: int, batch: in
 
 def test_it_predicts_the_solution_of_the_normal_equations() -> None:
     x_BCHW, y_B = images(100)
-    features = WaveletFeatures(LAYOUT, 0, SMALL.projections, CPU)
+    features = WaveletFeatures(LAYOUT, 0, SMALL.waves, CPU)
     phi = features(x_BCHW).double()
     A = phi.T @ phi + SMALL.penalty * torch.eye(features.count, dtype=torch.float64)
     W = torch.linalg.solve(A, phi.T @ nn.functional.one_hot(y_B, 4).double())
@@ -80,7 +80,26 @@ def test_the_sum_grows_by_the_products_of_the_features() -> None:
     phi = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
     gram.add(phi[:7])
     gram.add(phi[7:])
-    torch.testing.assert_close(gram.upper_DD.triu(), (phi.T @ phi).triu())
+    torch.testing.assert_close(gram.recent_DD.triu(), (phi.T @ phi).triu())
+
+
+def test_the_sum_of_many_batches_rounds_less_than_one_matrix_of_float32_would() -> None:
+    phi = torch.rand(4096, 6, generator=torch.Generator().manual_seed(0)) + 1
+    gram, exact, single = Gram(6, CPU), torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6, 6)
+    for _ in range(20):
+        for part in torch.split(phi, 64):
+            gram.add(part)
+            single.addmm_(part.T, part)
+            exact.addmm_(part.double().T, part.double())
+    total = gram.folded_DD.double() + gram.recent_DD.double()
+    assert (total - exact).triu().abs().max() < (single - exact).triu().abs().max() / 5
+
+
+def test_a_sum_that_is_not_finite_has_no_solution() -> None:
+    gram = Gram(3, CPU)
+    gram.add(torch.full((2, 3), torch.inf))
+    with pytest.raises(FloatingPointError, match="3 features"):
+        gram.solve(torch.ones(3, 2), 1.0)
 
 
 def test_modulus_maps_are_the_averaged_moduli_of_a_convolution() -> None:
@@ -140,7 +159,7 @@ def test_images_that_the_features_cannot_take_are_refused(layout: Layout, said: 
         ("penalty", 0),
         ("penalty", float("nan")),
         ("temperature", -1),
-        ("projections", -1),
+        ("waves", -1),
         ("first_refresh", 0),
         ("refresh_every", 0),
     ],

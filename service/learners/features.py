@@ -1,4 +1,4 @@
-"""Fixed features of images, drawn from a seed and from no data: wavelets, then random projections.
+"""Fixed features of images, drawn from a seed and from no data: wavelets, then random waves of them.
 
 Shapes: B batch, C channels, H height, W width, D features.
 """
@@ -20,24 +20,30 @@ _BLOCK: Final = 4
 _ORIENTATIONS: Final = 8
 _FINE: Final = (7, 0.8, 3 * math.pi / 4)
 _COARSE: Final = (13, 1.6, 3 * math.pi / 8)
+_SCALE: Final = 1.5  # of a random wave, in radians a root mean square of the coefficients
 _COMPRESSION: Final = 10.0  # log(1 + 10 s): faint strokes count, and bright ones do not drown them
 
 
 class WaveletFeatures:
-    """A scattering transform of depth two, random ReLU features of it, and a constant 1.
+    """Wavelet coefficients of orders zero and one, random Fourier features of all orders, and a 1.
 
     Order zero is the image averaged over 4×4 pixels, for each channel; order one the moduli of
     its responses to fine and coarse oriented wavelets, order two those of the fine moduli to
     fine wavelets at half the resolution, both of the mean of the channels and averaged over the
-    same 4×4 pixels. Images of more than 32 pixels a side are first averaged over 2×2. (Bruna &
-    Mallat 2013; random features of fixed ones: McDonnell et al. 2023, RanPAC)
+    same 4×4 pixels (Bruna & Mallat 2013). Images of more than 32 pixels a side are first averaged
+    over 2×2.
 
-    The projections have length 1 and need no standardisation: so no statistic of the stream,
-    and no sample of it, is in the features.
+    The products of random Fourier features approach a Gaussian kernel of the coefficients, of
+    width 1/1.5 of their root mean square difference (Rahimi & Recht 2007, Random Features for
+    Large-Scale Kernel Machines). They need no standardisation: no statistic of the stream, and
+    no sample of it, is in the features.
     """
 
-    def __init__(self, layout: Layout, seed: int, projections: int, device: torch.device) -> None:
-        """Raises ValueError for a layout of other than 1 or 3 channels or sides out of `SIDES`."""
+    def __init__(self, layout: Layout, seed: int, waves: int, device: torch.device) -> None:
+        """``waves`` random features are drawn, but at most two for each coefficient.
+
+        Raises ValueError for a layout of other than 1 or 3 channels or sides out of `SIDES`.
+        """
         if layout.channels not in {1, 3}:
             raise ValueError(f"images of {layout.channels} channels: wavelet features take 1 or 3")
         if not {layout.height, layout.width} <= set(SIDES):
@@ -54,24 +60,25 @@ class WaveletFeatures:
         self._coarse = ModulusMaps(morlet_bank(*_COARSE, _ORIENTATIONS), _BLOCK, device)
         self._second = ModulusMaps(fine, 2, device)
         cells = -(-rows // _BLOCK) * -(-columns // _BLOCK)
-        fixed = cells * (layout.channels + 2 * _ORIENTATIONS + _ORIENTATIONS**2)
+        self._linear = cells * (layout.channels + 2 * _ORIENTATIONS)
+        coefficients = self._linear + cells * _ORIENTATIONS**2
+        waves = min(waves, 2 * coefficients)
         generator = torch.Generator().manual_seed(seed)
-        directions = torch.randn(fixed, projections, generator=generator)
-        self._projections = nn.functional.normalize(directions, dim=0).to(device)
-        self.count = fixed + projections + 1
+        directions = torch.randn(coefficients, waves, generator=generator)
+        self._directions = directions.mul_(_SCALE / math.sqrt(coefficients)).to(device)
+        self._phases = torch.rand(waves, generator=generator).mul_(2 * math.pi).to(device)
+        self.count = self._linear + waves + 1
         """D."""
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return float32 features of shape [B, D], on the device, for uint8 images."""
-        fixed = self._scattering(x_BCHW.to(self._device))
-        features_BD = torch.empty(len(x_BCHW), self.count, device=self._device)
-        features_BD[:, : fixed.shape[1]] = fixed
-        random = features_BD[:, fixed.shape[1] : -1]
-        torch.mm(fixed, self._projections, out=random).relu_()
-        features_BD[:, -1] = 1
-        return features_BD
+        coefficients = self._coefficients(x_BCHW.to(self._device))
+        waves = torch.addmm(self._phases, coefficients, self._directions).cos_()
+        one = waves.new_ones(len(waves), 1)
+        return torch.cat((coefficients[:, : self._linear], waves, one), 1)
 
-    def _scattering(self, x_BCHW: Tensor) -> Tensor:
+    def _coefficients(self, x_BCHW: Tensor) -> Tensor:
+        """Return orders zero, one and two, in this order."""
         batch = len(x_BCHW)
         x = x_BCHW.to(torch.float32).div_(255)
         if self._shrink > 1:

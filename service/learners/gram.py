@@ -3,37 +3,62 @@
 Shapes: B batch, D features, K classes.
 """
 
+from typing import Final
+
 import torch
 from scipy.linalg.blas import ssyrk
 from torch import Tensor
 
 __all__ = ["Gram"]
 
+_FOLD_EVERY: Final = 4096  # samples: fewer round less, more cost less
+
 
 class Gram:
-    """A symmetric matrix that grows by φφᵀ; only ``upper_DD``'s upper triangle means anything.
+    """A symmetric matrix that grows by φφᵀ; only the upper triangles mean anything.
+
+    It is the sum of two float32 matrices: ``recent_DD`` takes the batches, and is folded into
+    ``folded_DD`` every 4,096 samples, where what the fold rounds off stays in ``recent_DD``
+    (Kahan 1965). A single float32 matrix would lose, over 100,000 samples, about as much as the
+    penalty of the ridge adds.
 
     On a CPU it grows in place by BLAS's symmetric rank-k update, which does half the work of a
     plain product.
     """
 
     def __init__(self, features: int, device: torch.device) -> None:
-        self.upper_DD = torch.zeros(features, features, device=device)
+        self.folded_DD = torch.zeros(features, features, device=device)
+        self.recent_DD = torch.zeros_like(self.folded_DD)
+        self.unfolded = 0
+        """Samples since the last fold."""
 
     def add(self, features_BD: Tensor) -> None:
         """Add φᵀφ for float32 φ of shape [B, D] on the device."""
-        if self.upper_DD.device.type == "cpu":
+        if self.recent_DD.device.type == "cpu":
             # BLAS counts in columns: its lower triangle of the transpose is our upper one
-            ssyrk(1.0, features_BD.numpy().T, beta=1.0, c=self.upper_DD.numpy().T, lower=1, overwrite_c=1)
+            ssyrk(1.0, features_BD.numpy().T, beta=1.0, c=self.recent_DD.numpy().T, lower=1, overwrite_c=1)
         else:
-            self.upper_DD.addmm_(features_BD.T, features_BD)
+            self.recent_DD.addmm_(features_BD.T, features_BD)
+        self.unfolded += len(features_BD)
+        if self.unfolded >= _FOLD_EVERY:
+            self._fold()
 
     def solve(self, B_DK: Tensor, penalty: float) -> Tensor:
-        """Return W = (A + penalty · I)⁻¹ B, float32 of shape [D, K], by a Cholesky factor.
+        """Return W = (A + penalty · I)⁻¹ B, float32 of shape [D, K], by a Cholesky factor in float64.
 
-        Raises torch.linalg.LinAlgError when the matrix is not positive definite.
+        Raises FloatingPointError when there is none: the sum is not finite, or the penalty is too
+        small against its rounding.
         """
-        penalised = self.upper_DD.to(torch.float64)
+        penalised = self.folded_DD.to(torch.float64).add_(self.recent_DD)
         penalised.diagonal().add_(penalty)
-        factor = torch.linalg.cholesky(penalised, upper=True)
-        return torch.cholesky_solve(B_DK.to(torch.float64), factor, upper=True).to(torch.float32).contiguous()
+        factor, failed = torch.linalg.cholesky_ex(penalised, upper=True)
+        if failed.item():
+            raise FloatingPointError(f"Σφφᵀ + {penalty} I of {len(B_DK)} features has no Cholesky factor")
+        W_DK = torch.cholesky_solve(B_DK.to(torch.float64), factor, upper=True)
+        return W_DK.to(torch.float32).contiguous()
+
+    def _fold(self) -> None:
+        before_DD = self.folded_DD.clone()
+        self.folded_DD.add_(self.recent_DD)
+        self.recent_DD.sub_(before_DD.sub_(self.folded_DD).neg_())
+        self.unfolded = 0

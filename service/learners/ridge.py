@@ -24,13 +24,13 @@ _PREDICT_ROWS = 256  # bounds the memory of a prediction, whatever the number of
 class RidgeSettings:
     """How `Ridge` sees and solves."""
 
-    projections: int = 2000
-    """Random ReLU features beside the wavelets, at least 0."""
-    penalty: float = 1.0
+    waves: int = 4600
+    """Random Fourier features beside the wavelets, at least 0: most of D, fewer for small images."""
+    penalty: float = 0.3
     """λ of (A + λI)⁻¹B, above 0: larger is smoother."""
     first_refresh: int = 64
     """Samples after which `Ridge.learn` first predicts from what it learned, at least 1."""
-    refresh_every: int = 4096
+    refresh_every: int = 8192
     """Samples between two solves for `Ridge.learn`'s own predictions, at least 1; early on, whenever
     their number has doubled."""
     temperature: float = 0.1
@@ -40,7 +40,7 @@ class RidgeSettings:
         for name in ("penalty", "temperature"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name, least in (("projections", 0), ("first_refresh", 1), ("refresh_every", 1)):
+        for name, least in (("waves", 0), ("first_refresh", 1), ("refresh_every", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be {least} or more")
 
@@ -61,9 +61,7 @@ class Ridge(Learner):
 
     def __init__(self, context: LearnerContext, settings: RidgeSettings | None = None) -> None:
         self._settings = settings or RidgeSettings()
-        self._features = WaveletFeatures(
-            context.layout, context.seed, self._settings.projections, context.device
-        )
+        self._features = WaveletFeatures(context.layout, context.seed, self._settings.waves, context.device)
         self._classes = context.layout.classes
         self._gram = Gram(self._features.count, context.device)
         self._B_DK = torch.zeros(self._features.count, self._classes, device=context.device)
@@ -101,16 +99,18 @@ class Ridge(Learner):
         return torch.cat(parts).div_(self._settings.temperature).softmax(1).cpu()
 
     def state(self) -> State:
-        """Return both sums, the W that `learn` predicts from, and the two counts."""
-        counts = torch.tensor([self._seen, self._due])
-        return State({"A": self._gram.upper_DD, "B": self._B_DK, "W": self._W_DK, "counts": counts}, {})
+        """Return both sums, the W that `learn` predicts from, and the counts of samples."""
+        tensors = {"A": self._gram.folded_DD, "A_recent": self._gram.recent_DD, "B": self._B_DK}
+        counts = torch.tensor([self._seen, self._due, self._gram.unfolded])
+        return State(tensors | {"W": self._W_DK, "counts": counts}, {})
 
     def load_state(self, state: State) -> None:
         """Copy both sums, W and the counts of ``state`` into this learner."""
-        self._gram.upper_DD.copy_(state.tensors["A"])
+        self._gram.folded_DD.copy_(state.tensors["A"])
+        self._gram.recent_DD.copy_(state.tensors["A_recent"])
         self._B_DK.copy_(state.tensors["B"])
         self._W_DK = state.tensors["W"].to(self._B_DK.device, copy=True)
-        self._seen, self._due = state.tensors["counts"].tolist()
+        self._seen, self._due, self._gram.unfolded = state.tensors["counts"].tolist()
         self._solved = (-1, self._W_DK)
 
     def _exact(self) -> Tensor:
