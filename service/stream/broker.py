@@ -1,4 +1,4 @@
-"""Kafka as a `Source`: the service's only import of kafka-python, with `deadletter` and `names`.
+"""Kafka as a `Source`: the service's only import of kafka-python, with `client` and `deadletter`.
 
 Partitions are assigned, never subscribed: no rebalance can hand a half-learned partition to
 somebody else. Nothing is deserialized here and no offset is committed automatically.
@@ -33,7 +33,7 @@ from pydantic import Field, field_validator
 
 from service.errors import BrokerUnavailable, InvalidSetting, PositionLost
 from service.section import Section
-from service.stream.names import tolerate_any_header_name
+from service.stream.client import open_client
 from service.stream.source import Record
 
 __all__ = ["KafkaSource", "StreamSettings", "client_options", "delete_topics", "ensure_topic", "kafka_errors"]
@@ -66,6 +66,8 @@ class StreamSettings(Section):
     missing is counted as lost."""
     stop_after: int | None = Field(default=None, ge=1, json_schema_extra={"flag": "--stop-after"})
     """End the run after this many records, good and bad; without it, it goes on for ever."""
+    fetch_bytes: int = Field(default=8 << 20, ge=1 << 10)
+    """Most bytes fetched from a partition at once; less means fewer records waiting in memory."""
     rank: int = Field(default=0, ge=0)
     """Of several services on one topic, which this one is: it takes partition p where p % world == rank."""
     world: int = Field(default=1, ge=1)
@@ -133,9 +135,11 @@ def kafka_errors(settings: StreamSettings) -> Iterator[None]:
 def _admin(settings: StreamSettings) -> Iterator[Any]:
     with kafka_errors(settings):
         patience = int(ANSWER_SECONDS * 1000)
-        admin = KafkaAdminClient(
-            **client_options(settings), bootstrap_timeout_ms=patience, request_timeout_ms=patience
-        )
+        options = client_options(settings) | {
+            "bootstrap_timeout_ms": patience,
+            "request_timeout_ms": patience,
+        }
+        admin = open_client(KafkaAdminClient, **options)
         try:
             yield admin
         finally:
@@ -171,16 +175,16 @@ class KafkaSource:
         # asked of an admin client: a consumer that is told its api_version may wait for ever
         self._partitions, self._topic_id = self._describe()
         self._paused: set[int] = set()
-        tolerate_any_header_name()
         with kafka_errors(settings):
-            self._consumer = KafkaConsumer(
+            self._consumer = open_client(
+                KafkaConsumer,
                 **client_options(settings),
                 group_id=settings.group,
                 client_id=f"lethe-{settings.group}-{settings.rank}",
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 max_poll_records=2000,
-                max_partition_fetch_bytes=8 << 20,
+                max_partition_fetch_bytes=settings.fetch_bytes,
                 fetch_max_wait_ms=100,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
@@ -197,9 +201,7 @@ class KafkaSource:
                 raise error(f"topic {settings.topic}")
         found = sorted(partition["partition_index"] for partition in topic["partitions"])
         if not found:
-            raise BrokerUnavailable(
-                f"Kafka at {settings.bootstrap_servers} has no topic {settings.topic} (yet)"
-            )
+            raise BrokerUnavailable(f"{settings.bootstrap_servers} has no topic {settings.topic} (yet)")
         ours = [p for p in found if p % settings.world == settings.rank]
         if not ours:
             raise InvalidSetting(
@@ -257,10 +259,7 @@ class KafkaSource:
                     f"topic {self._settings.topic}: corrupt records at offset (by partition) "
                     f"{self._positions()}: {error}"
                 ) from error
-        records: list[Record] = []
-        for chunk in chunks.values():
-            records += chunk
-        return records
+        return [record for chunk in chunks.values() for record in chunk]
 
     def _positions(self) -> dict[int, int]:
         return {p.partition: self._consumer.position(p, timeout_ms=0) for p in self._partitions}

@@ -9,6 +9,7 @@ from kafka import KafkaProducer
 
 from service.errors import BrokerUnavailable, DeadLetterUnavailable, InvalidSetting, MalformedRecord
 from service.stream.broker import StreamSettings, client_options, ensure_topic, kafka_errors
+from service.stream.client import open_client
 from service.stream.source import Record
 
 __all__ = ["DeadLetters"]
@@ -103,7 +104,8 @@ class DeadLetters:
         if self._producer is None:
             ensure_topic(self._settings, self._settings.dead_letters)
             patience = int(ACKNOWLEDGED_SECONDS * 1000)
-            self._producer = KafkaProducer(
+            self._producer = open_client(
+                KafkaProducer,
                 **client_options(self._settings),
                 acks="all",
                 bootstrap_timeout_ms=patience,
