@@ -12,7 +12,7 @@ FOUND = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later with venv
 INSTALL = -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint kafka constraints clean
+.PHONY: help env demo test lint kafka stack dashboards constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -40,6 +40,12 @@ kafka: ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C, data in .kafka (ARGS=
 	$(FOUND)
 	$(PYTHON) deploy/kafka/node.py run --port 9092 --dir .kafka $(ARGS)
 
+stack: $(READY) ## Kafka, two services, producer, Prometheus and Grafana without Docker, until Ctrl-C (ARGS="--samples 5000")
+	$(BIN)/python deploy/stack.py $(ARGS)
+
+dashboards: $(READY) ## write deploy/grafana/dashboards and deploy/kubernetes/rules.yaml anew from what they are made of
+	$(BIN)/python deploy/grafana/generate.py
+
 constraints: ## renew deploy/constraints.txt with the newest versions that pyproject.toml allows
 	$(FOUND)
 	$(PYTHON) -m venv --clear build/constraints
@@ -47,5 +53,5 @@ constraints: ## renew deploy/constraints.txt with the newest versions that pypro
 	build/constraints/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable > deploy/constraints.txt
 	rm -rf build/constraints
 
-clean: ## remove .venv and the tools' caches; data in .kafka and lethe-demo stay
+clean: ## remove .venv and the tools' caches; data in .kafka, lethe-demo and lethe-stack stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

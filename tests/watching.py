@@ -1,6 +1,9 @@
 """What a service exports, and which metrics an expression of PromQL names."""
 
+import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +13,18 @@ from prometheus_client import CollectorRegistry
 
 from service.metrics import Metrics
 
-__all__ = ["DEPLOY", "NOT_OURS", "exported", "metrics_in", "recorded", "rules"]
+__all__ = [
+    "DEPLOY",
+    "NOT_OURS",
+    "PanelQuery",
+    "dashboards",
+    "exported",
+    "metrics_in",
+    "panels",
+    "queries",
+    "recorded",
+    "rules",
+]
 
 DEPLOY: Final = Path(__file__).parents[1] / "deploy"
 NOT_OURS: Final = {
@@ -59,4 +73,42 @@ def metrics_in(expression: str) -> set[str]:
     ['lethe:y:ratio', 'lethe_x_bucket']
     """
     bare = re.sub(r"\{[^}]*\}", "", expression)
-    return set(re.findall(r"\b(?:lethe[_:][a-zA-Z0-9_:]+|process_[a-z_]+|up)\b", bare))
+    return set(re.findall(r"\b(?:lethe[_:][a-zA-Z0-9_:]+|process_[a-z_]+|up|ALERTS)\b", bare))
+
+
+@cache
+def dashboards() -> tuple[dict[str, Any], ...]:
+    """The dashboards as they are committed."""
+    files = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
+    return tuple(json.loads(file.read_text()) for file in files)
+
+
+def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a dashboard shows, without the headings of its rows."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+@dataclass(frozen=True)
+class PanelQuery:
+    """A query that Grafana sends, and where from."""
+
+    place: str
+    expr: str
+    """As Grafana would send it for ``service``, scraped every 5 seconds."""
+
+    def __str__(self) -> str:
+        return self.place
+
+
+def queries(service: str = ".+", rate_interval: str = "20s") -> Iterator[PanelQuery]:
+    """Every query of every panel and annotation, for the services that match ``service``."""
+    for dashboard in dashboards():
+        found = [
+            (panel["title"], target["refId"], target["expr"])
+            for panel in panels(dashboard)
+            for target in panel["targets"]
+        ]
+        found += [(note["name"], "annotation", note["expr"]) for note in dashboard["annotations"]["list"]]
+        for title, name, expr in found:
+            sent = expr.replace("$service", service).replace("$__rate_interval", rate_interval)
+            yield PanelQuery(f"{dashboard['uid']}: {title}: {name}", sent)

@@ -1,0 +1,120 @@
+"""The dashboard that shows catastrophic forgetting: what is still known, and what was lost when."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from deploy.grafana.frame import CHOSEN, frame
+from deploy.grafana.panels import WIDTH, Limits, Query, chart, matrix
+
+__all__ = ["forgetting"]
+
+FORGOTTEN = Limits(0.05, 0.1)
+
+
+def forgetting() -> model.Dashboard:
+    """Return the dashboard."""
+    knows = chart(
+        "Accuracy on each probe: $service",
+        "Held-out images of each subject, measured while the stream goes on. A purple mark is a switch: the "
+        "stream changes its subject. A skill that falls after it is being forgotten; below its dashed floor "
+        "the alert fires.",
+        "percentunit",
+        [
+            Query(f"lethe_probe_accuracy_ratio{{{CHOSEN}}}", "{{probe}}"),
+            Query(f"lethe:probe_accuracy_floor:ratio{{{CHOSEN}}}", "{{probe}}: floor"),
+        ],
+        ratio=True,
+        span=WIDTH // 2,
+    )
+    dashes = {"fill": "dash", "dash": [6, 6]}
+    floor = [
+        model.DynamicConfigValue("custom.lineStyle", dashes),
+        model.DynamicConfigValue("custom.lineWidth", 1),
+    ]
+    knows = (
+        knows.override_by_regexp(".*: floor", floor).repeat("service").repeat_direction("h").max_per_row(2)
+    )
+    lost = chart(
+        "Forgetting of each old skill",
+        "Best accuracy at the end of a segment less the present one. Chaudhry et al. 2018.",
+        "percentunit",
+        [Query(f"lethe_forgetting_ratio{{{CHOSEN}}}", "{{service}}: {{probe}}")],
+        limits=FORGOTTEN,
+    )
+    transfer = chart(
+        "Backward and forward transfer",
+        "BWT: what learning on did to old skills, below 0 is forgetting. FWT: what earlier subjects taught "
+        "about "
+        "later ones, before those were learned. Lopez-Paz & Ranzato 2017.",
+        "percentunit",
+        [
+            Query(f"lethe_backward_transfer_ratio{{{CHOSEN}}}", "{{service}}: BWT"),
+            Query(f"lethe_forward_transfer_ratio{{{CHOSEN}}}", "{{service}}: FWT"),
+        ],
+        limits=Limits(0, -0.05, below=True),
+    )
+    gap = chart(
+        "Stability gap: the last five minutes",
+        "The same accuracies, close up. Right after a switch even a learner that ends well may dip: the "
+        "stability "
+        "gap. De Lange et al. 2023.",
+        "percentunit",
+        [Query(f"lethe_probe_accuracy_ratio{{{CHOSEN}}}", "{{service}}: {{probe}}")],
+    ).time_from("5m")
+    mean = chart(
+        "ACC, and over time",
+        "ACC: mean accuracy over the skills seen so far. Anytime: its mean over the whole stream.",
+        "percentunit",
+        [
+            Query(f"lethe_average_accuracy_ratio{{{CHOSEN}}}", "{{service}}: ACC"),
+            Query(f"lethe_anytime_accuracy_ratio{{{CHOSEN}}}", "{{service}}: anytime"),
+        ],
+        limits=Limits(0.8, 0.5, below=True),
+        ratio=True,
+    )
+    worst = chart(
+        "Worst cases",
+        "min-ACC: mean of the old skills' lowest accuracies since each was learned. WC-ACC weighs it with "
+        "the "
+        "present skill. A guarantee, where ACC is a hope. De Lange et al. 2023.",
+        "percentunit",
+        [
+            Query(f"lethe_min_accuracy_ratio{{{CHOSEN}}}", "{{service}}: min-ACC"),
+            Query(f"lethe_worst_case_accuracy_ratio{{{CHOSEN}}}", "{{service}}: WC-ACC"),
+        ],
+        limits=Limits(0.8, 0.5, below=True),
+        ratio=True,
+    )
+    stream = chart(
+        "Accuracy on the stream itself",
+        "Each batch is predicted before it is learned: over the whole stream, and with old batches fading.",
+        "percentunit",
+        [Query(f"lethe_prequential_accuracy_ratio{{{CHOSEN}}}", "{{service}}: {{kind}}")],
+        limits=Limits(0.8, 0.5, below=True),
+        ratio=True,
+    )
+    R = (
+        matrix(
+            "R after each segment: $service",
+            "A row after each segment, 0 is the untrained learner; a column for each probe. Read down a "
+            "column: "
+            "a skill appears, and stays or fades.",
+            f"lethe_accuracy_matrix_ratio{{{CHOSEN}}}",
+            rows="after",
+            columns="probe",
+            limits=Limits(0.9, 0.6, below=True),
+        )
+        .repeat("service")
+        .repeat_direction("h")
+        .max_per_row(2)
+    )
+    return frame(
+        "lethe-forgetting",
+        "Forgetting",
+        "What each service still knows of what it learned, and what it lost when.",
+        [
+            ("What it still knows", [knows]),
+            ("What it lost", [lost, transfer, gap]),
+            ("How good it is", [mean, worst, stream]),
+            ("The matrix R", [R]),
+        ],
+    )

@@ -1,0 +1,132 @@
+"""What all dashboards have in common: the choice of services, the marks at switches, the vital signs."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import dashboard as model
+
+from deploy.grafana.panels import BAD, DATASOURCE, GOOD, Limits, answer
+
+__all__ = ["CHOSEN", "Row", "frame"]
+
+CHOSEN: Final = 'service=~"$service"'
+"""Matches the services that were chosen at the top of the dashboard."""
+TAG: Final = "lethe"
+SWITCH_SECONDS: Final = 15
+"""A segment's info series counts as new for as long: three scrapes."""
+
+Row = tuple[str, Sequence[Builder[model.Panel]]]
+"""A title and its panels, from left to right."""
+
+
+class _Switches(model.AnnotationQuery):
+    """Marks where a segment starts, with its name; the texts are Prometheus' own part of an annotation."""
+
+    def to_json(self) -> dict[str, object]:
+        texts = {"titleFormat": "{{segment}}", "textFormat": "{{service}}, segment {{visit}}", "step": "5s"}
+        return super().to_json() | texts
+
+
+class _SwitchesBuilder(Builder[model.AnnotationQuery]):
+    def build(self) -> model.AnnotationQuery:
+        info = f"lethe_segment_info{{{CHOSEN}}}"
+        return _Switches(
+            name="Segments",
+            datasource=DATASOURCE,
+            icon_color="purple",
+            expr=f"{info} unless {info} offset {SWITCH_SECONDS}s",
+        )
+
+
+def frame(uid: str, title: str, description: str, rows: Sequence[Row]) -> model.Dashboard:
+    """Return a dashboard that starts with the vital signs, and goes on with ``rows``."""
+    board = (
+        build.Dashboard(f"Lethe: {title}")
+        .uid(uid)
+        .description(description)
+        .tags([TAG])
+        .time("now-30m", "now")
+        .refresh("5s")
+        .timezone("browser")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .readonly()
+        .with_variable(_service())
+        .annotation(_SwitchesBuilder())
+        .link(
+            build.DashboardLink("Lethe")
+            .type(model.DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .include_vars(True)
+            .keep_time(True)
+        )
+    )
+    for panel in _vital_signs():
+        board = board.with_panel(panel)
+    for name, panels in rows:
+        board = board.with_row(build.Row(name))
+        for panel in panels:
+            board = board.with_panel(panel)
+    built = board.build()
+    for number, placed in enumerate(built.panels or [], start=1):
+        placed.id_val = number  # addresses of single panels must not change with Grafana's mood
+    return built
+
+
+def _service() -> build.QueryVariable:
+    everything = model.VariableOption(selected=True, text=["All"], value=["$__all"])
+    return (
+        build.QueryVariable("service")
+        .label("Service")
+        .description("Which services to show; the panels over their names stand side by side.")
+        .datasource(DATASOURCE)
+        .query("label_values(lethe_build_info, service)")
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .current(everything)
+    )
+
+
+def _vital_signs() -> list[Builder[model.Panel]]:
+    turned = f"time() - lethe_last_turn_timestamp_seconds{{{CHOSEN}}} < bool 120"
+    return [
+        answer(
+            "Is it forgetting?",
+            "The largest loss of accuracy on a skill learned earlier, against its best at the end of a "
+            "segment. "
+            "Red from 10 points on, as the alert LetheProbeForgotten.",
+            f"max by (service) (lethe_forgetting_ratio{{{CHOSEN}}})",
+            "percentunit",
+            Limits(0.05, 0.1),
+            nothing="no old skill yet",
+        ),
+        answer(
+            "Is it keeping up?",
+            "How long the present speed takes to learn what waits in the topic.",
+            f"max by (service) (lethe:lag:seconds{{{CHOSEN}}})",
+            "s",
+            Limits(60, 600),
+            nothing="nothing is being learned",
+        ),
+        answer(
+            "Is it keeping anything?",
+            "Samples whose pixels are in the service now. Never more than batch size times slots; "
+            "0 when the stream rests, unless a batch waits to be full.",
+            f"sum by (service) (lethe_samples_resident{{{CHOSEN}}})",
+            "short",
+            Limits(1024, 4096),
+            nothing="unknown",
+        ),
+        answer(
+            "Is it alive?",
+            "Yes while it answers Prometheus and its loop has turned within two minutes.",
+            f'min by (service) (({turned}) or up{{job="lethe", {CHOSEN}}})',
+            "short",
+            Limits(0.5, 0.5, below=True),
+            nothing="no service",
+            words={"0": ("no", BAD), "1": ("yes", GOOD)},
+        ),
+    ]

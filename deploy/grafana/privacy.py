@@ -1,0 +1,76 @@
+"""The dashboard that shows what is kept: pixels in memory, for how long, and where every record went."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from deploy.grafana.frame import CHOSEN, frame
+from deploy.grafana.panels import WIDTH, Limits, Query, chart, grid
+from deploy.grafana.percentiles import percentiles
+
+__all__ = ["privacy"]
+
+
+def privacy() -> model.Dashboard:
+    """Return the dashboard."""
+    resident = chart(
+        "Resident samples",
+        "Samples whose pixels are in the service's memory: read, and not yet overwritten.",
+        "short",
+        [Query(f"lethe_samples_resident{{{CHOSEN}}}")],
+        limits=Limits(1024, 4096),
+    )
+    size = chart(
+        "Resident bytes",
+        "The same in bytes of pixels.",
+        "bytes",
+        [Query(f"lethe_samples_resident_bytes{{{CHOSEN}}}")],
+        limits=Limits(1e6, 4e6),
+    )
+    residency = chart(
+        "How long pixels stay",
+        "From the arrival of a batch's first sample in the service to its pixels being overwritten. Red "
+        "from a "
+        "minute on, as the alert LetheResidencyExceeded.",
+        "s",
+        percentiles("lethe_sample_residency_seconds"),
+        limits=Limits(10, 60),
+    )
+    owed = chart(
+        "Learned, but not discarded",
+        "Samples that were learned and whose pixels were not overwritten. Anything but 0 is a breach.",
+        "short",
+        [Query(f"lethe_samples_learned_total{{{CHOSEN}}} - lethe_samples_discarded_total{{{CHOSEN}}}")],
+        limits=Limits(1, 1),
+    )
+    dead = chart(
+        "Dead letters",
+        "Malformed records, by reason. A letter holds size and hash; pixels only where the operator asked "
+        "for it.",
+        "short",
+        [Query(f"lethe_samples_dead_lettered_total{{{CHOSEN}}}", "{{service}}: {{reason}}")],
+        limits=Limits(1, 1000),
+    )
+    lost = chart(
+        "Lost records",
+        "Offsets that the broker never served. They were not learned, and nobody has them.",
+        "short",
+        [Query(f"lethe_samples_lost_total{{{CHOSEN}}}")],
+        limits=Limits(1, 1),
+    )
+    retains = grid(
+        "What each learner retains of a sample",
+        "nothing, statistics (sums from which no sample can be read back one by one), a generative model, "
+        "or samples.",
+        f"lethe_build_info{{{CHOSEN}}}",
+        ["service", "learner", "retains", "version"],
+        span=WIDTH,
+    )
+    return frame(
+        "lethe-privacy",
+        "Privacy",
+        "Whether anything of a sample stays behind once it has been learned.",
+        [
+            ("Pixels in memory", [resident, size, residency]),
+            ("Where the records went", [owed, dead, lost]),
+            ("What is kept on purpose", [retains]),
+        ],
+    )

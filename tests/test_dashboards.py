@@ -1,0 +1,152 @@
+"""The dashboards: written by their program, understood by Prometheus and Grafana, and leaving nothing out."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from deploy.grafana.generate import FOLDER, documents
+from tests.watching import (
+    DEPLOY,
+    NOT_OURS,
+    PanelQuery,
+    dashboards,
+    exported,
+    metrics_in,
+    panels,
+    queries,
+    recorded,
+    rules,
+)
+
+PANELS = [(board["uid"], panel) for board in dashboards() for panel in panels(board)]
+QUESTIONS = ["Is it forgetting?", "Is it keeping up?", "Is it keeping anything?", "Is it alive?"]
+
+ABSENT: Final[dict[str, str]] = {}
+"""Exported metrics that are on no dashboard, and why."""
+
+WITHOUT_LIMITS = {
+    "Throughput": "the stream's rate is the producer's affair",
+    "Position in each partition": "grows for ever",
+    "Stability gap: the last five minutes": "the floors are drawn one panel above",
+    "Checkpoints": "counts since the beginning",
+    "Cores in use": "as many as there are is good",
+    "Segment": "a number, neither good nor bad",
+    "Accuracy on each probe: $service": "its limit is a curve of its own, the floor",
+}
+"""Panels on which no value is good or bad, and why."""
+
+
+def test_the_committed_files_are_what_the_program_writes() -> None:
+    assert {file.name: file.read_text() for file in FOLDER.glob("*.json")} == documents(), "make dashboards"
+
+
+def test_addresses_of_dashboards_never_change() -> None:
+    assert {board["uid"]: board["title"] for board in dashboards()} == {
+        "lethe-forgetting": "Lethe: Forgetting",
+        "lethe-stream": "Lethe: Stream and service",
+        "lethe-privacy": "Lethe: Privacy",
+    }
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_each_dashboard_begins_with_four_questions(board: dict[str, Any]) -> None:
+    first = board["panels"][:4]
+    assert [panel["title"] for panel in first] == QUESTIONS
+    assert {panel["type"] for panel in first} == {"stat"}
+    assert {panel["gridPos"]["y"] for panel in first} == {0}
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_services_can_be_chosen_and_switches_are_marked(board: dict[str, Any]) -> None:
+    (variable,) = board["templating"]["list"]
+    assert (variable["name"], variable["multi"], variable["includeAll"]) == ("service", True, True)
+    (marks,) = board["annotations"]["list"]
+    assert marks["titleFormat"] == "{{segment}}"
+    assert "lethe_segment_info" in marks["expr"]
+
+
+def test_services_stand_side_by_side() -> None:
+    repeated = {panel["title"] for _, panel in PANELS if panel.get("repeat") == "service"}
+    assert repeated == {"Accuracy on each probe: $service", "R after each segment: $service"}
+
+
+@pytest.mark.parametrize(
+    ("uid", "panel"), PANELS, ids=lambda value: value if isinstance(value, str) else value["title"]
+)
+def test_a_panel_explains_itself(uid: str, panel: dict[str, Any]) -> None:
+    assert panel["description"].endswith(".")
+    assert "$service" in json.dumps(panel["targets"])
+    defaults = panel["fieldConfig"]["defaults"] if "fieldConfig" in panel else {}
+    if panel["type"] == "table" and "unit" not in defaults:
+        return  # words, not numbers
+    assert defaults["unit"]
+    assert ("thresholds" in defaults) == (panel["title"] not in WITHOUT_LIMITS)
+
+
+def test_no_panel_covers_another() -> None:
+    for board in dashboards():
+        taken = [
+            (x, y)
+            for box in (panel["gridPos"] for panel in board["panels"])
+            for x in range(box["x"], box["x"] + box["w"])
+            for y in range(box["y"], box["y"] + box["h"])
+        ]
+        assert len(taken) == len(set(taken)), board["uid"]
+        assert max(x for x, _ in taken) < 24
+
+
+@pytest.mark.needs("prometheus")
+def test_every_query_parses(tmp_path: Path) -> None:
+    listed = [{"record": f"query:{n}", "expr": query.expr} for n, query in enumerate(queries())]
+    file = tmp_path / "queries.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": listed}]}))
+    done = subprocess.run(["promtool", "check", "rules", file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("query", list(queries()), ids=str)
+def test_every_metric_that_a_panel_names_exists(query: PanelQuery) -> None:
+    series = {name for names in exported().values() for name in names}
+    assert metrics_in(query.expr) <= series | recorded() | NOT_OURS | {"ALERTS"}
+    assert metrics_in(query.expr)
+
+
+def test_every_exported_metric_is_shown_or_left_out_for_a_reason() -> None:
+    behind = {rule["record"]: metrics_in(rule["expr"]) for rule in rules() if "record" in rule}
+    shown = {name for query in queries() for name in metrics_in(query.expr)}
+    while further := {name for rule in shown & behind.keys() for name in behind[rule]} - shown:
+        shown |= further
+    missing = {metric for metric, series in exported().items() if not shown & set(series)}
+    assert missing <= set(ABSENT)
+    assert set(ABSENT) <= set(exported())
+
+
+def test_every_recorded_series_is_used() -> None:
+    used = {name for query in queries() for name in metrics_in(query.expr)}
+    used |= {name for rule in rules() for name in metrics_in(rule["expr"])}
+    assert recorded() <= used
+
+
+def test_panels_ask_the_data_source_that_is_provisioned() -> None:
+    folder = DEPLOY / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    given = {"type": source["type"], "uid": source["uid"]}
+    assert all(panel["datasource"] == given for _, panel in PANELS)
+    interval = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["global"][
+        "scrape_interval"
+    ]
+    assert source["jsonData"]["timeInterval"] == interval
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_grafana_s_own_model_keeps_every_field(board: dict[str, Any]) -> None:
+    for mark in board["annotations"]["list"]:  # these three belong to the plugin for Prometheus
+        for text in ("titleFormat", "textFormat", "step"):
+            mark.pop(text, None)
+    assert json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder)) == board
