@@ -1,7 +1,6 @@
 """The wire contract: its bytes, its reasons, and that nothing but a sample gets through."""
 
 import json
-import struct
 import subprocess
 import sys
 import warnings
@@ -14,43 +13,13 @@ from hypothesis import strategies as st
 
 from service.errors import MalformedRecord
 from service.wire import PNG, RAW, Headers, Layout, Pixels, Reason, Sample, decode, encode
+from tests.pngs import GREY_PNG, RGB_PNG, chunk, png
 
 TINY = Layout(channels=1, height=2, width=3)
 TINY_RGB = Layout(channels=3, height=2, width=3)
 
 GOLDEN_GREY = np.array([[[0, 1, 2], [253, 254, 255]]], np.uint8)
 GOLDEN_RGB = np.arange(10, 190, 10, dtype=np.uint8).reshape(3, 2, 3)
-
-GREY_PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000003000000020800000000b81f39c6000000104944415478da6360606462f8fb"
-    "ef3f00060a02fe2d732f730000000049454e44ae426082"
-)
-"""`GOLDEN_GREY`, written once by hand with zlib; no library's encoder is trusted to stay the same."""
-
-RGB_PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000030000000208020000001216f14d0000001c4944415478da63e0726b1209e8"
-    "918b9ac6a091b2c0286f954dc51600396206af246bd5b70000000049454e44ae426082"
-)
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png(
-    width: int,
-    height: int,
-    rows: bytes,
-    *,
-    depth: int = 8,
-    color: int = 0,
-    interlace: int = 0,
-    extra: bytes = b"",
-) -> bytes:
-    """A PNG built from its parts, so that parts no encoder would write can be written."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace))
-    data = chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + header + extra + data + chunk(b"IEND", b"")
 
 
 def rows_of(pixels: Pixels) -> bytes:
@@ -79,18 +48,6 @@ def refusal(value: bytes | None, headers: Headers, layout: Layout = TINY) -> Mal
     with pytest.raises(MalformedRecord) as refused:
         decode(value, headers, layout)
     return refused.value
-
-
-def read_or_refused(value: bytes | None, headers: Headers, layout: Layout) -> None:
-    try:
-        sample = decode(value, headers, layout)
-    except MalformedRecord as error:
-        reason: str | None = error.reason
-    else:
-        assert sample.pixels.shape == layout.shape
-        assert 0 <= sample.label < layout.classes
-        reason = None
-    assert reason is None or reason in set(Reason)
 
 
 def test_the_bytes_of_a_raw_record_never_change() -> None:
@@ -292,57 +249,6 @@ def test_a_detail_is_short_and_printable() -> None:
         detail = refusal(b"123456", raw_headers(**{name: b"\x00\n\xff" * 5000})).detail
         assert len(detail) < 250
         assert detail.isprintable()
-
-
-NAMES = st.sampled_from(["content-type", "label", "dtype", "shape", "segment", "lethe-version", "ce_id"])
-GOOD = st.sampled_from([RAW.encode(), PNG.encode(), b"3", b"uint8", b"1,2,3", b"1", b"mnist"])
-HEADERS = st.lists(st.tuples(NAMES | st.text(max_size=5), st.none() | GOOD | st.binary(max_size=40)))
-
-
-@given(value=st.none() | st.binary(max_size=200), headers=HEADERS)
-def test_whatever_the_record_only_a_malformed_record_is_raised(
-    value: bytes | None, headers: list[tuple[str, bytes | None]]
-) -> None:
-    read_or_refused(value, headers, TINY)
-
-
-@given(
-    golden=st.sampled_from([GREY_PNG, RGB_PNG]),
-    places=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=3),
-    length=st.integers(0, 130),
-)
-def test_a_damaged_png_is_read_or_refused(golden: bytes, places: list[tuple[int, int]], length: int) -> None:
-    damaged = bytearray(golden)
-    for place, byte in places:
-        damaged[place % len(damaged)] = byte
-    for layout in (TINY, TINY_RGB):
-        read_or_refused(bytes(damaged[:length]), PNG_HEADERS, layout)
-
-
-KINDS = st.sampled_from(
-    [b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"zTXt", b"iCCP", b"IEND"]
-)
-SMALL = st.sampled_from([0, 1, 2, 3, 4, 8, 16, 2**16, 2**31 - 1])
-IHDRS = st.builds(
-    lambda w, h, depth, color, interlace: struct.pack(">IIBBBBB", w, h, depth, color, 0, 0, interlace),
-    SMALL,
-    SMALL,
-    st.sampled_from([1, 2, 4, 8, 16]),
-    st.sampled_from([0, 2, 3, 4, 6]),
-    st.sampled_from([0, 1]),
-)
-
-
-@given(
-    header=IHDRS | st.just(GREY_PNG[16:29]),
-    chunks=st.lists(
-        st.tuples(KINDS, IHDRS | st.binary(max_size=40) | st.binary(max_size=40).map(zlib.compress)),
-        max_size=6,
-    ),
-)
-def test_chunks_in_any_order_are_read_or_refused(header: bytes, chunks: list[tuple[bytes, bytes]]) -> None:
-    value = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunk(*part) for part in chunks)
-    read_or_refused(value, PNG_HEADERS, TINY)
 
 
 def test_a_producer_needs_neither_torch_nor_kafka() -> None:
