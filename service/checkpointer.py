@@ -39,7 +39,7 @@ class Checkpointer:
     """Writes checkpoints in a thread of its own, one at a time.
 
     ``publish`` is given the position of each once it is on the disk, and not before: what it
-    tells the broker is true after a crash, too.
+    tells the broker is true after a crash, too. ``samples`` had been learned before the start.
     """
 
     def __init__(
@@ -49,13 +49,14 @@ class Checkpointer:
         emit: Emit,
         publish: Callable[[Position], None],
         at: At = ignore,
+        samples: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._settings, self._clock = folder, settings, clock
         self._emit, self._publish, self._at = emit, publish, at
         self._writer = ThreadPoolExecutor(1, "lethe-checkpoint")
         self._writing: tuple[Future[int], Checkpoint, float] | None = None
-        self._taken_at, self._taken_samples = clock(), 0
+        self._taken_at, self._taken_samples = clock(), samples
         self._wait = settings.every_seconds
 
     def due(self, samples: int) -> bool:

@@ -78,7 +78,8 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
                     take=partial(take, settings, learner, history, journal),
                     position=None if checkpoint is None else checkpoint.position,
                 )
-                with _checkpointer(folder, settings, emit, feed, at) as loop.checkpointer:
+                samples = 0 if checkpoint is None else checkpoint.samples
+                with _checkpointer(folder, settings, emit, feed, at, samples) as loop.checkpointer:
                     loop.run(ended)
             result = journal.result()
             _leave_behind(result, settings.run.report)
@@ -208,12 +209,12 @@ def _feed(settings: Settings, checkpoint: Checkpoint | None) -> Iterator[tuple[F
 
 @contextmanager
 def _checkpointer(
-    folder: StateFolder | None, settings: Settings, emit: Emit, feed: FeederProcess, at: At
+    folder: StateFolder | None, settings: Settings, emit: Emit, feed: FeederProcess, at: At, samples: int
 ) -> Iterator[Checkpointer | None]:
     if folder is None:
         yield None
         return
-    checkpointer = Checkpointer(folder, settings.checkpoint, emit, feed.commit, at)
+    checkpointer = Checkpointer(folder, settings.checkpoint, emit, feed.commit, at, samples)
     try:
         yield checkpointer
     finally:

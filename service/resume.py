@@ -24,7 +24,7 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         "learner.name": settings.learner.name,
         "learner.seed": settings.learner.seed,
         "batch.size": settings.batch.size,
-        "sample": cast("JSON", settings.sample.model_dump()),
+        **{f"sample.{name}": value for name, value in settings.sample.model_dump().items()},
         "stream.topic": settings.stream.topic,
         "stream.rank": settings.stream.rank,
         "stream.world": settings.stream.world,
