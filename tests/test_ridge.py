@@ -95,6 +95,13 @@ def test_the_sum_of_many_batches_rounds_less_than_one_matrix_of_float32_would() 
     assert (total - exact).triu().abs().max() < (single - exact).triu().abs().max() / 5
 
 
+def test_a_sum_left_indefinite_by_rounding_is_solved_with_a_larger_penalty() -> None:
+    gram = Gram(2, CPU)
+    gram.folded_DD.copy_(torch.diag(torch.tensor([1.0, -0.5])))
+    W_DK = gram.solve(torch.ones(2, 1), 0.1)
+    torch.testing.assert_close(W_DK, torch.tensor([[1 / 2], [1 / 0.5]]))
+
+
 def test_a_sum_that_is_not_finite_has_no_solution() -> None:
     gram = Gram(3, CPU)
     gram.add(torch.full((2, 3), torch.inf))

@@ -46,14 +46,20 @@ class Gram:
     def solve(self, B_DK: Tensor, penalty: float) -> Tensor:
         """Return W = (A + penalty · I)⁻¹ B, float32 of shape [D, K], by a Cholesky factor in float64.
 
-        Raises FloatingPointError when there is none: the sum is not finite, or the penalty is too
-        small against its rounding.
+        Over a long stream, rounding can outweigh a small penalty and leave a matrix that is not
+        positive definite: the penalty is then raised tenfold until it is. Raises
+        FloatingPointError when the sum is not finite.
         """
         penalised = self.folded_DD.to(torch.float64).add_(self.recent_DD)
-        penalised.diagonal().add_(penalty)
-        factor, failed = torch.linalg.cholesky_ex(penalised, upper=True)
-        if failed.item():
-            raise FloatingPointError(f"Σφφᵀ + {penalty} I of {len(B_DK)} features has no Cholesky factor")
+        diagonal = penalised.diagonal().clone()
+        if not penalised.isfinite().all():  # no penalty would ever be enough
+            raise FloatingPointError(f"the sum φφᵀ of {len(diagonal)} features is not finite")
+        while True:
+            penalised.diagonal().copy_(diagonal + penalty)
+            factor, failed = torch.linalg.cholesky_ex(penalised, upper=True)
+            if not failed.item():
+                break
+            penalty *= 10
         W_DK = torch.cholesky_solve(B_DK.to(torch.float64), factor, upper=True)
         return W_DK.to(torch.float32).contiguous()
 
