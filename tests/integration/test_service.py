@@ -1,0 +1,199 @@
+"""``lethe run`` between a broker and an operator: all is accounted for, and it stops when asked."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from producers.datasets import default_root
+from producers.probes import probes_of
+from producers.scenario import load_scenario
+from service.probeset import ProbeSet, save_probe
+from service.result import RunResult
+from service.stream.embedded import EmbeddedBroker
+from service.wire import Reason
+from tests.brokers import StreamBroker, of_embedded
+from tests.services import Service, api_version, service, until
+
+pytestmark = [pytest.mark.needs("datasets")]
+
+STOP_SECONDS = 5
+"""Within so many, the service ends when it is asked to."""
+
+
+NOBODY = StreamBroker("kafka", "127.0.0.1:9", None, lambda name, partitions: None)
+"""An address at which no broker listens."""
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 300 images of each held-out set."""
+    return written(tmp_path_factory.mktemp("probes"), 300)
+
+
+@pytest.fixture(scope="module")
+def large_probes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All held-out images: evaluating them takes a while."""
+    return written(tmp_path_factory.mktemp("large-probes"), None)
+
+
+def written(folder: Path, images: int | None) -> Path:
+    for order, probe in enumerate(probes_of(load_scenario("mnist-to-fashion"), default_root())):
+        x_NCHW, y_N = probe.x_NCHW[:images], probe.y_N[:images]
+        save_probe(ProbeSet(probe.name, x_NCHW, y_N, probe.source, probe.consent), folder, order)
+    return folder
+
+
+def stream(broker: StreamBroker, topic: str, samples: int, scenario: str = "mnist-to-fashion") -> None:
+    """Send ``samples`` records of each segment to the topic's one partition."""
+    arguments = ["--scenario", scenario, "--samples", str(samples), "--partitions", "1", "--no-progress"]
+    arguments += ["--bootstrap-servers", broker.bootstrap_servers, "--topic", topic]
+    if version := api_version(broker):
+        for name in (topic, f"{topic}.dead-letters"):  # over the wire, the embedded broker creates none
+            broker.create_topic(name, 1)
+        arguments += ["--api-version", version]
+    subprocess.run([sys.executable, "-m", "producers", "stream", *arguments], check=True, timeout=60)
+
+
+def metrics(run: Service) -> Mapping[str, float]:
+    """The metrics without labels, by name."""
+    families = text_string_to_metric_families(run.get("/metrics").text)
+    return {sample.name: sample.value for f in families for sample in f.samples if not sample.labels}
+
+
+def test_a_stream_is_learned_evaluated_and_accounted_for(
+    broker: StreamBroker, topic: str, probes: Path, tmp_path: Path
+) -> None:
+    settings = {"EVALUATION__PROBES": probes, "EVALUATION__EVERY": 320, "STREAM__STOP_AFTER": 1280}
+    with service(broker, topic, tmp_path, **settings, SERVE__KEEP=True) as run:
+        assert run.get("/livez").status_code == 200
+        assert run.get("/readyz").status_code == 503, "there is no topic yet"
+        stream(broker, topic, 640)
+        until(lambda: (run.report / "run.json").exists() or run.process.poll() is not None, "the run ends")
+        assert run.process.poll() is None, run.log
+        seen = metrics(run)
+        assert seen["lethe_samples_learned_total"] == seen["lethe_samples_received_total"] == 1280
+        assert seen["lethe_samples_lost_total"] == seen["lethe_samples_resident"] == 0
+        assert seen["lethe_broker_up"] == 1
+        assert run.get("/readyz").status_code == 200
+        state = run.state
+        assert (state["segment"], state["visit"], state["positions"]) == ("fashion-mnist", 2, {"0": 1280})
+        assert run.stop() < STOP_SECONDS
+    assert run.process.returncode == 0
+    result = RunResult.read(run.report / "run.json")
+    assert result.samples.model_dump() == {
+        "received": 1280,
+        "learned": 1280,
+        "discarded": 1280,
+        "dead_lettered": 0,
+        "lost": 0,
+        "resident": 0,
+    }
+    assert result.segments == result.probes == ["mnist", "fashion-mnist"]
+    assert [switch.samples for switch in result.switches] == [0, 640]
+    assert [len(row) for row in result.R] == [2, 2, 2]
+    assert result.R[1][0] > 0.5 > result.R[0][0], "640 samples teach something"
+    assert result.bwt is not None
+    assert {320, 640, 960, 1280} <= {point.samples for point in result.evaluations}
+    assert state["scores"]["bwt"] == result.bwt == seen["lethe_backward_transfer_ratio"]
+    assert (run.report / "report.html").stat().st_size > 10_000
+
+
+def test_malformed_records_are_dead_lettered_by_reason_and_the_stream_goes_on(
+    broker: StreamBroker, topic: str, tmp_path: Path
+) -> None:
+    stream(broker, topic, 600, "poisoned")
+    with service(broker, topic, tmp_path, STREAM__STOP_AFTER=1200) as run:
+        assert run.process.wait(60) == 0, run.log
+    result = RunResult.read(run.report / "run.json")
+    counts = result.samples
+    assert (counts.received, counts.lost, counts.resident) == (1200, 0, 0)
+    assert counts.learned + counts.dead_lettered == 1200
+    assert counts.dead_lettered == 24 == sum(result.dead_letters.values())
+    assert set(result.dead_letters) == set(Reason)
+    assert letters(broker, f"{topic}.dead-letters") == result.dead_letters
+
+
+def letters(broker: StreamBroker, topic: str) -> dict[str, int]:
+    """Count a topic's dead letters by reason."""
+    found: dict[str, int] = {}
+    consumer = KafkaConsumer(
+        bootstrap_servers=broker.bootstrap_servers,
+        api_version=broker.api_version,
+        auto_offset_reset="earliest",
+    )
+    try:
+        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        ends = consumer.end_offsets(partitions)
+        while any(consumer.position(partition) < ends[partition] for partition in partitions):
+            for records in consumer.poll(timeout_ms=1000).values():
+                for record in records:
+                    reason = dict(record.headers)["lethe-reason"].decode()
+                    found[reason] = found.get(reason, 0) + 1
+    finally:
+        consumer.close()
+    return found
+
+
+def test_asked_to_stop_while_streaming_it_stops_and_says_how_far_it_came(
+    broker: StreamBroker, topic: str, tmp_path: Path
+) -> None:
+    stream(broker, topic, 2000)
+    with service(broker, topic, tmp_path, LEARNER__THREADS=1) as run:
+        until(lambda: run.state["samples"]["learned"] > 0, "something is learned")
+        assert run.stop() < STOP_SECONDS
+    assert run.process.returncode == 0, run.log
+    counts = RunResult.read(run.report / "run.json").samples
+    assert counts.received == counts.learned == counts.discarded > 0
+    assert counts.learned % 64 == 0
+
+
+@pytest.mark.needs("embedded")
+def test_asked_to_stop_during_a_full_evaluation_it_stops_at_once(
+    embedded_broker: EmbeddedBroker, topic: str, large_probes: Path, tmp_path: Path
+) -> None:
+    with service(
+        of_embedded(embedded_broker), topic, tmp_path, EVALUATION__PROBES=large_probes, LEARNER__THREADS=1
+    ) as run:
+        assert run.get("/livez").status_code == 200
+        assert run.stop(signal.SIGINT) < STOP_SECONDS
+    assert run.process.returncode == 0, run.log
+    assert "after 0 samples" not in run.log, "the evaluation was over before: the test tests nothing"
+    assert RunResult.read(run.report / "run.json").evaluations == []
+
+
+@pytest.mark.needs("embedded")
+def test_a_service_that_is_killed_leaves_no_process_and_no_open_port(
+    embedded_broker: EmbeddedBroker, topic: str, tmp_path: Path
+) -> None:
+    with service(of_embedded(embedded_broker), topic, tmp_path) as run:
+        address = run.address
+        until(lambda: len(children(run.process.pid)) == 1, "the feeder's process starts")
+        (feeder,) = children(run.process.pid)
+        run.stop(signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{feeder}").exists(), "the feeder's process goes, too", 10)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{address}/livez")
+
+
+def children(pid: int) -> list[int]:
+    """The feeder's process, among the children of a service."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_without_a_broker_it_waits_and_is_alive_and_not_ready(topic: str, tmp_path: Path) -> None:
+    with service(NOBODY, topic, tmp_path) as run:
+        until(lambda: "waiting for the broker" in run.log, "the log tells of the outage")
+        assert run.get("/livez").status_code == 200
+        assert run.get("/readyz").status_code == 503
+        assert "127.0.0.1:9" in run.state["broker"]["detail"]
+        assert run.stop() < STOP_SECONDS
+    assert run.process.returncode == 0, run.log
