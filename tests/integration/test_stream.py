@@ -21,7 +21,7 @@ from service.slots import BatchSettings
 from service.stream.embedded import EmbeddedBroker
 from service.stream.source import Position
 from service.wire import PNG, Reason, encode
-from tests.brokers import StreamBroker
+from tests.brokers import StreamBroker, of_embedded
 from tests.streams import LAYOUT, Heard, Outgoing, closing, hear, letters, sample, send, sent, settings_of
 
 CHECKOUT = Path(__file__).parents[2]
@@ -227,7 +227,7 @@ def test_a_feeder_that_is_killed_is_reported(broker: StreamBroker, topic: str) -
             hear(feed, Heard(), lambda heard: False)
 
 
-def test_closing_is_quick_and_leaves_no_pixel(broker: StreamBroker, topic: str, switch: Switch) -> None:
+def test_closing_is_quick_and_leaves_no_pixel(broker: StreamBroker, topic: str) -> None:
     broker.create_topic(topic, 1)
     send(broker, topic, sent(range(20)))
     feed = feeder(broker, topic)
@@ -236,12 +236,19 @@ def test_closing_is_quick_and_leaves_no_pixel(broker: StreamBroker, topic: str, 
         while feed.resident < 20 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert feed.resident == 20
-        switch.off()
         began = time.monotonic()
     assert time.monotonic() - began < 4
     assert feed.resident == 0
     assert not feed._slots.x_SBCHW.any()
     assert feed._process.exitcode == 0
+
+
+def test_closing_is_quick_while_the_broker_is_away(topic: str, embedded_broker: EmbeddedBroker) -> None:
+    embedded_broker.down()
+    with closing(feeder(of_embedded(embedded_broker), topic)) as feed:
+        hear(feed, Heard(), lambda heard: heard.ups == [False])
+        began = time.monotonic()
+    assert time.monotonic() - began < 4
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc of Linux")
