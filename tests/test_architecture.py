@@ -132,8 +132,8 @@ NEVER = [
     Never(
         who=("service",),
         what=("producers",),
-        except_in=("service.demo", "service.bench"),
-        why="the road has one direction; the demo and the benchmark stand above both ends of it",
+        except_in=("service.demo", "service.bench", "service.chaos"),
+        why="the road has one direction; demo, benchmarks and chaos stand above both ends of it",
     ),
     Never(
         who=("service", "producers", "deploy"),
@@ -141,7 +141,7 @@ NEVER = [
         except_in=(
             "service.stream.broker",
             "service.stream.deadletter",
-            "service.stream.names",
+            "service.stream.client",
             "producers.publisher",
         ),
         why="one client library can be exchanged in four places",
