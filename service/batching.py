@@ -16,10 +16,18 @@ from service.stream.deadletter import DeadLetters
 from service.stream.source import Position, Record, Source
 from service.wire import Layout, decode
 
-__all__ = ["Batcher", "Filled"]
+__all__ = ["Batcher", "Filled", "Start"]
 
 AHEAD: Final = 512
 """Records of one partition that may wait for those of another before it is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a batch begins, and how many records are ``left`` from there on; None for ever more."""
+
+    position: Position
+    left: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,8 @@ class Filled:
 
     slot: int
     samples: int
+    first: Mapping[int, int]
+    """The offset, by partition, at which this batch begins."""
     position: Position
     """Where learning goes on after this batch."""
     received: int
@@ -42,8 +52,13 @@ class Filled:
     arrived: float
     produced: float
     ends: Mapping[int, int]
-    last: bool
-    """The run's ``stop_after`` is reached."""
+    left: int | None
+    """Records still wanted after this batch; None for ever more."""
+
+    @property
+    def last(self) -> bool:
+        """The run's ``stop_after`` is reached."""
+        return self.left is not None and self.left <= 0
 
 
 class Batcher:
@@ -76,11 +91,28 @@ class Batcher:
         self._begin()
 
     def _begin(self) -> None:
+        self._first = dict(self._next)
         self._samples = self._received = self._lost = 0
         self._dead: Counter[str] = Counter()
         self._segments: list[tuple[str | None, int]] = []
         self._arrived = self._produced = 0.0
         self._newest = self._clock()
+        self._start = Start(Position(dict(self._next), self._turn, self._source.topic_id), self._left)
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds the first sample of an incomplete batch has been in its slot."""
+        return self._clock() - self._arrived if self._samples else 0.0
+
+    @property
+    def start(self) -> Start:
+        """Where the batch that is being filled begins."""
+        return self._start
+
+    @property
+    def size(self) -> int:
+        """Samples of a complete batch."""
+        return self._size
 
     @property
     def ended(self) -> bool:
@@ -152,6 +184,7 @@ class Batcher:
         filled = Filled(
             slot=slot,
             samples=self._samples,
+            first=self._first,
             position=Position(dict(self._next), self._turn, self._source.topic_id),
             received=self._received,
             dead=dict(self._dead),
@@ -160,7 +193,7 @@ class Batcher:
             arrived=self._arrived,
             produced=self._produced,
             ends=self._source.known_ends(),
-            last=self.ended,
+            left=self._left,
         )
         self._begin()
         return filled

@@ -47,6 +47,8 @@ class Checkpoint:
     counts: JSON
     samples: int
     """Learned so far."""
+    ledger: JSON = None
+    """Where the ledger stands, and the receipts that its file may lack; None without a ledger."""
 
     @property
     def digest(self) -> str:
@@ -82,6 +84,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int
         "history": checkpoint.history,
         "counts": checkpoint.counts,
         "samples": checkpoint.samples,
+        "ledger": checkpoint.ledger,
     }
     text = json.dumps(metadata, sort_keys=True)
     tensors = {LEARNER + name: _plain(tensor) for name, tensor in checkpoint.learner.tensors.items()}
@@ -135,6 +138,7 @@ def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         history=about["history"],
         counts=about["counts"],
         samples=about["samples"],
+        ledger=about["ledger"],
     )
 
 

@@ -12,7 +12,6 @@ from service.checkpoint import At, Checkpoint, ignore
 from service.events import CheckpointFailed, CheckpointWritten, Emit
 from service.section import Section
 from service.state_folder import StateFolder
-from service.stream.source import Position
 
 __all__ = ["CheckpointSettings", "Checkpointer"]
 
@@ -38,8 +37,8 @@ class CheckpointSettings(Section):
 class Checkpointer:
     """Writes checkpoints in a thread of its own, one at a time.
 
-    ``publish`` is given the position of each once it is on the disk, and not before: what it
-    tells the broker is true after a crash, too. ``samples`` had been learned before the start.
+    ``publish`` is given each once it is on the disk, and not before: what it tells the broker and
+    the ledger is true after a crash, too. ``samples`` had been learned before the start.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Checkpointer:
         folder: StateFolder,
         settings: CheckpointSettings,
         emit: Emit,
-        publish: Callable[[Position], None],
+        publish: Callable[[Checkpoint], None],
         at: At = ignore,
         samples: int = 0,
         clock: Callable[[], float] = time.monotonic,
@@ -93,7 +92,7 @@ class Checkpointer:
         else:
             self._wait = self._settings.every_seconds
             self._emit(CheckpointWritten(checkpoint.samples, size, self._clock() - started))
-            self._publish(checkpoint.position)
+            self._publish(checkpoint)
             self._at("committed")
 
     def close(self) -> None:

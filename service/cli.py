@@ -14,6 +14,7 @@ from typer import Option
 
 from service import checkpoint_commands as checkpoints
 from service.bench import commands as bench
+from service.chaos.command import chaos
 from service.errors import LetheError
 from service.flags import with_settings
 from service.settings import Settings
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 app.add_typer(bench.app, name="bench")
 app.add_typer(checkpoints.app, name="checkpoint")
+app.command()(chaos)
 
 
 @app.command()

@@ -1,39 +1,36 @@
 """The composition root of one run: names the concrete classes, and puts them together."""
 
 import logging
-import platform
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-
+from service.batching import Start
 from service.checkpoint import At, Checkpoint, ignore
 from service.checkpointer import Checkpointer, CheckpointSettings
-from service.errors import InvalidSetting
-from service.evaluation.evaluator import Evaluator
+from service.errors import InvalidSetting, PolicyBroken
 from service.evaluation.history import History
 from service.events import CheckpointUnreadable, Emit, Event
 from service.feed import FeederProcess
 from service.journal import Journal
-from service.learners import create
-from service.learners.base import Learner, LearnerContext
 from service.log import log_event
 from service.loop import Loop
 from service.metrics import Metrics
-from service.probeset import ProbeSet, load_folder
+from service.parts import build_labels, create_evaluator, create_learner, create_registry, load_probes
+from service.privacy.guard import Guard, held_to
+from service.privacy.policy import Policy, load_policy
+from service.privacy.receipts import Receipts, open_receipts
+from service.probeset import ProbeSet
 from service.result import RunResult
 from service.resume import check_fingerprint, restore, resumed, take
-from service.settings import EvaluationSettings, LearnerSettings, Settings
+from service.settings import Settings
 from service.state_folder import StateFolder
 from service.web.app import create_app
 from service.web.server import Server
-from service.wire import Layout
 
 __all__ = ["run_service"]
 
@@ -46,102 +43,66 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
     ``at`` is told each step of the checkpoints' protocol. Raises the LetheError that makes
     starting, or going on, impossible.
     """
-    probes = _load_probes(settings.evaluation, settings.sample)
+    policy = load_policy(settings.privacy.policy) if settings.privacy.policy else None
+    probes = load_probes(settings.evaluation, settings.sample)
     learner = create_learner(settings.learner, settings.sample)
+    if policy is not None:
+        settings = held_to(policy, settings, type(learner), probes)
     with _state_folder(settings.checkpoint) as folder, _stop_signals() as stop:
         unreadable: list[CheckpointUnreadable] = []
         checkpoint = _newest(folder, settings, unreadable)
         history = _history(checkpoint, probes)
         journal = Journal(settings, type(learner), history)
-        registry = _registry()
-        metrics = Metrics(registry, settings.sample.size, _build(learner))
+        registry = create_registry()
+        metrics = Metrics(registry, settings.sample.size, build_labels(learner))
+        subscribers: list[Emit] = [journal, metrics, log_event]
 
         def emit(event: Event) -> None:
-            for subscriber in (journal, metrics, log_event):
+            for subscriber in subscribers:
                 subscriber(event)
 
+        guard = None if policy is None else Guard(policy, emit)
+        if guard is not None:
+            subscribers.append(guard)
         for event in unreadable:
             emit(event)
         if checkpoint is not None:
             restore(checkpoint, learner, history, emit)
+        receipts = open_receipts(folder, settings.stream.topic, learner.retains, policy, checkpoint)
         app = create_app(journal, registry, version("lethe"))
         with Server(app, settings.serve.host, settings.serve.port):
-            with _feed(settings, checkpoint) as (feed, ended):
+            with _feed(settings, policy, checkpoint) as (feed, start):
                 loop = Loop(
                     feed=feed,
                     learner=learner,
-                    evaluator=_evaluator(probes, settings),
+                    evaluator=create_evaluator(probes, settings),
                     evaluate_every=settings.evaluation.every,
                     history=history,
                     emit=emit,
-                    stopping=stop.is_set,
-                    take=partial(take, settings, learner, history, journal),
-                    position=None if checkpoint is None else checkpoint.position,
+                    stopping=lambda: stop.is_set() or (guard is not None and guard.stop),
+                    take=partial(take, settings, learner, history, journal, receipts),
+                    receipts=receipts,
+                    start=start,
+                    apart=policy is not None and policy.residency_seconds is not None,
                 )
-                samples = 0 if checkpoint is None else checkpoint.samples
-                with _checkpointer(folder, settings, emit, feed, at, samples) as loop.checkpointer:
-                    loop.run(ended)
+                publish = partial(_publish, feed, receipts)
+                with _checkpointer(folder, settings, emit, publish, at, checkpoint) as loop.checkpointer:
+                    loop.run(ended=start is not None and start.left is not None and start.left <= 0)
             result = journal.result()
             _leave_behind(result, settings.run.report)
+            if guard is not None and guard.stop and guard.violation is not None:
+                raise PolicyBroken(f"policy {guard.name}, {guard.violation.rule}: {guard.violation.detail}")
             if settings.serve.keep and not stop.is_set():
                 logger.info("the run has ended; serving until SIGTERM or Ctrl-C")
                 stop.wait()
     return result
 
 
-def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
-    """Return the learner that ``settings`` name, on their device and threads.
-
-    Raises InvalidSetting for a learner that does not exist or cannot take the layout, and for a
-    device that this machine does not have.
-    """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    wanted = settings.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InvalidSetting("learner.device cuda: torch finds no CUDA device; auto takes the CPU then")
-    device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-    try:
-        return create(settings.name, LearnerContext(layout, settings.seed, device))
-    except ValueError as error:
-        raise InvalidSetting(f"learner {settings.name}: {error}") from error
-
-
-def _load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
-    if settings.probes is None:
-        return []
-    probes = load_folder(settings.probes)
-    for probe in probes:
-        if (
-            probe.x_NCHW.shape[1:] != layout.shape
-            or not 0 <= probe.y_N.min() <= probe.y_N.max() < layout.classes
-        ):
-            raise InvalidSetting(
-                f"evaluation.probes: {probe.name} has images of {probe.x_NCHW.shape[1:]} and labels up to "
-                f"{probe.y_N.max()}, the stream's are {layout.shape} and up to {layout.classes - 1}"
-            )
-    return probes
-
-
-def _evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | None:
-    return Evaluator(probes, settings.evaluation.subset, settings.learner.seed) if probes else None
-
-
-def _registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return registry
-
-
-def _build(learner: Learner) -> dict[str, str]:
-    return {
-        "version": version("lethe"),
-        "learner": learner.name,
-        "retains": learner.retains.value,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+def _publish(feed: FeederProcess, receipts: Receipts | None, checkpoint: Checkpoint) -> None:
+    """Let the ledger and the broker know what is safe on the disk."""
+    if receipts is not None:
+        receipts.on_disk(checkpoint)
+    feed.commit(checkpoint.position)
 
 
 def _leave_behind(result: RunResult, folder: Path | None) -> None:
@@ -191,30 +152,42 @@ def _history(checkpoint: Checkpoint | None, probes: list[ProbeSet]) -> History:
 
 
 @contextmanager
-def _feed(settings: Settings, checkpoint: Checkpoint | None) -> Iterator[tuple[FeederProcess, bool]]:
-    """Give the feed from where learning stands, and whether the run had already come to its end."""
-    stream, position, ended = settings.stream, None, False
+def _feed(
+    settings: Settings, policy: Policy | None, checkpoint: Checkpoint | None
+) -> Iterator[tuple[FeederProcess, Start | None]]:
+    """Give the feed, from where learning stands, and that place; None where it begins anew."""
+    stream, start = settings.stream, None
     if checkpoint is not None:
-        position, counts = checkpoint.position, resumed(checkpoint)
-        if stream.stop_after is not None:
-            left = stream.stop_after - counts.received - counts.lost
-            ended = left <= 0
-            stream = stream.model_copy(update={"stop_after": max(left, 0)})
-    feed = FeederProcess(stream, settings.batch, settings.sample, position)
+        counts, left = resumed(checkpoint), stream.stop_after
+        if left is not None:
+            left = max(0, left - counts.received - counts.lost)
+            stream = stream.model_copy(update={"stop_after": left})
+        start = Start(checkpoint.position, left)
+    residency = None if policy is None else policy.residency_seconds
+    position = None if start is None else start.position
+    feed = FeederProcess(
+        stream, settings.batch, settings.sample, position, residency, paused=residency is not None
+    )
     try:
-        yield feed, ended
+        yield feed, start
     finally:
         feed.close()
 
 
 @contextmanager
 def _checkpointer(
-    folder: StateFolder | None, settings: Settings, emit: Emit, feed: FeederProcess, at: At, samples: int
+    folder: StateFolder | None,
+    settings: Settings,
+    emit: Emit,
+    publish: Callable[[Checkpoint], None],
+    at: At,
+    checkpoint: Checkpoint | None,
 ) -> Iterator[Checkpointer | None]:
     if folder is None:
         yield None
         return
-    checkpointer = Checkpointer(folder, settings.checkpoint, emit, feed.commit, at, samples)
+    samples = 0 if checkpoint is None else checkpoint.samples
+    checkpointer = Checkpointer(folder, settings.checkpoint, emit, publish, at, samples)
     try:
         yield checkpointer
     finally:

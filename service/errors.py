@@ -8,6 +8,7 @@
     ├── DeadLetterUnavailable  stops the service before a position passes the record
     ├── PositionLost           stops the service: records it had not learned are gone
     ├── DivergedLoss           stops the service before the weights are touched
+    ├── PolicyBroken           stops the service: its policy says that a violation does
     ├── FeederDied             stops the service: the process that reads the broker is gone
     ├── InvalidSetting         stops the command: names the setting and what is allowed
     ├── InvalidScenario        stops the command: names the file and the key
@@ -26,6 +27,7 @@ __all__ = [
     "InvalidSetting",
     "LetheError",
     "MalformedRecord",
+    "PolicyBroken",
     "PositionLost",
 ]
 
@@ -61,6 +63,10 @@ class PositionLost(LetheError):
 
 class DivergedLoss(LetheError):
     """The loss of a batch is not finite; raised before the optimizer's step."""
+
+
+class PolicyBroken(LetheError):
+    """The policy was violated, and says that this stops the service."""
 
 
 class FeederDied(LetheError):

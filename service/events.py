@@ -18,6 +18,7 @@ __all__ = [
     "Event",
     "Lag",
     "Measured",
+    "PolicyViolated",
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
@@ -195,6 +196,14 @@ class CheckpointUnreadable:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyViolated:
+    """The service did what its policy forbids, or did not do in time what it asks for."""
+
+    rule: str
+    detail: str
+
+
 Event = (
     RecordsReceived
     | RecordsDeadLettered
@@ -210,6 +219,7 @@ Event = (
     | CheckpointWritten
     | CheckpointFailed
     | CheckpointUnreadable
+    | PolicyViolated
 )
 
 Emit = Callable[[Event], None]

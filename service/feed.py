@@ -8,9 +8,9 @@ import multiprocessing
 from contextlib import suppress
 from typing import Protocol
 
-from service.batching import Filled
+from service.batching import Filled, Start
 from service.errors import FeederDied, LetheError
-from service.feeder import BrokerState, feed
+from service.feeder import BrokerState, Pause, Resume, feed
 from service.slots import BatchSettings, Slots
 from service.stream.broker import StreamSettings
 from service.stream.source import Position
@@ -45,6 +45,15 @@ class Feed(Protocol):
     def commit(self, position: Position) -> None:
         """Publish how far learning is, for lag tools."""
 
+    def pause(self, start: Start | None) -> None:
+        """Overwrite every slot and read nothing more until `resume`, then again from ``start``.
+
+        None is where reading began. Batches that were handed out are void.
+        """
+
+    def resume(self) -> None:
+        """Read on after a `pause`."""
+
     @property
     def resident(self) -> int:
         """Samples whose pixels the service holds now."""
@@ -57,25 +66,33 @@ class FeederProcess:
     """A `Feed` from Kafka, filled by a child process that dies with its parent.
 
     Raises, from `next`, the LetheError that stopped the child, or FeederDied when it is gone
-    without having said why.
+    without having said why. An incomplete batch is in a slot for half of ``residency`` seconds at
+    most; ``paused`` starts it as after `pause`.
     """
 
     def __init__(
-        self, stream: StreamSettings, batch: BatchSettings, layout: Layout, position: Position | None = None
+        self,
+        stream: StreamSettings,
+        batch: BatchSettings,
+        layout: Layout,
+        position: Position | None = None,
+        residency: float | None = None,
+        paused: bool = False,
     ) -> None:
+        self._epoch = 0
         context = multiprocessing.get_context("spawn")
         self._slots = Slots(layout, batch, context)
         self._connection, child = context.Pipe()
         self._process = context.Process(
             target=feed,
-            args=(child, self._slots, stream, batch, layout, position),
+            args=(child, self._slots, stream, batch, layout, position, residency, paused),
             name="lethe-feeder",
             daemon=True,
         )
         self._process.start()
         child.close()  # or the child would not notice that its parent is gone
         for slot in range(batch.slots):
-            self._connection.send(slot)
+            self._tell((self._epoch, slot))
 
     def next(self, timeout: float) -> Batch | BrokerState | None:
         """Return what comes next, or None after ``timeout`` seconds without news."""
@@ -88,18 +105,30 @@ class FeederProcess:
             raise FeederDied(f"the feeder process ended with status {self._process.exitcode}") from error
         if isinstance(message, LetheError):
             raise message
-        return Batch(self._slots, message) if isinstance(message, Filled) else message
+        if isinstance(message, BrokerState):
+            return message
+        epoch, filled = message
+        return Batch(self._slots, filled) if epoch == self._epoch else None  # else reclaimed by a pause
 
     def release(self, batch: Batch) -> None:
         """Discard a batch's pixels and let its slot be filled anew."""
         batch.discard()
-        self._tell(batch.filled.slot)
+        self._tell((self._epoch, batch.filled.slot))
 
     def commit(self, position: Position) -> None:
         """Publish how far learning is, for lag tools."""
         self._tell(position)
 
-    def _tell(self, message: int | Position) -> None:
+    def pause(self, start: Start | None) -> None:
+        """Overwrite every slot and read nothing more until `resume`, then again from ``start``."""
+        self._epoch += 1
+        self._tell(Pause(start, self._epoch))
+
+    def resume(self) -> None:
+        """Read on after a `pause`."""
+        self._tell(Resume())
+
+    def _tell(self, message: tuple[int, int] | Position | Pause | Resume) -> None:
         with suppress(ConnectionError):  # the child is gone: `next` raises why, after what it left
             self._connection.send(message)
 

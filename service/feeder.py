@@ -4,11 +4,12 @@ import logging
 import signal
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final
 
-from service.batching import Batcher
+from service.batching import Batcher, Start
 from service.errors import BrokerUnavailable, LetheError, PositionLost
 from service.slots import BatchSettings, Slots
 from service.stream.broker import KafkaSource, StreamSettings
@@ -16,12 +17,30 @@ from service.stream.deadletter import DeadLetters
 from service.stream.source import Position
 from service.wire import Layout
 
-__all__ = ["BrokerState", "feed"]
+__all__ = ["BrokerState", "Pause", "Resume", "feed"]
 
 PROBE_SECONDS: Final = 2.0
 """With no record for so long, the broker is asked whether it is there."""
+PATIENCE: Final = 0.5
+"""Share of the longest residency after which an incomplete batch goes back to the broker."""
 BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach a broker; the last one repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Overwrite every slot, and wait; then read from ``start``, or from where reading began.
+
+    ``epoch`` numbers the pauses, so that messages from before one can be told.
+    """
+
+    start: Start | None
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on after a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +58,21 @@ def feed(
     batch: BatchSettings,
     layout: Layout,
     position: Position | None,
+    residency: float | None,
+    paused: bool,
 ) -> None:
     """Run the child process until its parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both: the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # outages are reported once, as BrokerState
-    feeder = _Feeder(connection, slots, stream, batch, layout, position)
+    feeder = _Feeder(connection, slots, stream, batch, layout, position, residency, paused)
     try:
         feeder.run()
     except (EOFError, ConnectionError):
         return  # the parent is gone or wants no more
     except LetheError as error:
-        connection.send(error)
+        with suppress(ConnectionError):  # the parent may be gone by now
+            connection.send(error)
     finally:
         feeder.close()
 
@@ -66,9 +88,14 @@ class _Feeder:
         batch: BatchSettings,
         layout: Layout,
         position: Position | None,
+        residency: float | None,
+        paused: bool,
     ) -> None:
         self._connection, self._slots = connection, slots
-        self._stream, self._batch, self._layout, self._position = stream, batch, layout, position
+        self._stream, self._batch, self._layout = stream, batch, layout
+        self._position, self._left = position, stream.stop_after
+        self._residency, self._paused, self._epoch = residency, paused, 0
+        self._wanted = 0
         self._source: KafkaSource | None = None
         self._batcher: Batcher | None = None
         self._dead_letters = DeadLetters(stream)
@@ -94,18 +121,53 @@ class _Feeder:
 
     def _turn(self) -> None:
         source, batcher = self._open()
-        if not self._free or self._ended:
+        if self._paused or not self._free or self._ended:
+            return
+        if self._wanted and not self._enough(source, batcher):
             return
         filled = batcher.fill(self._free[0], timeout=0.2)
         if filled is not None:
             self._free.popleft()
-            self._connection.send(filled)
+            self._connection.send((self._epoch, filled))
             self._heard = time.monotonic()
             self._say(BrokerState(up=True))
         elif time.monotonic() - self._heard > PROBE_SECONDS:
             source.ends()
             self._heard = time.monotonic()
             self._say(BrokerState(up=True))
+        if self._residency is not None and batcher.waited > PATIENCE * self._residency:
+            self._give_up(batcher)
+
+    def _give_up(self, batcher: Batcher) -> None:
+        """Let go of an incomplete batch whose samples have waited long enough: the broker has them."""
+        self._wanted = batcher.size
+        self._slots.discard(self._free[0])
+        self._read_from(batcher.start)
+
+    def _enough(self, source: KafkaSource, batcher: Batcher) -> bool:
+        """Tell whether the broker has a whole batch now; asked once a second at most."""
+        if time.monotonic() - self._heard < 1.0:
+            self._listen(0.2)
+            return False
+        self._heard = time.monotonic()
+        there = sum(end - batcher.start.position.offsets[p] for p, end in source.ends().items())
+        if there >= min(self._wanted, batcher.start.left or self._wanted):
+            self._wanted = 0
+        return not self._wanted
+
+    def _rewind(self, pause: Pause) -> None:
+        """Overwrite every slot; what was read ahead is read again."""
+        self._slots.discard_all()
+        self._free = deque(range(self._batch.slots))
+        self._epoch = pause.epoch
+        if pause.start is not None:
+            self._read_from(pause.start)
+        else:
+            self._batcher = None
+
+    def _read_from(self, start: Start) -> None:
+        self._position, self._left = start.position, start.left
+        self._batcher = None
 
     def _open(self) -> tuple[KafkaSource, Batcher]:
         if self._source is None:
@@ -118,7 +180,7 @@ class _Feeder:
                 self._layout,
                 self._batch,
                 self._resumed(self._source),
-                self._stream.stop_after,
+                self._left,
             )
             self._say(BrokerState(up=True))
         return self._source, self._batcher
@@ -139,10 +201,17 @@ class _Feeder:
         """Take free slots and positions from the parent. Raises EOFError when it is gone."""
         while self._connection.poll(timeout):
             message = self._connection.recv()
-            if isinstance(message, Position):
-                self._commit(message)
-            else:
-                self._free.append(message)
+            match message:
+                case Position():
+                    self._commit(message)
+                case Pause():
+                    self._paused = True
+                    self._rewind(message)
+                case Resume():
+                    self._paused = False
+                case (epoch, slot):
+                    if epoch == self._epoch:  # or it was reclaimed by a pause
+                        self._free.append(slot)
             timeout = 0
 
     def _commit(self, position: Position) -> None:

@@ -9,6 +9,7 @@ from service.events import (
     Evaluated,
     Event,
     Measured,
+    PolicyViolated,
     RecordsDeadLettered,
     RecordsLost,
     Resumed,
@@ -43,6 +44,8 @@ def log_event(event: Event) -> None:
             logger.info("going on from a checkpoint: %d records, %d learned", event.received, event.learned)
         case CheckpointFailed():
             logger.error("checkpoint not written, learning goes on: %s", event.detail)
+        case PolicyViolated():
+            logger.error("policy violated, %s: %s", event.rule, event.detail)
         case CheckpointUnreadable():
             logger.error("checkpoint passed over for an older one: %s", event.detail)
         case _:

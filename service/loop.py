@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 
+from service.batching import Start
 from service.checkpoint import Checkpoint
 from service.checkpointer import Checkpointer
 from service.evaluation.evaluator import Evaluator, Interrupted
@@ -26,6 +27,7 @@ from service.events import (
 from service.feed import Batch, Feed
 from service.feeder import BrokerState
 from service.learners.base import Learner
+from service.privacy.receipts import Receipts
 from service.stream.source import Position
 
 __all__ = ["Loop"]
@@ -41,8 +43,10 @@ class Loop:
     """Moves samples from the feed through the learner, each once, and tells what happened.
 
     ``stopping`` is asked between batches and, during an evaluation, between chunks of a probe.
-    ``take`` makes a checkpoint of the run as it is after the last whole turn; ``position`` is
-    where the feed starts.
+    ``take`` makes a checkpoint of the run as it is after the last whole turn; ``start`` is where
+    the feed begins. With ``apart`` no sample stays in the service during a full evaluation, which
+    may last longer than a policy lets a sample wait: the feed was started paused, and what it had
+    read ahead goes back to the broker.
     """
 
     feed: Feed
@@ -54,7 +58,9 @@ class Loop:
     stopping: Callable[[], bool]
     checkpointer: Checkpointer | None = None
     take: Callable[[Position], Checkpoint] | None = None
-    position: Position | None = None
+    receipts: Receipts | None = None
+    start: Start | None = None
+    apart: bool = False
 
     def run(self, ended: bool = False) -> None:
         """Learn until the stream's ``stop_after`` is reached or ``stopping`` says so.
@@ -66,6 +72,8 @@ class Loop:
         try:
             if self.history.latest() is None:
                 self._evaluate(full=True)  # the untrained learner: row 0 of R
+            if self.apart:
+                self.feed.resume()
             while not (ended or self.stopping()):
                 self._do_what_is_due()
                 news = self.feed.next(WAIT_SECONDS)
@@ -85,12 +93,15 @@ class Loop:
         self._settle()
 
     def _turn(self, batch: Batch) -> None:
-        self._notice_switch(batch)
+        if self._notices_switch(batch) and self.apart:
+            return  # the batch went back to the broker meanwhile, and comes again
         if batch.filled.samples:
             self._learn(batch)
         self.feed.release(batch)
+        if self.receipts is not None:
+            self.receipts.discarded(batch.filled, time.time())
         self._account(batch)
-        self.position = batch.filled.position
+        self.start = Start(batch.filled.position, batch.filled.left)
 
     def _do_what_is_due(self) -> None:
         every, now = self.evaluate_every, self.history.samples
@@ -100,9 +111,9 @@ class Loop:
             self.checkpointer.poll()
             if self.checkpointer.due(now):
                 self._checkpoint()
-        elif self.position is not None and time.monotonic() - self._committed >= COMMIT_SECONDS:
+        elif self.start is not None and time.monotonic() - self._committed >= COMMIT_SECONDS:
             self._committed = time.monotonic()
-            self.feed.commit(self.position)
+            self.feed.commit(self.start.position)
 
     def _learn(self, batch: Batch) -> None:
         filled = batch.filled
@@ -125,8 +136,8 @@ class Loop:
             )
         )
 
-    def _notice_switch(self, batch: Batch) -> None:
-        """Close a segment before the first batch with a sample of the next one is learned.
+    def _notices_switch(self, batch: Batch) -> bool:
+        """Close a segment before the first batch with a sample of the next one is learned; tell if so.
 
         A batch that goes back and forth is a mixture, not a switch.
         """
@@ -134,12 +145,17 @@ class Loop:
         current = self.history.segments[-1] if self.history.segments else None
         name = runs[-1][0] if 0 < len(runs) <= 2 else None
         if name is None or name == current:
-            return
+            return False
         if current is not None:
+            if self.apart:
+                self.feed.pause(self.start)
             self._evaluate(full=True, ends_segment=True)
+            if self.apart:
+                self.feed.resume()
         self.history.segment_started(name)
         self.emit(SegmentStarted(name, len(self.history.segments), self.history.samples))
         self._checkpoint()
+        return current is not None
 
     def _evaluate(self, *, full: bool, ends_segment: bool = False) -> None:
         if self.evaluator is None:
@@ -165,14 +181,14 @@ class Loop:
             self.emit(Lag(partition, offset, max(0, filled.ends.get(partition, offset) - offset)))
 
     def _checkpoint(self) -> None:
-        if self.position is None:
+        if self.start is None:
             return  # nothing was taken from the topic yet
         if self.checkpointer is not None and self.take is not None:
-            self.checkpointer.take(self.take(self.position))
+            self.checkpointer.take(self.take(self.start.position))
 
     def _settle(self) -> None:
         """Before the end: what was learned is on the disk, and the broker told."""
         if self.checkpointer is not None:
             self.checkpointer.settle()
-        elif self.position is not None:
-            self.feed.commit(self.position)
+        elif self.start is not None:
+            self.feed.commit(self.start.position)

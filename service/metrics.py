@@ -15,6 +15,7 @@ from service.events import (
     Event,
     Lag,
     Measured,
+    PolicyViolated,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -110,6 +111,8 @@ class Metrics:
         self._checkpoint_seconds = histogram(
             "checkpoint_duration_seconds", "From taking a checkpoint to having it on the disk.", STEP_BUCKETS
         )
+        self._violations = counter("policy_violations", "What the policy forbids and happened.", ("rule",))
+        self._violations.labels("residency")  # 0 is worth showing, too
         Info("lethe_build", "What is running.", registry=registry).info(build)
 
     def __call__(self, event: Event) -> None:
@@ -142,6 +145,8 @@ class Metrics:
                 self._checkpoint_seconds.observe(event.seconds)
             case CheckpointFailed():
                 self._checkpoint_failures.inc()
+            case PolicyViolated():
+                self._violations.labels(event.rule).inc()
             case CheckpointUnreadable():
                 self._unreadable.inc()
             case Resumed():

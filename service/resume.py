@@ -12,6 +12,7 @@ from service.evaluation.history import History
 from service.events import Emit, Resumed, SegmentStarted
 from service.journal import Journal
 from service.learners.base import JSON, Learner, State
+from service.privacy.receipts import Receipts
 from service.settings import Settings
 from service.stream.source import Position
 
@@ -49,7 +50,12 @@ def check_fingerprint(checkpoint: Checkpoint, settings: Settings) -> None:
 
 
 def take(
-    settings: Settings, learner: Learner, history: History, journal: Journal, position: Position
+    settings: Settings,
+    learner: Learner,
+    history: History,
+    journal: Journal,
+    receipts: Receipts | None,
+    position: Position,
 ) -> Checkpoint:
     """Return a snapshot of the run; nothing in it changes when learning goes on."""
     state, counts = learner.state(), journal.counts()
@@ -62,6 +68,7 @@ def take(
         history=history.to_json(),
         counts=cast("JSON", asdict(counts)),
         samples=history.samples,
+        ledger=None if receipts is None else receipts.snapshot(),
     )
 
 

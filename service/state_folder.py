@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -72,14 +73,14 @@ class StateFolder:
 
     def set_aside(self) -> None:
         """Put what is here out of the way, for a fresh start; nothing is deleted."""
-        files = checkpoint_files(self.folder)
+        files = [*checkpoint_files(self.folder), *self.folder.glob("ledger*.jsonl")]
         if not files:
             return
-        aside = self.folder / f"before-{files[-1].stem.removeprefix('checkpoint-')}-{os.urandom(4).hex()}"
+        aside = self.folder / f"before-{int(time.time())}-{os.urandom(4).hex()}"
         aside.mkdir()
         for path in files:
             path.rename(aside / path.name)
-        logger.warning("fresh start: %d checkpoints set aside in %s", len(files), aside)
+        logger.warning("fresh start: %d files set aside in %s", len(files), aside)
 
     def write(self, checkpoint: Checkpoint, at: At = ignore) -> int:
         """Write a checkpoint, drop those beyond the last few, and return its size. Raises OSError."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.batching import Filled
+from service.batching import Filled, Start
 from service.feed import Batch
 from service.feeder import BrokerState
 from service.slots import BatchSettings, Slots
@@ -99,6 +99,7 @@ class MemoryFeed:
         return Filled(
             slot=slot,
             samples=len(samples),
+            first={0: self._offset - lost - received},
             position=Position({0: self._offset}),
             received=received,
             dead=Counter(str(item.reason) for item in taken if isinstance(item, Dead)),
@@ -107,7 +108,7 @@ class MemoryFeed:
             arrived=time.monotonic(),
             produced=time.time(),
             ends={0: self._records},
-            last=self._ends and not self._records_left(),
+            left=len(self._records_left()) if self._ends else None,
         )
 
     def release(self, batch: Batch) -> None:
@@ -116,6 +117,12 @@ class MemoryFeed:
 
     def commit(self, position: Position) -> None:
         self.committed.append(position)
+
+    def pause(self, start: Start | None) -> None:
+        raise AssertionError("nothing in these tests bounds the residency")
+
+    def resume(self) -> None:
+        raise AssertionError("nothing in these tests bounds the residency")
 
     @property
     def resident(self) -> int:

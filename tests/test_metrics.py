@@ -21,6 +21,7 @@ from service.events import (
     Event,
     Lag,
     Measured,
+    PolicyViolated,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -76,6 +77,7 @@ EVENTS: list[Event] = [
     CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25),
     CheckpointFailed("no space left"),
     CheckpointUnreadable("it is torn"),
+    PolicyViolated("residency", "samples were in the service for 9 s"),
 ]
 
 
@@ -283,7 +285,18 @@ def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
         for sample in metric.samples
         for label in sample.labels
     }
-    assert labels == {"reason", "probe", "after", "partition", "kind", "le", "segment", "visit", "version"}
+    assert labels == {
+        "reason",
+        "probe",
+        "after",
+        "partition",
+        "kind",
+        "le",
+        "segment",
+        "visit",
+        "version",
+        "rule",
+    }
 
 
 @pytest.mark.needs("prometheus")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.batching import Start
 from service.checkpoint import Checkpoint, read_checkpoint
 from service.checkpointer import Checkpointer
 from service.errors import InvalidSetting
@@ -78,7 +79,7 @@ class Run:
 
     @property
     def outcome(self) -> Checkpoint:
-        return take(Settings(), self.learner, self.history, self.journal, Position({0: 0}))
+        return take(Settings(), self.learner, self.history, self.journal, None, Position({0: 0}))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Run):
@@ -115,8 +116,8 @@ def learn(
         history=history,
         emit=emit,
         stopping=lambda: history.samples >= stop_after,
-        take=lambda position: take(Settings(), learner, history, run.journal, position),
-        position=None if checkpoint is None else checkpoint.position,
+        take=lambda position: take(Settings(), learner, history, run.journal, None, position),
+        start=None if checkpoint is None else Start(checkpoint.position, None),
     )
     if folder is None:
         loop.run(ended)
@@ -181,7 +182,7 @@ def test_whoever_listens_is_told_where_the_run_stands(tmp_path: Path) -> None:
 def checkpoint_of(settings: Settings) -> Checkpoint:
     history = History([])
     learner = Finetune(LearnerContext(LAYOUT))
-    return take(settings, learner, history, Journal(settings, Finetune, history), Position({0: 0}))
+    return take(settings, learner, history, Journal(settings, Finetune, history), None, Position({0: 0}))
 
 
 @pytest.mark.parametrize(

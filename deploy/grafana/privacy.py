@@ -56,13 +56,20 @@ def privacy() -> model.Dashboard:
         [Query(f"lethe_samples_lost_total{{{CHOSEN}}}")],
         limits=Limits(1, 1),
     )
+    violations = chart(
+        "Policy violations",
+        "What the policy forbids and happened, by rule; 0 without a policy.",
+        "short",
+        [Query(f"lethe_policy_violations_total{{{CHOSEN}}}", "{{service}}: {{rule}}")],
+        limits=Limits(1, 1),
+    )
     retains = grid(
         "What each learner retains of a sample",
         "nothing, statistics (sums from which no sample can be read back one by one), a generative model, "
         "or samples.",
         f"lethe_build_info{{{CHOSEN}}}",
         ["service", "learner", "retains", "version"],
-        span=WIDTH,
+        span=2 * WIDTH // 3,
     )
     return frame(
         "lethe-privacy",
@@ -71,6 +78,6 @@ def privacy() -> model.Dashboard:
         [
             ("Pixels in memory", [resident, size, residency]),
             ("Where the records went", [owed, dead, lost]),
-            ("What is kept on purpose", [retains]),
+            ("What is kept on purpose", [violations, retains]),
         ],
     )

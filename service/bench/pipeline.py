@@ -19,7 +19,6 @@ from prometheus_client import CollectorRegistry
 
 from producers.publisher import Broker, Publisher
 from producers.records import Record
-from service.compose import create_learner
 from service.demo.stage import fresh_topic
 from service.evaluation.history import History
 from service.events import BatchLearned, Event
@@ -28,6 +27,7 @@ from service.journal import Journal
 from service.learners.base import Learner
 from service.loop import Loop
 from service.metrics import Metrics
+from service.parts import create_learner
 from service.settings import LearnerSettings, Settings
 from service.stream.broker import StreamSettings
 from service.stream.embedded import API_VERSION

@@ -1,0 +1,79 @@
+"""The parts of a run, made from the settings that name them; bad settings are refused here."""
+
+import platform
+from importlib.metadata import version
+
+import torch
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from threadpoolctl import threadpool_limits
+
+from service.errors import InvalidSetting
+from service.evaluation.evaluator import Evaluator
+from service.learners import create
+from service.learners.base import Learner, LearnerContext
+from service.probeset import ProbeSet, load_folder
+from service.settings import EvaluationSettings, LearnerSettings, Settings
+from service.wire import Layout
+
+__all__ = ["build_labels", "create_evaluator", "create_learner", "create_registry", "load_probes"]
+
+
+def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
+    """Return the learner that ``settings`` name, on their device and threads.
+
+    Raises InvalidSetting for a learner that does not exist or cannot take the layout, and for a
+    device that this machine does not have.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+        threadpool_limits(settings.threads, user_api="blas")  # scipy's, which torch does not govern
+    wanted = settings.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InvalidSetting("learner.device cuda: torch finds no CUDA device; auto takes the CPU then")
+    device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    try:
+        return create(settings.name, LearnerContext(layout, settings.seed, device))
+    except ValueError as error:
+        raise InvalidSetting(f"learner {settings.name}: {error}") from error
+
+
+def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
+    """Return the probe sets, none without a folder.
+
+    Raises InvalidSetting for probes of another layout than the stream's, InvalidFile.
+    """
+    if settings.probes is None:
+        return []
+    probes = load_folder(settings.probes)
+    for probe in probes:
+        labels = range(layout.classes)
+        if probe.x_NCHW.shape[1:] != layout.shape or not {probe.y_N.min(), probe.y_N.max()} <= set(labels):
+            raise InvalidSetting(
+                f"evaluation.probes: {probe.name} has images of {probe.x_NCHW.shape[1:]} and labels up to "
+                f"{probe.y_N.max()}, the stream's are {layout.shape} and up to {layout.classes - 1}"
+            )
+    return probes
+
+
+def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | None:
+    """Return what measures on ``probes``; None where there are none."""
+    return Evaluator(probes, settings.evaluation.subset, settings.learner.seed) if probes else None
+
+
+def create_registry() -> CollectorRegistry:
+    """Return a registry of this run's own, with what Prometheus' libraries say of a process."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+def build_labels(learner: Learner) -> dict[str, str]:
+    """Return the labels of ``lethe_build_info``."""
+    return {
+        "version": version("lethe"),
+        "learner": learner.name,
+        "retains": learner.retains.value,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,63 @@
+"""The guard: holds a running service to its policy."""
+
+from typing import Final
+
+from service.errors import InvalidSetting
+from service.events import BatchLearned, Emit, Event, PolicyViolated
+from service.learners.base import Learner
+from service.privacy.policy import Policy
+from service.probeset import ProbeSet
+from service.settings import Settings
+
+__all__ = ["Guard", "held_to"]
+
+FETCH_BYTES: Final = 256 << 10
+"""Fetched from a partition at once where residency is bounded: some hundred samples, soon learned."""
+
+
+def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: list[ProbeSet]) -> Settings:
+    """Return ``settings`` as far as the policy lets them be.
+
+    Raises InvalidSetting, naming the policy and what is beyond it.
+    """
+    policy.check_learner(kind)
+    policy.check_probes(probes)
+    if settings.stream.dead_letter_payloads and not policy.dead_letter_payloads:
+        raise InvalidSetting(f"stream.dead_letter_payloads: policy {policy.name} does not allow them")
+    if settings.checkpoint.folder is None:
+        raise InvalidSetting(f"policy {policy.name} asks for a ledger: --state says where it is kept")
+    if policy.residency_seconds is None:
+        return settings
+    fetch = min(settings.stream.fetch_bytes, FETCH_BYTES)
+    return settings.model_copy(update={"stream": settings.stream.model_copy(update={"fetch_bytes": fetch})})
+
+
+class Guard:
+    """Takes a run's events and emits a `PolicyViolated` for each that is beyond the policy.
+
+    ``stop`` becomes true where the policy says that a violation stops the service.
+    """
+
+    def __init__(self, policy: Policy, emit: Emit) -> None:
+        self._policy, self._emit = policy, emit
+        self.name = policy.name
+        self.violation: PolicyViolated | None = None
+
+    @property
+    def stop(self) -> bool:
+        """The service has to stop."""
+        return self.violation is not None and self._policy.on_violation == "stop"
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        limit = self._policy.residency_seconds
+        if isinstance(event, BatchLearned) and limit is not None and event.residency_seconds > limit:
+            self._violated(
+                "residency",
+                f"samples were in the service for {event.residency_seconds:.2f} s, "
+                f"policy {self._policy.name} allows {limit:g} s",
+            )
+
+    def _violated(self, rule: str, detail: str) -> None:
+        self.violation = PolicyViolated(rule, detail)
+        self._emit(self.violation)

@@ -1,0 +1,117 @@
+"""Receipts as the run goes: what the loop did with a batch, into the ledger and its checkpoints."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from service.batching import Filled
+from service.checkpoint import Checkpoint
+from service.learners.base import JSON, Retention
+from service.privacy.ledger import Ledger, LedgerMark, Receipt, Span, read_entries
+from service.privacy.policy import Policy
+from service.state_folder import StateFolder
+from service.stream.source import Position
+
+__all__ = ["Receipts", "open_receipts"]
+
+LEDGER: Final = "ledger.jsonl"
+
+
+class Receipts:
+    """Writes the receipts of one run; retention and policy are the same for all of them."""
+
+    def __init__(self, ledger: Ledger, topic: str, retention: Retention, policy: Policy | None) -> None:
+        self._ledger, self._topic, self._retention = ledger, topic, retention
+        self._policy = None if policy is None else policy.digest
+
+    def discarded(self, filled: Filled, learned_at: float) -> None:
+        """Write the receipt of a batch that was learned at ``learned_at`` and discarded just now.
+
+        Times are seconds since 1970.
+        """
+        # a batch without a good sample has no arrival: nothing of it was ever in a slot
+        waited = time.monotonic() - filled.arrived if filled.samples else 0.0
+        now = time.time()
+        self._ledger.add(
+            Receipt(
+                kind="batch",
+                topic=self._topic,
+                spans=_spans(filled.first, filled.position.offsets),
+                received=filled.received,
+                learned=filled.samples,
+                dead_lettered=sum(filled.dead.values()),
+                lost=filled.lost,
+                received_at=round(now - waited, 6),
+                learned_at=round(learned_at, 6),
+                discarded_at=round(now, 6),
+                retention=self._retention.value,
+                policy=self._policy,
+            )
+        )
+
+    def purged(self, before: Mapping[int, int], until: Mapping[int, int]) -> None:
+        """Note that the broker was told to forget the offsets from ``before`` to ``until``."""
+        self._other("purge", before, until)
+
+    def rolled_back(self, position: Position, reached: Mapping[int, int]) -> None:
+        """Note that what was learned beyond ``position``, up to ``reached``, is unlearned."""
+        self._other("rollback", position.offsets, reached)
+
+    def _other(self, kind: Any, first: Mapping[int, int], until: Mapping[int, int]) -> None:
+        now = round(time.time(), 6)
+        self._ledger.add(
+            Receipt(
+                kind,
+                self._topic,
+                _spans(first, until),
+                discarded_at=now,
+                retention=self._retention.value,
+                policy=self._policy,
+            )
+        )
+
+    def snapshot(self) -> JSON:
+        """Return what a checkpoint keeps: the chain's head, and the lines not in the file yet."""
+        mark = self._ledger.mark
+        return {"sequence": mark.sequence, "head": mark.head, "pending": list(self._ledger.pending)}
+
+    def on_disk(self, checkpoint: Checkpoint) -> None:
+        """Append the receipts that ``checkpoint`` holds; raises OSError, then they stay pending."""
+        self._ledger.force(_mark_of(checkpoint))
+
+
+def open_receipts(
+    folder: StateFolder | None,
+    topic: str,
+    retention: Retention,
+    policy: Policy | None,
+    checkpoint: Checkpoint | None,
+) -> Receipts | None:
+    """Go on with the ledger in ``folder`` from where ``checkpoint`` stands; None without a folder.
+
+    Where the ledger is further than the checkpoint, because a newer one could not be read, it
+    gets a receipt of that. Raises InvalidFile when the two do not fit together.
+    """
+    if folder is None:
+        return None
+    path = folder.folder / LEDGER
+    if checkpoint is None or checkpoint.ledger is None:
+        return Receipts(Ledger(path), topic, retention, policy)
+    mark = _mark_of(checkpoint)
+    ledger = Ledger(path, mark, cast("dict[str, Any]", checkpoint.ledger)["pending"])
+    receipts = Receipts(ledger, topic, retention, policy)
+    if ledger.mark.sequence > mark.sequence:
+        void = (entry for entry in read_entries(path) if entry.mark.sequence > mark.sequence)
+        reached = {span.partition: span.next for entry in void for span in entry.receipt.spans}
+        receipts.rolled_back(checkpoint.position, reached)
+    return receipts
+
+
+def _mark_of(checkpoint: Checkpoint) -> LedgerMark:
+    """Return the place in the chain at which the checkpoint was taken."""
+    kept = cast("dict[str, Any]", checkpoint.ledger)
+    return LedgerMark(kept["sequence"], kept["head"])
+
+
+def _spans(first: Mapping[int, int], until: Mapping[int, int]) -> tuple[Span, ...]:
+    return tuple(Span(p, first.get(p, 0), until[p]) for p in sorted(until) if until[p] != first.get(p, 0))

@@ -1,0 +1,65 @@
+"""The guard: a running service is held to its policy, and its settings are made to fit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import InvalidSetting
+from service.events import BatchLearned, Event, PolicyViolated
+from service.learners import LEARNERS
+from service.privacy.guard import FETCH_BYTES, Guard, held_to
+from service.privacy.policy import Policy
+from service.settings import Settings
+
+
+def policy(**more: Any) -> Policy:
+    return Policy.model_validate({"name": "x", "retention": "nothing", "residency_seconds": 5} | more)
+
+
+def settings(**more: Any) -> Settings:
+    return Settings.read({"checkpoint": {"folder": Path("state")}} | more)
+
+
+def learned(residency: float) -> BatchLearned:
+    return BatchLearned(64, 32, 0.5, 0.01, residency, 1.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("on_violation", "stops"), [("count", False), ("stop", True)])
+def test_a_residency_beyond_the_policy_is_a_violation_and_stops_where_it_says_so(
+    on_violation: str, stops: bool
+) -> None:
+    seen: list[Event] = []
+    guard = Guard(policy(on_violation=on_violation), seen.append)
+    guard(learned(5.0))
+    assert not seen
+    guard(learned(5.1))
+    assert [(type(event), event.rule) for event in seen if isinstance(event, PolicyViolated)] == [
+        (PolicyViolated, "residency")
+    ]
+    assert guard.stop is stops
+
+
+def test_without_a_limit_nothing_is_a_violation() -> None:
+    seen: list[Event] = []
+    Guard(policy(residency_seconds=None), seen.append)(learned(1e6))
+    assert not seen
+
+
+def test_where_residency_is_bounded_less_is_fetched_at_once() -> None:
+    finetune = LEARNERS["finetune"]
+    assert held_to(policy(), settings(), finetune, []).stream.fetch_bytes == FETCH_BYTES
+    small = settings(stream={"fetch_bytes": 2048})
+    assert held_to(policy(), small, finetune, []).stream.fetch_bytes == 2048
+    free = policy(residency_seconds=None)
+    assert held_to(free, settings(), finetune, []) == settings()
+
+
+def test_settings_beyond_the_policy_are_refused_by_name() -> None:
+    finetune, ridge = LEARNERS["finetune"], LEARNERS["ridge"]
+    with pytest.raises(InvalidSetting, match="ridge keeps statistics, policy x allows nothing"):
+        held_to(policy(), settings(), ridge, [])
+    with pytest.raises(InvalidSetting, match="dead_letter_payloads: policy x"):
+        held_to(policy(), settings(stream={"dead_letter_payloads": True}), finetune, [])
+    with pytest.raises(InvalidSetting, match="policy x asks for a ledger: --state"):
+        held_to(policy(), Settings.read({}), finetune, [])
