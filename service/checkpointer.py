@@ -3,35 +3,17 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
-
-from pydantic import Field
 
 from service.checkpoint import At, Checkpoint, ignore
 from service.events import CheckpointFailed, CheckpointWritten, Emit
-from service.section import Section
+from service.settings import CheckpointSettings
 from service.state_folder import StateFolder
 
-__all__ = ["CheckpointSettings", "Checkpointer"]
+__all__ = ["Checkpointer"]
 
 RETRY_SECONDS: Final = 5.0
 """After a failure, the next attempt is due this much later."""
-
-
-class CheckpointSettings(Section):
-    """Where the run's state is kept, and how often."""
-
-    folder: Path | None = Field(default=None, json_schema_extra={"flag": "--state"})
-    """Folder of checkpoints; a restart goes on from there. Without it a restart begins anew."""
-    keep: int = Field(default=3, ge=1, le=1000)
-    """Checkpoints kept, to fall back to when the newest cannot be read."""
-    every_seconds: float = Field(default=30.0, gt=0)
-    """A checkpoint is due after so long,"""
-    every_samples: int | None = Field(default=None, ge=1, json_schema_extra={"flag": "--checkpoint-every"})
-    """or after so many samples; at the end of a segment and of the run it always is."""
-    fresh: bool = Field(default=False, json_schema_extra={"flag": "--fresh"})
-    """Begin anew; checkpoints that are there are set aside, not deleted."""
 
 
 class Checkpointer:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from service.batching import Start
 from service.checkpoint import At, Checkpoint, ignore
-from service.checkpointer import Checkpointer, CheckpointSettings
+from service.checkpointer import Checkpointer
 from service.errors import InvalidSetting, PolicyBroken
 from service.evaluation.history import History
-from service.events import CheckpointUnreadable, Emit, Event
+from service.events import CheckpointUnreadable, Emit, Event, Turned
 from service.feed import FeederProcess
 from service.journal import Journal
 from service.log import log_event
@@ -27,7 +27,7 @@ from service.privacy.receipts import Receipts, open_receipts
 from service.probeset import ProbeSet
 from service.result import RunResult
 from service.resume import check_fingerprint, restore, resumed, take
-from service.settings import Settings
+from service.settings import CheckpointSettings, Settings
 from service.state_folder import StateFolder
 from service.web.app import create_app
 from service.web.server import Server
@@ -88,6 +88,7 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
                 publish = partial(_publish, feed, receipts)
                 with _checkpointer(folder, settings, emit, publish, at, checkpoint) as loop.checkpointer:
                     loop.run(ended=start is not None and start.left is not None and start.left <= 0)
+            emit(Turned(feed.resident))
             result = journal.result()
             _leave_behind(result, settings.run.report)
             if guard is not None and guard.stop and guard.violation is not None:

@@ -12,7 +12,7 @@ from service.batching import Filled, Start
 from service.errors import FeederDied, LetheError
 from service.feeder import BrokerState, Pause, Resume, feed
 from service.slots import BatchSettings, Slots
-from service.stream.broker import StreamSettings
+from service.stream.settings import StreamSettings
 from service.stream.source import Position
 from service.wire import Labels, Layout, Pixels
 
@@ -140,7 +140,7 @@ class FeederProcess:
     def close(self) -> None:
         """Stop reading and overwrite every slot."""
         self._connection.close()
-        self._process.join(3)
+        self._process.join(1)  # it has nothing to lose: every report it made was acknowledged
         if self._process.is_alive():
             self._process.kill()
             self._process.join()

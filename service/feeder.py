@@ -12,8 +12,9 @@ from typing import Final
 from service.batching import Batcher, Start
 from service.errors import BrokerUnavailable, LetheError, PositionLost
 from service.slots import BatchSettings, Slots
-from service.stream.broker import KafkaSource, StreamSettings
+from service.stream.broker import KafkaSource
 from service.stream.deadletter import DeadLetters
+from service.stream.settings import StreamSettings
 from service.stream.source import Position
 from service.wire import Layout
 

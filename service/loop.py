@@ -95,12 +95,14 @@ class Loop:
     def _turn(self, batch: Batch) -> None:
         if self._notices_switch(batch) and self.apart:
             return  # the batch went back to the broker meanwhile, and comes again
-        if batch.filled.samples:
-            self._learn(batch)
+        learned = self._learn(batch) if batch.filled.samples else None
+        learned_at = time.time()
         self.feed.release(batch)
         if self.receipts is not None:
-            self.receipts.discarded(batch.filled, time.time())
+            self.receipts.discarded(batch.filled, learned_at)
         self._account(batch)
+        if learned is not None:
+            self.emit(learned)
         self.start = Start(batch.filled.position, batch.filled.left)
 
     def _do_what_is_due(self) -> None:
@@ -115,7 +117,8 @@ class Loop:
             self._committed = time.monotonic()
             self.feed.commit(self.start.position)
 
-    def _learn(self, batch: Batch) -> None:
+    def _learn(self, batch: Batch) -> BatchLearned:
+        """Predict and learn a batch, and overwrite its pixels."""
         filled = batch.filled
         started = time.perf_counter()
         learned = self.learner.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
@@ -123,17 +126,15 @@ class Loop:
         step = time.perf_counter() - started
         batch.discard()
         self.history.learned(filled.samples, correct)
-        self.emit(
-            BatchLearned(
-                samples=filled.samples,
-                correct=correct,
-                loss=learned.loss,
-                step_seconds=step,
-                residency_seconds=time.monotonic() - filled.arrived,
-                latency_seconds=time.time() - filled.produced,
-                prequential=self.history.prequential.cumulative,
-                prequential_fading=self.history.prequential.fading,
-            )
+        return BatchLearned(
+            samples=filled.samples,
+            correct=correct,
+            loss=learned.loss,
+            step_seconds=step,
+            residency_seconds=time.monotonic() - filled.arrived,
+            latency_seconds=time.time() - filled.produced,
+            prequential=self.history.prequential.cumulative,
+            prequential_fading=self.history.prequential.fading,
         )
 
     def _notices_switch(self, batch: Batch) -> bool:
@@ -141,21 +142,33 @@ class Loop:
 
         A batch that goes back and forth is a mixture, not a switch.
         """
-        runs = batch.filled.segments
-        current = self.history.segments[-1] if self.history.segments else None
-        name = runs[-1][0] if 0 < len(runs) <= 2 else None
-        if name is None or name == current:
+        names = [name for name, _ in batch.filled.segments]
+        if not 0 < len(names) <= 2 or names[-1] in (None, self._segment):
             return False
-        if current is not None:
-            if self.apart:
-                self.feed.pause(self.start)
-            self._evaluate(full=True, ends_segment=True)
-            if self.apart:
-                self.feed.resume()
-        self.history.segment_started(name)
-        self.emit(SegmentStarted(name, len(self.history.segments), self.history.samples))
-        self._checkpoint()
-        return current is not None
+        evaluated = False
+        for name in names:
+            if name is None or name == self._segment:
+                continue
+            if self._segment is not None:
+                self._evaluate_apart()
+                evaluated = True
+            self.history.segment_started(name)
+            self.emit(SegmentStarted(name, len(self.history.segments), self.history.samples))
+            self._checkpoint()
+        return evaluated
+
+    @property
+    def _segment(self) -> str | None:
+        """The segment being learned."""
+        return self.history.segments[-1] if self.history.segments else None
+
+    def _evaluate_apart(self) -> None:
+        """Close a segment; where residency is bounded, while no sample is in the service."""
+        if self.apart:
+            self.feed.pause(self.start)
+        self._evaluate(full=True, ends_segment=True)
+        if self.apart:
+            self.feed.resume()
 
     def _evaluate(self, *, full: bool, ends_segment: bool = False) -> None:
         if self.evaluator is None:
@@ -163,10 +176,8 @@ class Loop:
         started = time.perf_counter()
         accuracy = self.evaluator.evaluate(self.learner, full, self.stopping)
         seconds = time.perf_counter() - started
-        segments = self.history.segments
-        current = segments[-1] if segments else None
-        samples, visit = self.history.samples, len(segments)
-        event = Evaluated(samples, accuracy, full, visit, current, ends_segment, seconds)
+        samples, visit = self.history.samples, len(self.history.segments)
+        event = Evaluated(samples, accuracy, full, visit, self._segment, ends_segment, seconds)
         self.emit(event)
         self.emit(self.history.evaluated(event))
 

@@ -24,6 +24,7 @@ def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
     Raises InvalidSetting for a learner that does not exist or cannot take the layout, and for a
     device that this machine does not have.
     """
+    torch.manual_seed(settings.seed)  # torch itself begins with another seed in every process
     if settings.threads:
         torch.set_num_threads(settings.threads)
         threadpool_limits(settings.threads, user_api="blas")  # scipy's, which torch does not govern
@@ -46,6 +47,8 @@ def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
         return []
     probes = load_folder(settings.probes)
     for probe in probes:
+        if not len(probe.y_N):
+            raise InvalidSetting(f"evaluation.probes: {probe.name} has no images")
         labels = range(layout.classes)
         if probe.x_NCHW.shape[1:] != layout.shape or not {probe.y_N.min(), probe.y_N.max()} <= set(labels):
             raise InvalidSetting(

@@ -4,6 +4,7 @@ Each section stands beside its owner; here they are put together and read. Flags
 variables, variables before defaults; whatever is not a setting is an error.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +12,17 @@ from typing import Any, Final, Literal, Self, cast
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from service.checkpointer import CheckpointSettings
 from service.errors import InvalidSetting
 from service.privacy.settings import PrivacySettings
 from service.section import Section
 from service.slots import BatchSettings
-from service.stream.broker import StreamSettings
+from service.stream.settings import StreamSettings
 from service.wire import Layout
 
 __all__ = [
+    "CheckpointSettings",
     "EvaluationSettings",
     "LearnerSettings",
     "RunSettings",
@@ -57,6 +58,21 @@ class EvaluationSettings(Section):
     """Samples between two evaluations on a subset of each probe."""
     subset: int = Field(default=1000, ge=1)
     """Images in that subset; at the end of a segment the whole probe is used."""
+
+
+class CheckpointSettings(Section):
+    """Where the run's state is kept, and how often."""
+
+    folder: Path | None = Field(default=None, json_schema_extra={"flag": "--state"})
+    """Folder of checkpoints; a restart goes on from there. Without it a restart begins anew."""
+    keep: int = Field(default=3, ge=1, le=1000)
+    """Checkpoints kept, to fall back to when the newest cannot be read."""
+    every_seconds: float = Field(default=30.0, gt=0)
+    """A checkpoint is due after so long,"""
+    every_samples: int | None = Field(default=None, ge=1, json_schema_extra={"flag": "--checkpoint-every"})
+    """or after so many samples; at the end of a segment and of the run it always is."""
+    fresh: bool = Field(default=False, json_schema_extra={"flag": "--fresh"})
+    """Begin anew; checkpoints that are there are set aside, not deleted."""
 
 
 class ServeSettings(Section):
@@ -122,6 +138,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             problems = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
             raise InvalidSetting("; ".join(problems)) from error
+        except SettingsError as error:
+            raise InvalidSetting(f"{', '.join(_torn())} is not JSON: {error}") from error
 
     @classmethod
     def leaves(cls) -> dict[tuple[str, str], FieldInfo]:
@@ -137,3 +155,16 @@ class Settings(BaseSettings):
 def variable(section: str, name: str) -> str:
     """Return the environment variable of a setting."""
     return f"{PREFIX}{section.upper()}__{name.upper()}"
+
+
+def _torn() -> list[str]:
+    """Return the variables that should be JSON, going by how they begin or whom they name, and are not."""
+    sections = {PREFIX + section.upper() for section in Settings.model_fields}
+    torn = []
+    for name, value in sorted(os.environ.items()):
+        if name in sections or (name.startswith(PREFIX) and value.startswith("{")):
+            try:
+                json.loads(value)
+            except ValueError:
+                torn.append(name.removeprefix(PREFIX).replace("__", ".").lower())
+    return torn

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.errors import MalformedRecord, PositionLost
-from service.stream.broker import StreamSettings
 from service.stream.deadletter import DeadLetters
+from service.stream.settings import StreamSettings
 from service.stream.source import Record
 from service.wire import Headers
 

@@ -140,11 +140,12 @@ NEVER = [
         what=("kafka",),
         except_in=(
             "service.stream.broker",
-            "service.stream.deadletter",
+            "service.stream.cluster",
             "service.stream.client",
+            "service.stream.deadletter",
             "producers.publisher",
         ),
-        why="one client library can be exchanged in four places",
+        why="one client library can be exchanged in five places",
     ),
     Never(
         who=("service", "producers"),
@@ -224,6 +225,9 @@ LIGHT = [
     ("service.log", ("torch", "kafka"), "plain numbers"),
     ("service.result", ("torch", "kafka"), "a report needs no learner"),
     ("service.report", ("torch", "kafka"), "a report needs no learner"),
+    ("service.settings", ("torch", "kafka"), "lethe run --help answers at once"),
+    ("service.flags", ("torch", "kafka"), "lethe run --help answers at once"),
+    ("service.cli", ("torch", "kafka", "plotly", "uvicorn", "producers"), "lethe --help answers at once"),
     ("producers", ("torch", "kafka"), "the package imports nothing"),
     ("producers.__main__", ("torch", "kafka"), "lethe-replay --help answers at once"),
 ]

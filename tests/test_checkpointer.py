@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from service.checkpointer import Checkpointer, CheckpointSettings
+from service.checkpointer import Checkpointer
 from service.errors import InvalidFile
 from service.events import CheckpointFailed, CheckpointWritten, Event
+from service.settings import CheckpointSettings
 from service.state_folder import StateFolder, checkpoint_files
 from service.stream.source import Position
 from tests.checkpoints import checkpoint

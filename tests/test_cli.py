@@ -1,6 +1,7 @@
 """The command lethe, as a user types it: quick to explain itself, and plain about what is wrong."""
 
 import socket
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,3 +144,20 @@ def test_a_demo_of_a_learner_or_scenario_that_does_not_exist_is_refused(lethe: L
     assert "styx" in lethe.refuses("demo", "--scenario", "styx", "--report", str(tmp_path))
     said = lethe.refuses("demo", "--learner", "ridge", "--learner", "ridge", "--report", str(tmp_path))
     assert said == "lethe: learner: one is named twice in ridge, ridge"
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    script = (
+        "import sys; from service.cli import app\n"
+        "app(['run', '--help'], standalone_mode=False)\n"
+        "sys.exit(','.join({'torch', 'plotly', 'uvicorn'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == ""
+    assert done.returncode == 0
+
+
+def test_a_probe_without_images_is_refused_by_name(lethe: Lethe, tmp_path: Path) -> None:
+    empty = ProbeSet("shades", np.zeros((0, 1, 28, 28), np.uint8), np.zeros(0, np.int64), "made up", "none")
+    save_probe(empty, tmp_path, 0)
+    assert "shades" in lethe.refuses("run", "--probes", str(tmp_path))

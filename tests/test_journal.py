@@ -21,7 +21,7 @@ from service.events import (
 from service.journal import THROUGHPUT_POINTS, Journal, peak_rss_bytes
 from service.learners.finetune import Finetune
 from service.settings import EvaluationSettings, LearnerSettings, ServeSettings, Settings
-from service.stream.broker import StreamSettings
+from service.stream.settings import StreamSettings
 
 SETTINGS = Settings(
     stream=StreamSettings(topic="styx", bootstrap_servers="charon:9092"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from service.events import BatchLearned, Evaluated, Measured, SegmentStarted
+from service.events import BatchLearned, Evaluated, Measured, SegmentStarted, Turned
 from service.wire import Sample
 from tests.feeds import segment
 from tests.runs import Run, learn
@@ -47,7 +47,8 @@ def test_a_switch_is_noticed_before_the_first_sample_of_the_new_segment_is_learn
     assert (ended.samples, ended.ends_segment, ended.segment) == (40, True, "a")
     assert isinstance(measured, Measured)
     assert sum(event.samples for event in run.events[:at] if isinstance(event, BatchLearned)) == 40
-    assert isinstance(run.events[at + 1], BatchLearned)
+    following = [type(event) for event in run.events[at + 1 :]]
+    assert following.index(BatchLearned) < following.index(Turned)
 
 
 def test_an_evaluation_is_always_followed_by_its_scores() -> None:
@@ -110,3 +111,10 @@ def test_asked_to_stop_during_an_evaluation_it_drops_the_evaluation() -> None:
     assert [event.samples for event in run.of(Evaluated)] == [0]
     assert run.history.samples == 40
     assert run.history.segments == ["a"]
+
+
+def test_a_stream_without_segments_is_evaluated_and_has_no_matrix_row_but_the_first() -> None:
+    run = learn(segment(None, 80))
+    assert run.of(SegmentStarted) == []
+    assert [event.samples for event in run.of(Evaluated)] == [0, 32, 64, 80]
+    assert len(run.of(Measured)[-1].R) == 1

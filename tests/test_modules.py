@@ -43,6 +43,21 @@ def test_what_a_module_offers_is_there_once(module: Module) -> None:
     assert [name for name in offered if not hasattr(loaded, name)] == []
 
 
+def test_nobody_imports_what_another_module_does_not_offer() -> None:
+    assert {f"{module.name} imports {name}" for module in CODE for name in _hidden(module)} == set()
+
+
+def _hidden(module: Module) -> list[str]:
+    hidden = []
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.ImportFrom) or node.module not in OURS:
+            continue
+        offered = getattr(importlib.import_module(node.module), "__all__", ())
+        names = [alias.name for alias in node.names if alias.name not in offered]
+        hidden += [f"{node.module}.{name}" for name in names if f"{node.module}.{name}" not in OURS]
+    return hidden
+
+
 def test_no_two_modules_import_each_other() -> None:
     edges = {
         module.name: {name for name in module.imports if name in OURS and name != module.name}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from service.errors import InvalidSetting
 from service.flags import with_settings
 from service.settings import OUTSIDE, Settings, variable
-from service.stream.broker import StreamSettings, client_options
+from service.stream.settings import StreamSettings, client_options
 from service.wire import Layout
 
 
@@ -194,3 +194,13 @@ def test_a_secret_s_missing_file_is_named() -> None:
     stream = StreamSettings(security={"sasl_plain_password": "@/nowhere/password"})
     with pytest.raises(InvalidSetting, match=r"stream\.security sasl_plain_password: /nowhere/password"):
         client_options(stream)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"), [("LETHE_STREAM__SECURITY", "stream.security"), ("LETHE_BATCH", "batch")]
+)
+def test_a_variable_that_is_not_the_json_it_should_be_is_refused_by_name(
+    name: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "{torn")
+    assert named in refusal().lower()

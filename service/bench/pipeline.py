@@ -29,8 +29,8 @@ from service.loop import Loop
 from service.metrics import Metrics
 from service.parts import create_learner
 from service.settings import LearnerSettings, Settings
-from service.stream.broker import StreamSettings
 from service.stream.embedded import API_VERSION
+from service.stream.settings import StreamSettings
 from service.wire import Labels, Layout, Pixels, Sample, encode
 
 __all__ = ["PipelineBench", "PipelineSpeed", "bench_pipeline"]

@@ -21,7 +21,7 @@ from service.errors import InvalidSetting
 from service.report import write_report
 from service.result import RunResult
 from service.settings import Settings
-from service.stream.broker import StreamSettings
+from service.stream.settings import StreamSettings
 
 __all__ = ["Demo", "document", "run_demo"]
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from service.errors import LetheError
 
-__all__ = ["ChildFailed", "Children"]
+__all__ = ["ChildFailed", "Children", "ended_with_error"]
 
 GRACE_SECONDS = 10.0
 TAIL_LINES = 15
@@ -19,6 +19,12 @@ TAIL_LINES = 15
 
 class ChildFailed(LetheError):
     """A process of the demo ended with an error; carries the end of what it wrote."""
+
+
+def ended_with_error(name: str, status: int, log: Path) -> ChildFailed:
+    """Return the error for a child that ended with ``status``, with the end of what it wrote."""
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+    return ChildFailed(f"{name} ended with status {status}; the end of {log}:\n{tail}")
 
 
 class Children:
@@ -31,10 +37,16 @@ class Children:
         self, name: str, module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
         """Run ``python -m module arguments`` with its output in ``log``."""
+        return self.run(name, [sys.executable, "-m", module, *arguments], log, env)
+
+    def run(
+        self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Run ``command`` with its output in ``log``, and ``env`` besides the variables of this process."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
-                [sys.executable, "-m", module, *arguments],
+            process = subprocess.Popen(  # noqa: S603 - our own modules, and programs that we name
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -48,8 +60,7 @@ class Children:
         """Raise ChildFailed if one has ended with an error."""
         for name, process, log in self._children:
             if process.poll() not in (None, 0):
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
-                raise ChildFailed(f"{name} ended with status {process.returncode}; the end of {log}:\n{tail}")
+                raise ended_with_error(name, process.returncode, log)
 
     def stop(self) -> None:
         """Ask every child to stop, and kill those that do not."""

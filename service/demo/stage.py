@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from service.settings import Settings, variable
-from service.stream.broker import StreamSettings, delete_topics, ensure_topic
+from service.stream.cluster import delete_topics, ensure_topic
 from service.stream.embedded import API_VERSION, EmbeddedBroker
+from service.stream.settings import StreamSettings
 
 __all__ = ["environment", "free_port", "fresh_topic"]
 

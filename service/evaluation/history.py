@@ -123,8 +123,11 @@ class History:
 
     @property
     def closed(self) -> bool:
-        """The segment being learned has been evaluated as ended."""
-        return len(self._memory.R) > len(self._memory.switches)
+        """The last evaluation was of the whole probes, at the end of all that was learned."""
+        last, switches = self._memory.last, self._memory.switches
+        if last is None or not last.full or last.samples != self.samples:
+            return False
+        return last.ends_segment or not switches
 
     def learned(self, samples: int, correct: int) -> None:
         """Count a learned batch of which ``correct`` samples were predicted right beforehand.

@@ -8,8 +8,9 @@ from typing import Any, Final
 from kafka import KafkaProducer
 
 from service.errors import BrokerUnavailable, DeadLetterUnavailable, InvalidSetting, MalformedRecord
-from service.stream.broker import StreamSettings, client_options, ensure_topic, kafka_errors
 from service.stream.client import open_client
+from service.stream.cluster import ensure_topic, kafka_errors
+from service.stream.settings import StreamSettings, client_options
 from service.stream.source import Record
 
 __all__ = ["DeadLetters"]

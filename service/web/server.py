@@ -54,5 +54,5 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.should_exit = True
-        self._thread.join(3)
+        self._thread.join(2)
         self._socket.close()

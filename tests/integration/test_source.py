@@ -11,7 +11,8 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
 from service.errors import InvalidSetting, MalformedRecord, PositionLost
-from service.stream.broker import KafkaSource, ensure_topic
+from service.stream.broker import KafkaSource
+from service.stream.cluster import ensure_topic
 from service.stream.deadletter import PAYLOAD_BYTES, DeadLetters
 from service.stream.embedded import EmbeddedBroker
 from service.stream.source import Record

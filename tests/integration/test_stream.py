@@ -259,7 +259,7 @@ def test_a_killed_service_leaves_no_feeder(broker: StreamBroker, topic: str) -> 
         import time
         from service.feed import FeederProcess
         from service.slots import BatchSettings
-        from service.stream.broker import StreamSettings
+        from service.stream.settings import StreamSettings
         from service.wire import Layout
         if __name__ == "__main__":
             feed = FeederProcess(
