@@ -1,0 +1,48 @@
+"""Reads compose.yaml as what it says about processes: commands, settings, ports."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+__all__ = ["COMPOSE", "Composition"]
+
+COMPOSE: Final = Path(__file__).resolve().parent / "compose.yaml"
+VARIABLE: Final = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+class Composition:
+    """The services of a compose file, with ``${NAME:-default}`` filled in from ``variables``."""
+
+    def __init__(self, path: Path = COMPOSE, variables: Mapping[str, str] | None = None) -> None:
+        given = os.environ if variables is None else variables
+        text = path.read_text(encoding="utf-8")
+        filled = VARIABLE.sub(lambda found: given.get(found[1]) or found[2], text)
+        self._services: dict[str, dict[str, Any]] = yaml.safe_load(filled)["services"]
+
+    @property
+    def learners(self) -> list[str]:
+        """The services that learn."""
+        return [name for name in self._services if "LETHE_LEARNER__NAME" in self.environment(name)]
+
+    def environment(self, service: str) -> dict[str, str]:
+        """Return the variables that a service is started with."""
+        return dict(self._services[service].get("environment", {}))
+
+    def command(self, service: str) -> list[str]:
+        """Return a service's arguments, without the program."""
+        return [str(word) for word in self._services[service]["command"]]
+
+    def option(self, service: str, name: str) -> str:
+        """Return what follows ``name`` in a service's arguments."""
+        words = self.command(service)
+        return words[words.index(name) + 1]
+
+    def port(self, service: str) -> int:
+        """Return the port of the loopback address at which a service can be reached from outside."""
+        (published,) = self._services[service]["ports"]
+        _, port, _ = str(published).split(":")
+        return int(port)
