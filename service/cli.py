@@ -17,6 +17,7 @@ from service.bench import commands as bench
 from service.chaos.command import chaos
 from service.errors import LetheError
 from service.flags import with_settings
+from service.privacy.commands import audit_ledger
 from service.settings import Settings
 
 __all__ = ["app", "main"]
@@ -70,6 +71,9 @@ def demo(
     if as_json:
         json.dump(document(chosen, runs), sys.stdout, indent=1)
         sys.stdout.write("\n")
+
+
+app.command("audit")(audit_ledger)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from service.privacy.policy import Policy
 from service.state_folder import StateFolder
 from service.stream.source import Position
 
-__all__ = ["Receipts", "open_receipts"]
+__all__ = ["Receipts", "mark_of", "open_receipts"]
 
 LEDGER: Final = "ledger.jsonl"
 
@@ -77,7 +77,7 @@ class Receipts:
 
     def on_disk(self, checkpoint: Checkpoint) -> None:
         """Append the receipts that ``checkpoint`` holds; raises OSError, then they stay pending."""
-        self._ledger.force(_mark_of(checkpoint))
+        self._ledger.force(mark_of(checkpoint))
 
 
 def open_receipts(
@@ -97,7 +97,7 @@ def open_receipts(
     path = folder.folder / LEDGER
     if checkpoint is None or checkpoint.ledger is None:
         return Receipts(Ledger(path), topic, retention, policy)
-    mark = _mark_of(checkpoint)
+    mark = mark_of(checkpoint)
     ledger = Ledger(path, mark, cast("dict[str, Any]", checkpoint.ledger)["pending"])
     receipts = Receipts(ledger, topic, retention, policy)
     if ledger.mark.sequence > mark.sequence:
@@ -107,7 +107,7 @@ def open_receipts(
     return receipts
 
 
-def _mark_of(checkpoint: Checkpoint) -> LedgerMark:
+def mark_of(checkpoint: Checkpoint) -> LedgerMark:
     """Return the place in the chain at which the checkpoint was taken."""
     kept = cast("dict[str, Any]", checkpoint.ledger)
     return LedgerMark(kept["sequence"], kept["head"])

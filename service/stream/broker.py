@@ -138,6 +138,10 @@ class KafkaSource:
                 self._consumer.resume(partition)
                 self._paused.discard(p)
 
+    def starts(self) -> Mapping[int, int]:
+        """Ask the broker for the offset at which each partition's log begins."""
+        return self._offsets_at("beginning")
+
     def ends(self) -> Mapping[int, int]:
         """Ask the broker for each partition's end."""
         return self._offsets_at("end")

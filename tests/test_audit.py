@@ -1,0 +1,113 @@
+"""The audit: a ledger of a run as promised passes, and each broken promise is found by name."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.privacy.audit import Verdict, audit
+from service.privacy.ledger import Ledger, LedgerMark, Receipt, Span, read_entries
+from service.privacy.policy import Policy
+
+POLICY = Policy.model_validate(
+    {"name": "ward", "retention": "statistics", "residency_seconds": 5, "purge": {"within_seconds": 60}}
+)
+
+
+def batch(first: int, **more: Any) -> Receipt:
+    """64 records from offset ``first`` on, learned a second per batch."""
+    at = 1e9 + first / 64
+    receipt = Receipt(
+        kind="batch",
+        topic="images",
+        spans=(Span(0, first, first + 64),),
+        received=64,
+        learned=64,
+        received_at=at,
+        learned_at=at + 0.4,
+        discarded_at=at + 0.5,
+        retention="statistics",
+        policy=POLICY.digest,
+    )
+    return replace(receipt, **more)
+
+
+def other(kind: Any, first: int, until: int, at: float = 1e9) -> Receipt:
+    return replace(batch(0), kind=kind, spans=(Span(0, first, until),), discarded_at=at)
+
+
+def judged(folder: Path, *receipts: Receipt, **more: Any) -> Verdict:
+    path = folder / "ledger.jsonl"
+    ledger = Ledger(path)
+    for receipt in receipts:
+        ledger.add(receipt)
+    ledger.force(ledger.mark)
+    given: dict[str, Any] = {"policy": POLICY, "now": 1e9 + 30} | more
+    return audit(read_entries(path), **given)
+
+
+def failed(verdict: Verdict) -> list[str]:
+    return [finding.question for finding in verdict.findings if not finding.passed]
+
+
+def test_a_run_as_promised_passes(tmp_path: Path) -> None:
+    verdict = judged(
+        tmp_path, batch(0), batch(64), other("purge", 0, 64, 1e9 + 20), batch(128), starts={0: 64}
+    )
+    assert verdict.passed
+    assert verdict.learned == 192
+    assert verdict.receipts == 4
+
+
+@pytest.mark.parametrize(
+    ("receipts", "question"),
+    [
+        ([batch(0), batch(128)], "Was each record learned once"),
+        ([batch(0), batch(0)], "Was each record learned once"),
+        ([batch(0, learned=63)], "Is every record accounted for"),
+        ([batch(0, received=63, learned=63)], "Is every record accounted for"),
+        ([batch(0, discarded_at=1e9 + 6)], "Was every sample discarded in time"),
+        ([batch(0, retention="samples")], "Was no more retained than is allowed"),
+        ([batch(0, policy=None)], "Was this policy in force"),
+        ([batch(0, learned_at=1e9 - 31)], "Was the broker told in time"),
+        ([batch(0), other("purge", 0, 64, 1e9 + 61)], "Was the broker told in time"),
+    ],
+)
+def test_each_broken_promise_is_found_and_no_other(
+    receipts: list[Receipt], question: str, tmp_path: Path
+) -> None:
+    (found,) = failed(judged(tmp_path, *receipts))
+    assert found.startswith(question)
+
+
+def test_records_lost_by_the_broker_and_dead_letters_are_accounted_for(tmp_path: Path) -> None:
+    assert judged(tmp_path, batch(0, received=60, learned=58, dead_lettered=2, lost=4)).passed
+
+
+def test_what_was_rolled_back_is_learned_again(tmp_path: Path) -> None:
+    rolled_back = other("rollback", 64, 192)
+    assert judged(tmp_path, batch(0), batch(64), batch(128), rolled_back, batch(64), batch(128)).passed
+
+
+def test_a_broker_that_still_serves_what_was_purged_is_found(tmp_path: Path) -> None:
+    verdict = judged(tmp_path, batch(0), other("purge", 0, 64, 1e9 + 9), starts={0: 0})
+    assert failed(verdict) == ["Does the broker still serve what was purged?"]
+
+
+def test_a_ledger_cut_short_is_found_by_the_checkpoint_beside_it(tmp_path: Path) -> None:
+    whole = Ledger(tmp_path / "whole.jsonl")
+    whole.add(batch(0))
+    whole.add(batch(64))
+    assert failed(judged(tmp_path, batch(0), mark=whole.mark)) == [
+        "Does it reach as far as the newest checkpoint?"
+    ]
+    assert judged(tmp_path, batch(64), mark=whole.mark).passed
+    assert judged(tmp_path, mark=LedgerMark()).passed
+
+
+def test_an_edited_ledger_is_a_finding_not_an_error(tmp_path: Path) -> None:
+    judged(tmp_path, batch(0), batch(64))
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(path.read_text().replace('"learned":64', '"learned":65', 1))
+    assert failed(audit(read_entries(path), POLICY)) == ["Is the chain of receipts unbroken?"]
