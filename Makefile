@@ -45,6 +45,7 @@ stack: $(READY) ## Kafka, two services, producer, Prometheus and Grafana without
 
 dashboards: $(READY) ## write deploy/grafana/dashboards and deploy/kubernetes/rules.yaml anew from what they are made of
 	$(BIN)/python deploy/grafana/generate.py
+	$(BIN)/python deploy/kubernetes/generate.py
 
 constraints: ## renew deploy/constraints.txt with the newest versions that pyproject.toml allows
 	$(FOUND)
