@@ -1,4 +1,4 @@
-"""The audit: does the ledger prove that each record was learned once and discarded as promised?"""
+"""The audit: whether a ledger proves that each record was learned once and discarded as promised."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
