@@ -28,6 +28,7 @@ from service.events import (
 )
 from service.learners.base import Learner
 from service.result import (
+    SCORES,
     EvaluationPoint,
     PrequentialPoint,
     RunResult,
@@ -184,19 +185,6 @@ class Journal:
             lost=self._lost,
             resident=self._resident,
         )
-
-
-SCORES: Final = (
-    "acc",
-    "bwt",
-    "fwt",
-    "forgetting",
-    "min_acc",
-    "wc_acc",
-    "anytime_accuracy",
-    "prequential_accuracy",
-)
-"""The scores of a run that are one number."""
 
 
 class _Throughput:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from service.errors import InvalidFile
 from service.evaluation.history import History
 
 __all__ = [
+    "SCORES",
     "EvaluationPoint",
     "PrequentialPoint",
     "RunResult",
@@ -25,6 +26,19 @@ __all__ = [
     "SegmentSwitch",
     "ThroughputPoint",
 ]
+
+
+SCORES: Final = (
+    "acc",
+    "bwt",
+    "fwt",
+    "forgetting",
+    "min_acc",
+    "wc_acc",
+    "anytime_accuracy",
+    "prequential_accuracy",
+)
+"""The fields of a result, and of `service.events.Scores`, that are one number."""
 
 
 class _Record(BaseModel):

@@ -1,5 +1,6 @@
 """Conducts the demo: data, probes, broker, services, producer, and the report at the end."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from service.demo import display
 from service.demo.processes import Children
 from service.demo.stage import environment, free_port, fresh_topic
 from service.errors import InvalidSetting
+from service.learners import LEARNERS
 from service.report import write_report
-from service.result import RunResult
+from service.result import SCORES, RunResult
 from service.settings import Settings
 from service.stream.settings import StreamSettings
 
@@ -28,16 +30,6 @@ __all__ = ["Demo", "document", "run_demo"]
 REFRESH_SECONDS: Final = 0.5
 WINDOW: Final = 3000
 """Records that the producer may be ahead of the slowest service: well below the embedded broker's 5 MiB."""
-SCORES: Final = (
-    "acc",
-    "bwt",
-    "fwt",
-    "forgetting",
-    "min_acc",
-    "wc_acc",
-    "anytime_accuracy",
-    "prequential_accuracy",
-)
 
 
 @dataclass(frozen=True)
@@ -58,6 +50,11 @@ class Demo:
     root: Path = field(default_factory=default_root)
 
     @property
+    def threads(self) -> int:
+        """Threads of each service: together as many as there are cores, or they only wait for each other."""
+        return max(1, (os.cpu_count() or 1) // len(self.learners))
+
+    @property
     def broker_name(self) -> str:
         """What the result says the broker was."""
         return self.broker or "embedded"
@@ -68,8 +65,7 @@ def run_demo(demo: Demo, console: Console) -> list[RunResult]:
 
     Raises LetheError when a part of it cannot start or ends with an error.
     """
-    if len(set(demo.learners)) < len(demo.learners):
-        raise InvalidSetting(f"learner: one is named twice in {', '.join(demo.learners)}")
+    _check_learners(demo.learners)
     scenario = load_scenario(demo.scenario)
     with console.status("fetching and verifying the data sets"):
         for name in sorted({segment.dataset for segment in scenario.segments}):
@@ -114,6 +110,14 @@ def document(demo: Demo, runs: Sequence[RunResult]) -> dict[str, Any]:
     }
 
 
+def _check_learners(names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        raise InvalidSetting(f"learner: one is named twice in {', '.join(names)}")
+    unknown = [name for name in names if name not in LEARNERS]
+    if unknown:
+        raise InvalidSetting(f"learner {unknown[0]!r} does not exist: there are {', '.join(LEARNERS)}")
+
+
 def _fresh(folder: Path) -> Path:
     """Make the report's folder; what an earlier demo left there goes, anything else is not touched."""
     for old in [
@@ -152,7 +156,7 @@ def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSet
     return Settings.read(
         {
             "stream": stream.model_dump(exclude_unset=True) | {"group": group, "stop_after": total},
-            "learner": {"name": learner, "seed": demo.seed},
+            "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads},
             "evaluation": {"probes": demo.report / "probes"},
             "checkpoint": {"folder": folder / "state", "fresh": True},
             "serve": {"port": port, "keep": demo.keep_serving},
