@@ -30,9 +30,8 @@ SEGMENT: Final = 4032
 MALFORMED: Final = 7
 MAY_BE_EMPTY: Final = {
     "Alerts firing": {"ridge"},
-    "Policy violations": {"finetune", "ridge"},
 }
-"""Panels without data in this run, and for which services: ridge forgets nothing, no policy is set."""
+"""Panels without data in this run, and for which services: ridge forgets nothing."""
 
 
 @dataclass
