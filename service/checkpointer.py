@@ -68,13 +68,13 @@ class Checkpointer:
         self._writing = None
         try:
             size = future.result()
+            self._publish(checkpoint)  # it may write to the same disk
         except OSError as error:
             self._wait = min(RETRY_SECONDS, self._settings.every_seconds)
             self._emit(CheckpointFailed(f"{self._folder.folder}: {error.strerror or error}"))
         else:
             self._wait = self._settings.every_seconds
             self._emit(CheckpointWritten(checkpoint.samples, size, self._clock() - started))
-            self._publish(checkpoint)
             self._at("committed")
 
     def close(self) -> None:

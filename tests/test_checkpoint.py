@@ -1,7 +1,6 @@
 """Checkpoint files: whole or not there, and nothing that is damaged passes for whole."""
 
 import json
-import multiprocessing
 import os
 import pickle
 import signal
@@ -21,6 +20,7 @@ from service.checkpoint import SCHEMA, Checkpoint, read_checkpoint, state_digest
 from service.errors import InvalidFile
 from service.learners.base import State
 from tests.checkpoints import checkpoint, checkpoints, same, tensors
+from tests.forked import forked
 
 STEPS: Final = ("written", "forced", "renamed", "folder forced")
 BEFORE_RENAME: Final = ("written", "forced")
@@ -202,8 +202,7 @@ def die(path: Path, step: str) -> None:
 def test_a_kill_at_any_step_leaves_a_whole_file(step: str, tmp_path: Path) -> None:
     path = tmp_path / "one"
     write_checkpoint(checkpoint(64), path)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_checkpoint"])
+    context = forked()
     victim = context.Process(target=die, args=(path, step))
     victim.start()
     victim.join()

@@ -1,7 +1,6 @@
 """The folder of checkpoints: one service at a time, the last few kept, the newest good one found."""
 
 import logging
-import multiprocessing
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -12,6 +11,7 @@ import pytest
 from service.errors import InvalidFile, InvalidSetting
 from service.state_folder import StateFolder, checkpoint_files
 from tests.checkpoints import checkpoint
+from tests.forked import forked
 
 
 def refuse(path: Path, error: InvalidFile) -> None:
@@ -151,7 +151,7 @@ def hold(path: Path, ready: Connection) -> None:
 
 
 def test_the_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
+    context = forked()
     ours, theirs = context.Pipe()
     holder = context.Process(target=hold, args=(tmp_path, theirs))
     holder.start()

@@ -112,6 +112,7 @@ class KafkaSource:
     def poll(self, timeout: float, limit: int, full: Collection[int]) -> list[Record]:
         """Return up to ``limit`` records, in offset order within a partition, or none yet."""
         self._pause(full)
+        self._take_up_parked()
         with kafka_errors(self._settings):
             try:
                 chunks = self._consumer.poll(timeout_ms=int(timeout * 1000), max_records=limit)
@@ -137,6 +138,16 @@ class KafkaSource:
             elif p not in full and p in self._paused:
                 self._consumer.resume(partition)
                 self._paused.discard(p)
+
+    def _take_up_parked(self) -> None:
+        """Let kafka-python find what it put aside for a partition that was paused.
+
+        3.0.12 looks for it only while it has no other records in hand, and does not let go of
+        those that are used up: until the other partitions got new ones, it would wait for ever.
+        """
+        fetcher = self._consumer._fetcher
+        if not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
 
     def starts(self) -> Mapping[int, int]:
         """Ask the broker for the offset at which each partition's log begins."""
