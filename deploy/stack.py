@@ -69,6 +69,10 @@ class Stack:
     def __init__(self, plan: Plan, children: Children) -> None:
         self._plan, self._children = plan, children
         self._compose = Composition()
+        program = shutil.which("prometheus")
+        if program is None:  # said before anything is started
+            raise NotReady("no prometheus in PATH (Debian: apt install prometheus)")
+        self._prometheus = program
         self.addresses: dict[str, str] = {}
 
     @contextmanager
@@ -98,15 +102,12 @@ class Stack:
 
     def prometheus(self) -> None:
         """Start Prometheus and wait until it is ready."""
-        program = shutil.which("prometheus")
-        if program is None:
-            raise NotReady("no prometheus in PATH (Debian: apt install prometheus)")
         folder, port = self._plan.folder, self._port("prometheus")
         targets = {name: self.addresses[name].removeprefix("http://") for name in self._compose.learners}
         config = write_prometheus(folder / "prometheus", targets, self._plan.interval)
         places = {"/etc/prometheus/prometheus.yml": str(config), "=/prometheus": f"={folder / 'metrics'}"}
         arguments = [_replaced(word, places) for word in self._compose.command("prometheus")]
-        command = [program, *arguments, f"--web.listen-address={HOST}:{port}"]
+        command = [self._prometheus, *arguments, f"--web.listen-address={HOST}:{port}"]
         self._children.run("prometheus", command, folder / "prometheus.log", {})
         self.addresses["prometheus"] = f"http://{HOST}:{port}"
         self._await(f"{self.addresses['prometheus']}/-/ready")

@@ -205,6 +205,15 @@ def test_the_stack_explains_its_options() -> None:
     assert "--samples" in done.stdout
 
 
+def test_a_stack_without_prometheus_says_so_before_it_starts_anything(tmp_path: Path) -> None:
+    command = [sys.executable, "deploy/stack.py", "--dir", str(tmp_path / "stack")]
+    env = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=DEPLOY.parent, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "error: no prometheus in PATH (Debian: apt install prometheus)\n"
+    assert not (tmp_path / "stack").exists()
+
+
 def test_a_packaged_grafana_has_its_home_elsewhere(tmp_path: Path) -> None:
     command, _ = grafana_command(tmp_path / "grafana", tmp_path, 3001, {})
     assert command[-1] == f"--homepath={monitoring.PACKAGED_HOME}"
