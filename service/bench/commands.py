@@ -47,6 +47,32 @@ def pipeline(
     _print(numbers, as_json)
 
 
+@app.command()
+def checkpoint(
+    *,
+    learner: Annotated[str, Option(help="lethe learners lists them.")] = "finetune",
+    turns: Annotated[int, Option(min=1, help="How often each side is measured.")] = 7,
+    batches: Annotated[int, Option(min=10, help="Batches learned in a turn.")] = 128,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
+) -> None:
+    """Measure what writing checkpoints beside learning costs, at the default cadence."""
+    from service.bench.checkpoint import CheckpointBench, CheckpointCost, bench_checkpoint
+
+    cost = CheckpointCost()
+    with _progress() as bar:
+        task = bar.add_task("warming up", total=turns)
+        for cost in bench_checkpoint(CheckpointBench(learner, batches, turns)):
+            bar.update(task, advance=1, description=f"{cost.seconds_lost:.3f} s lost a checkpoint so far")
+    numbers = {
+        "learner": learner,
+        "bytes": cost.size,
+        "seconds_lost_per_checkpoint": cost.seconds_lost,
+        "every_seconds": cost.every_seconds,
+        "cost": cost.ratio,
+    }
+    _print(numbers, as_json)
+
+
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))

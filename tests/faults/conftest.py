@@ -12,7 +12,7 @@ from producers.publisher import Broker, Publisher
 from producers.records import Record
 from service.chaos.outcome import Outcome
 from service.probeset import ProbeSet, save_probe
-from service.wire import Headers, Sample, encode
+from service.wire import Sample, encode
 from tests.faults.harness import SIZE, Stage, running
 
 SAMPLES = 2400

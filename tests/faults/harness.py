@@ -21,7 +21,7 @@ from service.errors import LetheError
 from service.settings import Settings
 from tests.forked import forked
 
-__all__ = ["EVERY", "SIZE", "Forked", "Stage", "running", "until"]
+__all__ = ["EVERY", "FAILED", "SIZE", "Forked", "Stage", "running", "until"]
 
 SIZE: Final = 8
 """Pixels a side: the learners are small then, and a checkpoint is written in milliseconds."""

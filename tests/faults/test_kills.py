@@ -22,7 +22,7 @@ KILLS = {"finetune": 25}
 FEWER_KILLS = 10
 START_SECONDS = 2.0
 STOPPED_SECONDS = 10.0
-"""A minute would be too long for a test that runs often; partitions are assigned, so no heartbeat is missed."""
+"""A minute is too long for a test that runs often, and nothing would differ: no heartbeat can be missed."""
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

@@ -1,0 +1,120 @@
+"""What checkpoints cost: the time that learning loses by one, over the time from one to the next.
+
+At the default cadence there is one in half a minute, too few to see in a run that is short enough
+to repeat. So a turn learns so many batches and takes exactly one checkpoint at its begin, which
+is written beside them; another learns as many without. What the first takes longer is what was
+lost: copying the state, and the disk's, the hash's and the writing thread's share of the machine.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from service.checkpoint import Checkpoint
+from service.checkpointer import Checkpointer
+from service.evaluation.history import History
+from service.events import CheckpointWritten, Event
+from service.journal import Journal
+from service.learners.base import Learner
+from service.parts import create_learner
+from service.resume import take
+from service.settings import CheckpointSettings, LearnerSettings, Settings
+from service.state_folder import StateFolder
+from service.stream.source import Position
+
+__all__ = ["CheckpointBench", "CheckpointCost", "bench_checkpoint"]
+
+
+@dataclass(frozen=True)
+class CheckpointBench:
+    """What is measured, and how often."""
+
+    learner: str = "finetune"
+    batches: int = 128
+    """Learned in a turn: writing one checkpoint should end within them, and what a learner does every
+    4,096 samples is in each turn alike."""
+    turns: int = 7
+
+
+@dataclass
+class CheckpointCost:
+    """Seconds a turn took, turn by turn."""
+
+    without: list[float] = field(default_factory=list)
+    with_one: list[float] = field(default_factory=list)
+    size: int = 0
+    """Of a checkpoint, in bytes."""
+    every_seconds: float = field(default_factory=lambda: CheckpointSettings().every_seconds)
+
+    @property
+    def seconds_lost(self) -> float:
+        """What one checkpoint costs: the median over the turns."""
+        return median(a - b for a, b in zip(self.with_one, self.without, strict=True))
+
+    @property
+    def ratio(self) -> float:
+        """The share of the throughput that checkpoints cost at the default cadence."""
+        return self.seconds_lost / self.every_seconds
+
+
+def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[CheckpointCost]:
+    """Yield the cost so far after each turn. Raises LetheError when the learner cannot be had."""
+    settings = Settings(learner=LearnerSettings(name=bench.learner, seed=seed))
+    learner = create_learner(settings.learner, settings.sample)
+    history = History([])
+    journal = Journal(settings, type(learner), history)
+    rng = np.random.default_rng(seed)
+    shape = (settings.batch.size, *settings.sample.shape)
+    x_BCHW = torch.from_numpy(rng.integers(0, 256, shape, np.uint8))  # noise: its content costs no time
+    y_B = torch.from_numpy(rng.integers(0, settings.sample.classes, len(x_BCHW), np.int64))
+    cost = CheckpointCost()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, CheckpointWritten):
+            cost.size = event.size_bytes
+
+    def snapshot() -> Checkpoint:
+        return take(settings, learner, history, journal, None, Position({0: 0}))
+
+    with (
+        TemporaryDirectory(prefix="lethe-bench-", dir=Path.cwd()) as folder,  # /tmp may be memory
+        StateFolder(Path(folder), settings.checkpoint.keep) as state,
+    ):
+        checkpointer = Checkpointer(state, settings.checkpoint, emit, lambda _: None)
+        _turn(bench.batches, learner, x_BCHW, y_B, checkpointer, snapshot)
+        for turn in range(bench.turns):
+            # whoever comes second finds warmer caches: take turns at that, too
+            for with_one in (turn % 2 == 0, turn % 2 == 1):
+                if with_one:
+                    seconds = _turn(bench.batches, learner, x_BCHW, y_B, checkpointer, snapshot)
+                    cost.with_one.append(seconds)
+                else:
+                    cost.without.append(_turn(bench.batches, learner, x_BCHW, y_B, checkpointer, None))
+            yield cost
+        checkpointer.close()
+
+
+def _turn(
+    batches: int,
+    learner: Learner,
+    x_BCHW: Tensor,
+    y_B: Tensor,
+    checkpointer: Checkpointer,
+    snapshot: Callable[[], Checkpoint] | None,
+) -> float:
+    """Return the seconds that ``batches`` take, with a checkpoint when there is one to be taken."""
+    started = time.perf_counter()
+    if snapshot is not None:
+        checkpointer.take(snapshot())
+    for _ in range(batches):
+        learner.learn(x_BCHW, y_B)
+        checkpointer.poll()
+    checkpointer.settle()  # what is not written by now would be paid for by the next turn
+    return time.perf_counter() - started
