@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from producers.broker import Broker, read_security
 from producers.datasets import DATASETS, default_root
 from producers.order import Order
 from producers.probes import write_probes
@@ -89,14 +90,23 @@ def stream(
     api_version: Annotated[
         str | None, typer.Option(metavar="X.Y", help="Do not ask the broker: 2.1 for the embedded one.")
     ] = None,
+    security: Annotated[
+        str,
+        typer.Option(
+            metavar="JSON",
+            envvar="LETHE_STREAM__SECURITY",
+            help='More kafka-python options, such as {"security_protocol": "SASL_SSL", …}; a value @FILE is'
+            " read from that file. The variable is the service's, too.",
+        ),
+    ] = "{}",
     root: RootOption,
 ) -> None:
     """Send a scenario's records to a topic, each once."""
     # kafka-python and httpx take a while to import, and --help needs neither
     from producers.delivery import HoldBackOptions, deliver
-    from producers.publisher import Broker, Publisher
+    from producers.publisher import Publisher
 
-    broker = Broker(bootstrap_servers, _api_version(api_version))
+    broker = Broker(bootstrap_servers, _api_version(api_version), security=read_security(security))
     throttle = HoldBackOptions(hold_back or (), window, hold_back_timeout)
     chosen = load_scenario(scenario)
     _fetch_for(chosen, root)
@@ -166,13 +176,16 @@ def scenarios() -> None:
 
 
 def main() -> None:
-    """Run the command; an error of Lethe's own is one red line and exit code 2."""
+    """Run the command; an error of Lethe's own, or of the system, is one red line and exit code 2."""
     # what kafka-python logs on the way to giving up is said once, by the error that it ends in
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
         app()
     except LetheError as error:
         _say(str(error), "red")
+        sys.exit(FAILED)
+    except OSError as error:
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error), "red")
         sys.exit(FAILED)
 
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from producers.datasets import DATASETS, load
 from producers.records import rows_of
 from producers.scenario import Scenario
 from producers.transforms import transformed
+from service.errors import InvalidSetting
 from service.probeset import ProbeSet, save_probe
 
 __all__ = ["probes_of", "write_probes"]
@@ -39,5 +42,12 @@ def probes_of(scenario: Scenario, root: Path) -> list[ProbeSet]:
 
 
 def write_probes(scenario: Scenario, root: Path, out: Path) -> list[Path]:
-    """Write the probes of ``scenario`` into the folder ``out``; return the files' paths."""
-    return [save_probe(probe, out, order) for order, probe in enumerate(probes_of(scenario, root))]
+    """Write the probes of ``scenario`` into the folder ``out``; return the files' paths.
+
+    Raises DataUnavailable as `probes_of`; InvalidSetting, or OSError with the file's name, when
+    ``out`` cannot be written to.
+    """
+    try:
+        return [save_probe(probe, out, order) for order, probe in enumerate(probes_of(scenario, root))]
+    except SafetensorError as error:
+        raise InvalidSetting(f"out: {out} cannot be written to: {error}") from error

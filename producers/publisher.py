@@ -4,14 +4,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Final, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
+from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
+from producers.broker import Broker
 from producers.records import Record
 from producers.replay import Tail
 from service.errors import BrokerUnavailable, InvalidSetting
@@ -31,29 +31,6 @@ POLL_MS: Final = 200
 CLOSE_SECONDS: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """How to reach a cluster; ``api_version`` None asks it, ``timeout`` is in seconds."""
-
-    bootstrap_servers: str
-    api_version: tuple[int, ...] | None = None
-    timeout: float = 15.0
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The settings that kafka-python's three clients have in common."""
-        return {
-            "bootstrap_servers": self.bootstrap_servers.split(","),
-            "api_version": self.api_version,
-            "bootstrap_timeout_ms": self.timeout_ms,
-        }
-
-    @property
-    def timeout_ms(self) -> int:
-        """The longest wait for an answer, in milliseconds."""
-        return round(self.timeout * 1000)
-
-
 class Publisher:
     """An idempotent producer for one topic, which is created when it is missing.
 
@@ -62,7 +39,8 @@ class Publisher:
     because compressing them all would cost three quarters of the speed.
 
     Raises BrokerUnavailable, which names the address, from every method, after a bounded wait;
-    InvalidSetting when the topic has another number of partitions, or cannot be created.
+    InvalidSetting when the topic has another number of partitions, or cannot be created, and for
+    an option that kafka-python does not have.
     """
 
     def __init__(
@@ -204,6 +182,8 @@ class Publisher:
     def _reached(self) -> Iterator[None]:
         try:
             yield
+        except KafkaConfigurationError as error:
+            raise InvalidSetting(f"security: kafka-python refuses the options: {error}") from error
         except KafkaError as error:
             raise BrokerUnavailable(
                 f"the broker at {self._broker.bootstrap_servers} does not serve topic {self.topic}: {error}"

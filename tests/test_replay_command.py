@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from producers.broker import Broker
 from producers.datasets import default_root
-from producers.publisher import Broker, Publisher
+from producers.publisher import Publisher
 from producers.replay import Tail
 from service.probeset import load_folder
 from tests.brokers import StreamBroker
@@ -61,6 +62,71 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_2(tmp_path: Path) -> None:
 def test_a_version_that_is_none_is_refused(version: str, tmp_path: Path) -> None:
     arguments = ["--bootstrap-servers", "127.0.0.1:9", "--topic", "t", "--api-version", version]
     assert "api-version is" in run("stream", *arguments, "--root", str(tmp_path), code=2).stderr
+
+
+@pytest.mark.parametrize("servers", ["foo:bar", "foo", "", "127.0.0.1:9,foo"])
+def test_an_address_that_is_none_is_refused_by_name(servers: str) -> None:
+    said = run("stream", "--bootstrap-servers", servers, "--topic", "t", code=2).stderr
+    assert said == f"bootstrap-servers: {servers.split(',')[-1]!r} is not HOST:PORT\n"
+
+
+@pytest.mark.parametrize("torn", ["{torn", '{"ssl_check_hostname": true}', '["PLAINTEXT"]'])
+def test_security_that_is_not_the_json_it_should_be_is_refused_by_name(
+    torn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = ["stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t"]
+    by_flag = run(*stream, "--security", torn, code=2).stderr
+    monkeypatch.setenv("LETHE_STREAM__SECURITY", torn)
+    by_variable = run(*stream, code=2).stderr
+    assert by_flag == by_variable
+    assert by_flag.startswith("security (LETHE_STREAM__SECURITY) is not a JSON object of strings: ")
+    assert by_flag.count("\n") == 1
+
+
+def test_a_secret_s_missing_file_is_named() -> None:
+    stream = ["stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t"]
+    said = run(*stream, "--security", '{"ssl_password": "@/nowhere/password"}', code=2).stderr
+    assert said.startswith("security ssl_password: /nowhere/password cannot be read: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.needs("datasets")
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_the_security_of_the_service_s_variable_reaches_the_broker(
+    broker: StreamBroker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.create_topic(topic, 1)
+    (tmp_path / "protocol").write_text("PLAINTEXT\n")
+    security = {"security_protocol": f"@{tmp_path / 'protocol'}", "ssl_check_hostname": "false"}
+    monkeypatch.setenv("LETHE_STREAM__SECURITY", json.dumps(security))
+    shown = run(*options(broker, topic), "--samples", "10").stdout
+    assert "20 of 20" in shown
+    refused = run(*options(broker, topic), "--security", '{"sasl_pasword": "obol"}', code=2).stderr
+    assert "sasl_pasword" in refused
+    assert "obol" not in refused
+
+
+@pytest.mark.needs("datasets")
+@pytest.mark.parametrize("out", ["file", "file/folder"])
+def test_probes_that_cannot_be_written_are_one_line_naming_the_place(out: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = run("probes", "--out", str(tmp_path / out), code=2).stderr
+    assert said.startswith(f"{tmp_path / out}: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.needs("datasets")
+def test_a_folder_that_takes_no_probes_is_named() -> None:
+    said = run("probes", "--out", "/proc/self/task", code=2).stderr  # there, and not even root writes there
+    assert said.startswith("out: /proc/self/task cannot be written to: ")
+    assert said.count("\n") == 1
+
+
+def test_a_root_that_is_a_file_is_one_line_naming_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = run("data", "--root", str(tmp_path / "file"), code=2).stderr
+    assert said.startswith(f"{tmp_path / 'file'}: ")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.needs("datasets")
