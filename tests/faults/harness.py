@@ -82,7 +82,8 @@ class Forked:
         assert folder is not None
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder.parent / f"{folder.name}.log"
-        self._began = self._log.stat().st_size if self._log.exists() else 0
+        self._log.touch()
+        self._began = self._log.stat().st_size
         self._address = f"http://127.0.0.1:{settings.serve.port}"
         self._process = forked().Process(target=serve, args=(settings, self._log, at))
         self._process.start()

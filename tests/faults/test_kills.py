@@ -33,7 +33,7 @@ def test_killed_at_random_instants(
     restarts = run_through(lambda: Forked(stage.settings(learner, tmp_path / "state")), plan)
     assert restarts >= len(plan)
     found = Outcome.of(tmp_path / "state")
-    assert (found.lost(stage.total), found.twice(stage.total)) == (0, 0)
+    assert (found.lost(stage.total), found.twice) == (0, 0)
     assert found == untouched(learner)
 
 

@@ -1,0 +1,224 @@
+"""The broker: absent, killed, without a dead-letter topic, without old records; and garbage in the stream."""
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from deploy.kafka.kraft import KafkaNode
+from service.chaos.instants import Instant
+from service.chaos.outcome import Outcome
+from service.chaos.victim import run_through
+from service.checkpoint import read_checkpoint
+from service.errors import MalformedRecord
+from service.learners import LEARNERS
+from service.state_folder import checkpoint_files
+from service.wire import Layout, decode
+from tests.faults.conftest import Fill, Outgoing, records
+from tests.faults.harness import FAILED, SIZE, Forked, Stage, running, until
+
+pytestmark = pytest.mark.needs("kafka")
+
+FUZZED = 10_000
+LAYOUT = Layout(height=SIZE, width=SIZE, max_bytes=4096)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_broker_that_is_killed_midway_and_comes_back(
+    learner: str, stage: Stage, untouched: Callable[[str], Outcome], kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    wanted = untouched(learner)
+    with running(stage.settings(learner, tmp_path / "state")) as service:
+        service.has_learned(300)
+        kafka_node.kill()
+        kafka_node.start()
+        assert service.status() == 0
+    assert Outcome.of(tmp_path / "state") == wanted
+
+
+def test_a_broker_that_is_absent_at_the_start(
+    stage: Stage, untouched: Callable[[str], Outcome], kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    wanted = untouched("finetune")
+    kafka_node.stop()
+    try:
+        with running(stage.settings("finetune", tmp_path / "state")) as service:
+            until(lambda: "waiting for the broker" in service.log, "the service says what it waits for")
+            kafka_node.start()
+            assert service.status() == 0
+    finally:
+        kafka_node.start()
+    assert Outcome.of(tmp_path / "state") == wanted
+
+
+@dataclass
+class JumpAt:
+    """Sets this process's clock an hour ahead at the second checkpoint, and back at the fourth."""
+
+    taken: int = 0
+
+    def __call__(self, step: str) -> None:
+        self.taken += step == "taken"
+        if step == "taken" and self.taken in (2, 4):
+            real, hour = time.time, 3600 if self.taken == 2 else -3600
+            time.time = lambda: real() + hour
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_clock_that_jumps_an_hour(
+    learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
+) -> None:
+    with running(stage.settings(learner, tmp_path / "state"), JumpAt()) as service:
+        assert service.status() == 0
+    assert Outcome.of(tmp_path / "state") == untouched(learner)
+
+
+def poisoned(count: int, bad: int) -> list[Outgoing]:
+    good = records("a", count, 3)
+    return [*good[: count // 2], *[(b"garbage", good[0][1])] * bad, *good[count // 2 :]]
+
+
+def test_a_dead_letter_topic_that_takes_nothing_stops_the_service_and_loses_nothing(
+    fill: Fill, run_alone: Callable[..., Outcome], topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    stage = fill(topic, poisoned(1200, 5))
+    elsewhere = {"dead_letter_topic": f"{topic}.alone"}
+    wanted = run_alone(stage, "finetune", tmp_path / "alone", stream=elsewhere)
+    assert wanted.dead == 5
+    letters = f"{topic}.dead-letters"
+    with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
+        small = {"max.message.bytes": "100"}  # less than a report with its headers
+        admin.create_topics({letters: {"num_partitions": 1, "replication_factor": 1, "configs": small}})
+        with running(stage.settings("finetune", tmp_path / "state")) as service:
+            assert service.status() == FAILED
+            assert letters in service.log
+        for path in checkpoint_files(tmp_path / "state"):
+            assert sum(read_checkpoint(path).position.offsets.values()) <= 600
+        admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "100000"})]
+        )
+    with running(stage.settings("finetune", tmp_path / "state")) as service:
+        assert service.status() == 0
+    assert Outcome.of(tmp_path / "state") == wanted
+
+
+def fuzzed(good: list[Outgoing], count: int, seed: int) -> list[Outgoing]:
+    """Good records with one thing, or a few, wrong with each; some are none the worse for it."""
+    rng = random.Random(seed)
+    found: list[Outgoing] = []
+    for _ in range(count):
+        value, headers = rng.choice(good)
+        for _ in range(rng.randint(1, 3)):
+            match rng.randrange(6):
+                case 0:
+                    value = None
+                case 1:
+                    value = rng.randbytes(rng.randint(0, 200))
+                case 2 if value:
+                    value = value[: rng.randrange(len(value))]
+                case 3:
+                    headers = [pair for pair in headers if rng.random() < 0.7]
+                case 4:
+                    headers = [(k, v if rng.random() < 0.6 else rng.randbytes(8)) for k, v in headers]
+                case _:
+                    headers = [*headers, ("label", str(rng.randint(-5, 10**6)).encode())]
+        found.append((value, headers))
+    return found
+
+
+def reason(record: Outgoing) -> str | None:
+    try:
+        decode(*record, LAYOUT)
+    except MalformedRecord as error:
+        return error.reason
+    return None
+
+
+@pytest.mark.timeout(600)
+def test_ten_thousand_fuzzed_records_are_each_counted_across_kills(
+    fill: Fill, run_alone: Callable[..., Outcome], topic: str, tmp_path: Path
+) -> None:
+    good = records("a", 600, 4)
+    mixed = [*good, *fuzzed(good, FUZZED, 5)]
+    random.Random(6).shuffle(mixed)
+    reasons = Counter(map(reason, mixed))
+    stage = fill(topic, mixed)
+    wanted = run_alone(stage, "finetune", tmp_path / "alone")
+    assert wanted.learned == reasons.pop(None)
+    assert wanted.dead == reasons.total()
+    plan = [Instant(samples, 0.0) for samples in (200, 400)]
+    run_through(lambda: Forked(stage.settings("finetune", tmp_path / "state")), plan)
+    assert Outcome.of(tmp_path / "state") == wanted
+    last = read_checkpoint(checkpoint_files(tmp_path / "state")[-1])
+    assert isinstance(last.counts, dict)
+    assert last.counts["dead"] == dict(reasons)
+    assert len(set(letters_of(stage))) == reasons.total()  # a replay may repeat one
+
+
+def letters_of(stage: Stage) -> list[bytes]:
+    partition = TopicPartition(f"{stage.topic}.dead-letters", 0)
+    keys: list[bytes] = []
+    with KafkaConsumer(bootstrap_servers=stage.bootstrap_servers, auto_offset_reset="earliest") as consumer:
+        consumer.assign([partition])
+        end = consumer.end_offsets([partition])[partition]
+        while consumer.position(partition) < end:
+            keys += [record.key for record in consumer.poll(timeout_ms=1000).get(partition, [])]
+    return keys
+
+
+def stopped_at(stage: Stage, state: Path, samples: int) -> int:
+    """Learn so many samples or a few more, and stop; return how many."""
+    with running(stage.settings("finetune", state)) as service:
+        service.has_learned(samples)
+        service.send(signal.SIGTERM)
+        assert service.status() == 0
+    return Outcome.of(state).learned
+
+
+def test_records_that_are_gone_are_counted_and_refused_until_that_is_accepted(
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    stage = fill(topic, records("a", 2000, 7))
+    learned = stopped_at(stage, tmp_path / "state", 300)
+    assert learned < 1400
+    with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
+        admin.delete_records({TopicPartition(topic, p): 800 for p in (0, 1)})
+    with running(stage.settings("finetune", tmp_path / "state")) as service:
+        assert service.status() == FAILED
+        assert f"{800 - learned // 2} samples from offset {learned // 2} on are gone" in service.log
+        assert "--accept-loss" in service.log
+    accepting = stage.settings("finetune", tmp_path / "state", stream={"accept_loss": True})
+    with running(accepting) as service:
+        assert service.status() == 0
+        assert "records lost" in service.log
+    found = Outcome.of(tmp_path / "state")
+    assert found.learned == learned + 400
+    assert found.lost(stage.total) == 1600 - learned
+
+
+def test_a_topic_created_anew_is_refused_until_that_is_accepted(
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    stage = fill(topic, records("a", 2000, 8))
+    learned = stopped_at(stage, tmp_path / "state", 300)
+    with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
+        admin.delete_topics([topic])
+        until(lambda: topic not in admin.list_topics(), "the topic is gone")
+    fill(topic, records("a", 2000, 9))
+    with running(stage.settings("finetune", tmp_path / "state")) as service:
+        assert service.status() == FAILED
+        assert "deleted and created anew" in service.log
+        assert "--accept-loss" in service.log
+    accepting = stage.settings("finetune", tmp_path / "state", stream={"accept_loss": True})
+    for _ in range(2):  # the second one goes on from the new topic's checkpoints
+        with running(accepting) as service:
+            assert service.status() == 0
+    assert Outcome.of(tmp_path / "state").learned == stage.total
+    assert learned < stage.total
