@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer import Argument
 
@@ -21,9 +22,12 @@ app = typer.Typer(help="Look at the checkpoints of a run.", no_args_is_help=True
 @app.command("list")
 def list_checkpoints(folder: Folder) -> None:
     """List the checkpoints, oldest first."""
-    table = Table("file", "written (UTC)", "bytes", title=str(folder), title_justify="left")
+    table = Table("file", "written (UTC)", "bytes", title=escape(str(folder)), title_justify="left")
     for path in _files(folder):
-        about = path.stat()
+        try:
+            about = path.stat()
+        except FileNotFoundError:
+            continue  # a live service drops its oldest
         written = datetime.fromtimestamp(about.st_mtime, UTC)
         table.add_row(path.name, f"{written:%Y-%m-%d %H:%M:%S}", f"{about.st_size:,}")
     Console().print(table)
@@ -34,8 +38,9 @@ def show(folder: Folder) -> None:
     """Show what the newest checkpoint holds."""
     from service.checkpoint import read_checkpoint
 
-    checkpoint = read_checkpoint(_files(folder)[-1])
-    table = Table("what", title=str(_files(folder)[-1]), title_justify="left")
+    newest = _files(folder)[-1]
+    checkpoint = read_checkpoint(newest)
+    table = Table("what", title=escape(str(newest)), title_justify="left")
     table.add_column("value", overflow="fold")
     table.add_row("samples learned", f"{checkpoint.samples:,}")
     table.add_row("SHA-256 of the learner", checkpoint.digest)
@@ -43,9 +48,10 @@ def show(folder: Folder) -> None:
         table.add_row(f"partition {partition} goes on at", str(offset))
     table.add_row("topic id", checkpoint.position.topic_id or "the broker has none")
     for name, value in checkpoint.fingerprint.items():
-        table.add_row(name, str(value))
+        table.add_row(escape(name), escape(str(value)))
     tensors = checkpoint.learner.tensors
-    table.add_row("tensors", "\n".join(f"{name} {tuple(tensors[name].shape)}" for name in sorted(tensors)))
+    shapes = "\n".join(f"{name} {tuple(tensors[name].shape)}" for name in sorted(tensors))
+    table.add_row("tensors", escape(shapes))
     Console().print(table)
 
 
@@ -55,13 +61,15 @@ def verify(folder: Folder) -> None:
     from service.checkpoint import read_checkpoint
 
     bad = 0
-    table = Table("file", "verdict", title=str(folder), title_justify="left")
+    table = Table("file", "verdict", title=escape(str(folder)), title_justify="left")
     for path in _files(folder):
         try:
             checkpoint = read_checkpoint(path)
         except InvalidFile as error:
+            if not path.exists():
+                continue  # a live service drops its oldest
             bad += 1
-            table.add_row(path.name, f"[red]{error}[/]")
+            table.add_row(path.name, f"[red]{escape(str(error))}[/]")
         else:
             table.add_row(path.name, f"[green]good[/], {checkpoint.samples:,} samples learned")
     Console().print(table)
