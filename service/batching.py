@@ -96,13 +96,21 @@ class Batcher:
         self._dead: Counter[str] = Counter()
         self._segments: list[tuple[str | None, int]] = []
         self._arrived = self._produced = 0.0
-        self._newest = self._clock()
+        self._taken = self._clock()
         self._start = Start(Position(dict(self._next), self._turn, self._source.topic_id), self._left)
 
     @property
     def waited(self) -> float:
         """For how many seconds the first sample of an incomplete batch has been in its slot."""
         return self._clock() - self._arrived if self._samples else 0.0
+
+    @property
+    def stalled(self) -> str:
+        """What the rotation waits for, in words; empty unless records of other partitions wait, too."""
+        partition = self._partitions[self._turn]
+        if self._waiting[partition] or not any(self._waiting.values()):
+            return ""
+        return f"partition {partition} has no record, and it is its turn; others have"
 
     @property
     def start(self) -> Start:
@@ -125,15 +133,16 @@ class Batcher:
         Called again with the same slot until it returns it. Raises what the source and the dead
         letters raise; nothing taken so far is lost by that, the call can be repeated.
         """
-        if self._take(slot):
+        try:
+            if not self._take(slot):
+                full = [p for p, records in self._waiting.items() if len(records) >= AHEAD]
+                for record in self._source.poll(timeout, AHEAD, full):
+                    self._waiting[record.partition].append(record)
+                if not (self._take(slot) or self._lingered()):
+                    return None
             return self._hand_over(slot)
-        full = [p for p, records in self._waiting.items() if len(records) >= AHEAD]
-        for record in self._source.poll(timeout, AHEAD, full):
-            self._waiting[record.partition].append(record)
-            self._newest = self._clock()
-        if self._take(slot) or self._lingered():
-            return self._hand_over(slot)
-        return None
+        finally:
+            self._slots.queued = sum(map(len, self._waiting.values()))
 
     def _take(self, slot: int) -> bool:
         """Move waiting records into the slot, in rotation; tell whether the batch is complete."""
@@ -141,11 +150,21 @@ class Batcher:
             partition = self._partitions[self._turn]
             queue = self._waiting[partition]
             if not queue:
-                return False
+                if not self._skips():
+                    return False
+                continue
             self._read(slot, queue[0])
             queue.popleft()
             self._turn = (self._turn + 1) % len(self._partitions)
         return self._received > 0
+
+    def _skips(self) -> bool:
+        """Give the turn to a partition that has a record, where lingering was allowed and is over."""
+        ready = [turn for turn, p in enumerate(self._partitions) if self._waiting[p]]
+        if not ready or not self._linger_over():
+            return False
+        self._turn = ready[0]
+        return True
 
     def _read(self, slot: int, record: Record) -> None:
         gap = record.offset - self._next[record.partition]
@@ -164,6 +183,7 @@ class Batcher:
                 self._arrived, self._produced = self._clock(), record.timestamp / 1000
             self._samples += 1
             self._count_segment(sample.segment)
+        self._taken = self._clock()
         self._lost += gap
         self._received += 1
         self._next[record.partition] = record.offset + 1
@@ -177,7 +197,10 @@ class Batcher:
             self._segments.append((segment, 1))
 
     def _lingered(self) -> bool:
-        return self._received > 0 and 0 < self._linger <= self._clock() - self._newest
+        return self._received > 0 and self._linger_over()
+
+    def _linger_over(self) -> bool:
+        return 0 < self._linger <= self._clock() - self._taken
 
     def _hand_over(self, slot: int) -> Filled:
         self._dead_letters.flush()

@@ -47,6 +47,8 @@ class Checkpoint:
     counts: JSON
     samples: int
     """Learned so far."""
+    timing: JSON = None
+    """How long the run has taken; None of a run that did not say."""
     ledger: JSON = None
     """Where the ledger stands, and the receipts that its file may lack; None without a ledger."""
 
@@ -84,6 +86,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int
         "history": checkpoint.history,
         "counts": checkpoint.counts,
         "samples": checkpoint.samples,
+        "timing": checkpoint.timing,
         "ledger": checkpoint.ledger,
     }
     text = json.dumps(metadata, sort_keys=True)
@@ -138,6 +141,7 @@ def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         history=about["history"],
         counts=about["counts"],
         samples=about["samples"],
+        timing=about["timing"],
         ledger=about["ledger"],
     )
 

@@ -92,11 +92,15 @@ def main() -> None:
     try:
         app()
     except LetheError as error:
-        _fail(error)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file that the user named
+        _fail(f"{error.filename}: {error.strerror}")
 
 
-def _fail(error: LetheError) -> NoReturn:
-    Console(stderr=True).print(f"[bold red]lethe:[/] {escape(str(error))}", soft_wrap=True)
+def _fail(reason: str) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]lethe:[/] {escape(reason)}", soft_wrap=True)
     raise SystemExit(2)
 
 

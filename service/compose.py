@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 from service.batching import Start
 from service.checkpoint import At, Checkpoint, ignore
@@ -43,6 +44,8 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
     ``at`` is told each step of the checkpoints' protocol. Raises the LetheError that makes
     starting, or going on, impossible.
     """
+    if settings.run.report is not None:
+        settings.run.report.mkdir(parents=True, exist_ok=True)  # refused now, not after hours of learning
     policy = load_policy(settings.privacy.policy) if settings.privacy.policy else None
     probes = load_probes(settings.evaluation, settings.sample)
     learner = create_learner(settings.learner, settings.sample)
@@ -68,6 +71,8 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
             emit(event)
         if checkpoint is not None:
             restore(checkpoint, learner, history, emit)
+            if checkpoint.timing is not None:
+                journal.go_on(cast("dict[str, Any]", checkpoint.timing))
         receipts = open_receipts(folder, settings.stream.topic, learner.retains, policy, checkpoint)
         app = create_app(journal, registry, version("lethe"))
         with Server(app, settings.serve.host, settings.serve.port):

@@ -4,8 +4,9 @@ import logging
 import signal
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -46,10 +47,16 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class BrokerState:
-    """The broker was reached, or was not and why; sent when that changes."""
+    """The broker was reached, or was not and why.
+
+    Sent when that changes, and every few seconds while no record comes: ``ends`` are the
+    partitions' ends then, ``offsets`` where the batch being filled begins.
+    """
 
     up: bool
     detail: str = ""
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    ends: Mapping[int, int] = field(default_factory=dict)
 
 
 def feed(
@@ -113,6 +120,7 @@ class _Feeder:
                 self._turn()
             except BrokerUnavailable as error:
                 self._say(BrokerState(up=False, detail=str(error)))
+                self._let_go()
                 self._listen(BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)])
                 self._failures += 1
 
@@ -133,9 +141,8 @@ class _Feeder:
             self._heard = time.monotonic()
             self._say(BrokerState(up=True))
         elif time.monotonic() - self._heard > PROBE_SECONDS:
-            source.ends()
             self._heard = time.monotonic()
-            self._say(BrokerState(up=True))
+            self._report(source, batcher)
         if self._residency is not None and batcher.waited > PATIENCE * self._residency:
             self._give_up(batcher)
 
@@ -183,8 +190,14 @@ class _Feeder:
                 self._resumed(self._source),
                 self._left,
             )
-            self._say(BrokerState(up=True))
+            self._report(self._source, self._batcher)
         return self._source, self._batcher
+
+    def _report(self, source: KafkaSource, batcher: Batcher) -> None:
+        """Say where reading stands, although nothing may be there to be read."""
+        ends = source.ends()
+        self._up, self._failures = True, 0
+        self._connection.send(BrokerState(True, batcher.stalled, batcher.start.position.offsets, ends))
 
     def _resumed(self, source: KafkaSource) -> Position | None:
         """Return where to go on, once it is sure that this is still the same topic."""
@@ -196,7 +209,7 @@ class _Feeder:
                 f"topic {self._stream.topic} was deleted and created anew: the records from offsets "
                 f"{dict(given.offsets)} (by partition) on are gone; --accept-loss starts with the new ones"
             )
-        return None
+        return Position(source.starts(), 0, source.topic_id)
 
     def _listen(self, timeout: float) -> None:
         """Take free slots and positions from the parent. Raises EOFError when it is gone."""
@@ -214,6 +227,16 @@ class _Feeder:
                     if epoch == self._epoch:  # or it was reclaimed by a pause
                         self._free.append(slot)
             timeout = 0
+
+    def _let_go(self) -> None:
+        """Close the connection: the next one makes sure that the topic is still the same."""
+        if self._batcher is not None:
+            if self._free:
+                self._slots.discard(self._free[0])
+            self._read_from(self._batcher.start)
+        if self._source is not None:
+            self._source.close()
+            self._source = None
 
     def _commit(self, position: Position) -> None:
         if self._source is None:

@@ -26,7 +26,7 @@ from service.events import (
     Resumed,
     Turned,
 )
-from service.learners.base import Learner
+from service.learners.base import JSON, Learner
 from service.result import (
     SCORES,
     EvaluationPoint,
@@ -61,7 +61,7 @@ class Journal:
         self._positions: dict[int, int] = {}
         self._lags: dict[int, int] = {}
         self._started: float | None = None
-        self._seconds = self._evaluation_seconds = 0.0
+        self._before = self._seconds = self._evaluation_seconds = 0.0
         self._throughput = _Throughput()
         self._measured: Measured | None = None
         self._turned = self._broker_changed = clock()
@@ -83,7 +83,7 @@ class Journal:
                 now = self._clock()
                 self._started = now - event.step_seconds if self._started is None else self._started
                 self._learned += event.samples
-                self._seconds = now - self._started
+                self._seconds = self._before + now - self._started
                 self._throughput.add(self._learned, self._seconds - self._evaluation_seconds)
             case RecordsReceived():
                 self._received += event.count
@@ -98,7 +98,7 @@ class Journal:
                 self._turned = self._clock()
                 if self._started is not None:
                     self._evaluation_seconds += event.seconds
-                    self._seconds = self._clock() - self._started
+                    self._seconds = self._before + self._clock() - self._started
             case Measured():
                 self._measured = event
             case BrokerSeen():
@@ -108,6 +108,19 @@ class Journal:
         """Return what a checkpoint keeps of the journal: the counts, as the event that restores them."""
         with self._lock:
             return Resumed(self._received, self._learned, dict(self._dead), self._lost)
+
+    def timing(self) -> dict[str, JSON]:
+        """Return what else a checkpoint keeps: times, which no two runs have alike."""
+        with self._lock:
+            marks: list[JSON] = [[samples, seconds] for samples, seconds in self._throughput.marks]
+            return {"seconds": self._seconds, "evaluation_seconds": self._evaluation_seconds, "marks": marks}
+
+    def go_on(self, timing: dict[str, Any]) -> None:
+        """Take over what `timing` returned before a restart; the time in between does not count."""
+        with self._lock:
+            self._before = self._seconds = timing["seconds"]
+            self._evaluation_seconds = timing["evaluation_seconds"]
+            self._throughput.marks = [(samples, seconds) for samples, seconds in timing["marks"]]
 
     @property
     def alive(self) -> bool:
@@ -191,27 +204,27 @@ class _Throughput:
     """When how many samples had been learned, thinned so that it never grows beyond a bound."""
 
     def __init__(self) -> None:
-        self._marks: list[tuple[int, float]] = []  # samples learned, seconds spent learning
+        self.marks: list[tuple[int, float]] = []  # samples learned, seconds spent learning
         self._every = 1.0
 
     def add(self, samples: int, seconds: float) -> None:
-        if self._marks and seconds - self._marks[-1][1] < self._every:
+        if self.marks and seconds - self.marks[-1][1] < self._every:
             return
-        self._marks.append((samples, seconds))
-        if len(self._marks) > THROUGHPUT_POINTS:
-            del self._marks[1::2]
+        self.marks.append((samples, seconds))
+        if len(self.marks) > THROUGHPUT_POINTS:
+            del self.marks[1::2]
             self._every *= 2
 
     @property
     def lately(self) -> float:
         """Samples a second over the last few marks."""
-        if len(self._marks) < 2:
+        if len(self.marks) < 2:
             return 0.0
-        (before, start), (after, end) = self._marks[-min(5, len(self._marks))], self._marks[-1]
+        (before, start), (after, end) = self.marks[-min(5, len(self.marks))], self.marks[-1]
         return (after - before) / (end - start)
 
     def points(self) -> list[ThroughputPoint]:
-        pairs = zip(self._marks, self._marks[1:], strict=False)
+        pairs = zip(self.marks, self.marks[1:], strict=False)
         return [
             ThroughputPoint(samples=(a[0] + b[0]) // 2, samples_per_second=(b[0] - a[0]) / (b[1] - a[1]))
             for a, b in pairs
@@ -219,6 +232,6 @@ class _Throughput:
 
 
 def peak_rss_bytes() -> int:
-    """Return the largest resident set that this process ever had, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the largest resident sets of this process and of its feeder, once that has ended, in bytes."""
+    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kilobytes

@@ -37,7 +37,7 @@ def log_event(event: Event) -> None:
         case RecordsLost():
             logger.error("%d records lost: the broker never served their offsets", event.count)
         case BrokerSeen(up=True):
-            logger.info("the broker answers")
+            logger.info("the broker answers%s", f"; {event.detail}" if event.detail else "")
         case BrokerSeen(up=False):
             logger.warning("waiting for the broker: %s", event.detail)
         case Resumed():

@@ -34,6 +34,8 @@ __all__ = ["Loop"]
 
 WAIT_SECONDS: Final = 0.5
 """Without a batch, the loop turns as often as this, to notice that it shall stop."""
+MOST_SEGMENTS: Final = 1000
+"""Segments of a run that are told apart; what comes after belongs to the last one."""
 COMMIT_SECONDS: Final = 1.0
 """How often the broker is told how far learning is."""
 
@@ -69,6 +71,7 @@ class Loop:
         makes going on impossible.
         """
         self._committed = time.monotonic()
+        self._seen: BrokerSeen | None = None
         try:
             if self.history.latest() is None:
                 self._evaluate(full=True)  # the untrained learner: row 0 of R
@@ -81,7 +84,7 @@ class Loop:
                     self._turn(news)
                     ended = news.filled.last
                 elif isinstance(news, BrokerState):
-                    self.emit(BrokerSeen(news.up, news.detail))
+                    self._hear(news)
                 self.emit(Turned(self.feed.resident))
             if ended:
                 self._do_what_is_due()
@@ -91,6 +94,16 @@ class Loop:
             pass  # asked to stop while evaluating: the batch at hand is neither learned nor passed
         self._checkpoint()
         self._settle()
+
+    def _hear(self, state: BrokerState) -> None:
+        seen = BrokerSeen(state.up, state.detail)
+        if seen != self._seen:
+            self.emit(seen)
+            self._seen = seen
+        learned = state.offsets if self.start is None else self.start.position.offsets
+        for partition, end in state.ends.items():
+            offset = learned.get(partition, end)
+            self.emit(Lag(partition, offset, max(0, end - offset)))
 
     def _turn(self, batch: Batch) -> None:
         if self._notices_switch(batch) and self.apart:
@@ -145,6 +158,8 @@ class Loop:
         names = [name for name, _ in batch.filled.segments]
         if not 0 < len(names) <= 2 or names[-1] in (None, self._segment):
             return False
+        if len(self.history.segments) >= MOST_SEGMENTS:
+            return False  # whoever writes to the topic names them: R must not grow for ever
         evaluated = False
         for name in names:
             if name is None or name == self._segment:
@@ -195,6 +210,7 @@ class Loop:
         if self.start is None:
             return  # nothing was taken from the topic yet
         if self.checkpointer is not None and self.take is not None:
+            self.checkpointer.settle()  # first, or two copies of the learner would be held at once
             self.checkpointer.take(self.take(self.start.position))
 
     def _settle(self) -> None:

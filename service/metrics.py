@@ -181,6 +181,12 @@ class Metrics:
                 gauge.set(value)
 
     def _take_scores(self, event: Measured) -> None:
+        for kind, prequential in (
+            ("cumulative", event.scores.prequential_accuracy),
+            ("fading", event.scores.prequential_fading),
+        ):
+            if prequential is not None:
+                self._prequential.labels(kind).set(prequential)
         for probe, accuracy in event.accuracy.items():
             self._accuracy.labels(probe).set(accuracy)
         for name, score in self._scores.items():

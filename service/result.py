@@ -46,7 +46,7 @@ class _Record(BaseModel):
 
 
 class SampleCounts(_Record):
-    """Where every record went: received = learned + dead-lettered + resident."""
+    """Where every record of a batch that was dealt with went: received = learned + dead-lettered."""
 
     received: NonNegativeInt
     learned: NonNegativeInt

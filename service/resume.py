@@ -68,6 +68,7 @@ def take(
         history=history.to_json(),
         counts=cast("JSON", asdict(counts)),
         samples=history.samples,
+        timing=journal.timing(),
         ledger=None if receipts is None else receipts.snapshot(),
     )
 

@@ -22,6 +22,7 @@ from service.stream.settings import StreamSettings
 from service.wire import Layout
 
 __all__ = [
+    "OUTSIDE",
     "CheckpointSettings",
     "EvaluationSettings",
     "LearnerSettings",

@@ -43,7 +43,7 @@ class Slots:
         samples = settings.slots * settings.size
         self._pixels = context.RawArray(ctypes.c_uint8, samples * layout.size)
         self._labels = context.RawArray(ctypes.c_int64, samples)
-        self._counts = context.RawArray(ctypes.c_int64, settings.slots)
+        self._counts = context.RawArray(ctypes.c_int64, settings.slots + 1)  # the last one is `queued`
         self._view()
 
     def _view(self) -> None:
@@ -51,7 +51,8 @@ class Slots:
         as_array = np.ctypeslib.as_array
         self.x_SBCHW: Pixels = as_array(self._pixels).reshape(self._shape)
         self.y_SB: Labels = as_array(self._labels).reshape(count, size)
-        self._count_S: Labels = as_array(self._counts)
+        counts: Labels = as_array(self._counts)
+        self._count_S, self._queued = counts[:-1], counts[-1:]
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -80,10 +81,19 @@ class Slots:
 
     def discard_all(self) -> None:
         """Overwrite every slot, filled or being filled."""
-        for array in (self.x_SBCHW, self.y_SB, self._count_S):
+        for array in (self.x_SBCHW, self.y_SB, self._count_S, self._queued):
             array.fill(0)
 
     @property
+    def queued(self) -> int:
+        """Records that were read and wait, still encoded, for their turn to enter a slot."""
+        return int(self._queued[0])
+
+    @queued.setter
+    def queued(self, records: int) -> None:
+        self._queued[0] = records
+
+    @property
     def resident(self) -> int:
-        """Samples whose pixels are in a slot now."""
-        return int(self._count_S.sum())
+        """Samples in slots, and records that wait for one."""
+        return int(self._count_S.sum()) + self.queued

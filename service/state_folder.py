@@ -59,11 +59,17 @@ class StateFolder:
         a silent fresh start.
         """
         files = checkpoint_files(self.folder)
+        torn = []
         for path in reversed(files):
             try:
-                return read_checkpoint(path)
+                checkpoint = read_checkpoint(path)
             except InvalidFile as error:
                 fallback(path, error)
+                torn.append(path)
+                continue
+            for bad in torn:  # kept to be looked at, but not in the place of one that can be read
+                bad.rename(bad.with_suffix(".unreadable"))
+            return checkpoint
         if files:
             raise InvalidFile(
                 f"none of the {len(files)} checkpoints in {self.folder} can be read; --fresh starts anew "

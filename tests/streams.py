@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -99,7 +100,7 @@ class Heard:
     @property
     def ups(self) -> list[bool]:
         """Whether the broker was there, whenever that changed."""
-        return [state.up for state in self.states]
+        return [up for up, _ in groupby(state.up for state in self.states)]
 
     @property
     def received(self) -> int:

@@ -173,7 +173,7 @@ class _Trial:
             restarts=restarts,
             samples=self.total,
             lost=found.lost(self.total),
-            twice=found.twice(self.total),
+            twice=found.twice,
             hashes_equal=(found.learner, found.memory) == (wanted.learner, wanted.memory),
         )
 

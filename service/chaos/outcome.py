@@ -24,6 +24,8 @@ class Outcome:
     """The same over evaluation history, counts, position and the state of the random generators."""
     learned: int
     dead: int
+    passed: int
+    """Offsets that the position has passed."""
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -40,12 +42,14 @@ class Outcome:
             memory=hashlib.sha256(memory.encode()).hexdigest(),
             learned=counts["learned"],
             dead=sum(counts["dead"].values()),
+            passed=sum(last.position.offsets.values()),
         )
 
     def lost(self, total: int) -> int:
         """Return how many of ``total`` records were neither learned nor dead-lettered."""
         return max(0, total - self.learned - self.dead)
 
-    def twice(self, total: int) -> int:
-        """Return how many more were than there are."""
-        return max(0, self.learned + self.dead - total)
+    @property
+    def twice(self) -> int:
+        """How many more records were learned or dead-lettered than the position has passed."""
+        return max(0, self.learned + self.dead - self.passed)

@@ -1,5 +1,6 @@
 """Conducts the demo: data, probes, broker, services, producer, and the report at the end."""
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from service.errors import InvalidSetting
 from service.learners import LEARNERS
 from service.report import write_report
 from service.result import SCORES, RunResult
-from service.settings import Settings
+from service.settings import Settings, variable
 from service.stream.settings import StreamSettings
 
 __all__ = ["Demo", "document", "run_demo"]
@@ -139,8 +140,11 @@ def _stream(
         settings = environment(_settings(demo, learner, port, total, stream))
         log = demo.report / learner / "service.log"
         children.start(f"service {learner}", "service.cli", ["run"], log, settings)
+    secured = {variable("stream", "security"): json.dumps(dict(stream.security))} if stream.security else {}
     states = {learner: f"http://127.0.0.1:{port}/state" for learner, port in ports.items()}
-    children.start("producer", "producers", _producer(demo, stream, states), demo.report / "producer.log", {})
+    children.start(
+        "producer", "producers", _producer(demo, stream, states), demo.report / "producer.log", secured
+    )
     _watch(demo, states, total, [segment.subject for segment in scenario.subjects], children, console)
     return [
         RunResult.read(demo.report / learner / "run.json").model_copy(

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from service.errors import LetheError
+from service.settings import OUTSIDE
 
 __all__ = ["ChildFailed", "Children", "ended_with_error"]
 
@@ -25,6 +26,13 @@ def ended_with_error(name: str, status: int, log: Path) -> ChildFailed:
     """Return the error for a child that ended with ``status``, with the end of what it wrote."""
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
     return ChildFailed(f"{name} ended with status {status}; the end of {log}:\n{tail}")
+
+
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out settings of Lethe: those that hold for a child are given to it, and are all it gets."""
+    return {
+        name: value for name, value in environment.items() if not name.startswith("LETHE_") or name in OUTSIDE
+    }
 
 
 class Children:
@@ -50,7 +58,7 @@ class Children:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **env},
+                env={**_without_settings(os.environ), **env},
                 start_new_session=True,  # Ctrl-C reaches the demo alone, which stops them in order
             )
         self._children.append((name, process, log))

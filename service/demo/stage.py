@@ -1,5 +1,6 @@
 """The stage on which services are shown: a broker with a fresh topic, settings, free ports."""
 
+import json
 import os
 import socket
 import time
@@ -30,7 +31,8 @@ def fresh_topic(broker: str | None, purpose: str, partitions: int = 1) -> Iterat
             embedded.create_topic(stream.dead_letters, 1)
             yield stream
         return
-    stream = StreamSettings(bootstrap_servers=broker, topic=topic)
+    # how the cluster is secured is taken from LETHE_STREAM__SECURITY, as everywhere
+    stream = Settings.read({"stream": {"bootstrap_servers": broker, "topic": topic}}).stream
     ensure_topic(stream, stream.topic, partitions)
     try:
         yield stream
@@ -40,16 +42,11 @@ def fresh_topic(broker: str | None, purpose: str, partitions: int = 1) -> Iterat
 
 def environment(settings: Settings) -> dict[str, str]:
     """Return the variables that tell ``lethe run`` these settings, where they are not the defaults."""
-    defaults = {
-        section: field.get_default(call_default_factory=True)
-        for section, field in Settings.model_fields.items()
+    return {
+        variable(section, name): json.dumps(value) if isinstance(value, dict) else str(value)
+        for section in Settings.model_fields
+        for name, value in getattr(settings, section).model_dump(exclude_defaults=True).items()
     }
-    given = {}
-    for section, name in Settings.leaves():
-        value = getattr(getattr(settings, section), name)
-        if value != getattr(defaults[section], name):
-            given[variable(section, name)] = str(value)
-    return given
 
 
 def free_port() -> int:

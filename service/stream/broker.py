@@ -100,11 +100,12 @@ class KafkaSource:
                     f"topic {self._settings.topic}, partition {p}: {starts[p] - offset} samples from offset "
                     f"{offset} on are gone, the log starts at {starts[p]}; --accept-loss goes on without them"
                 )
-            if offset > ends[p]:
+            if offset > ends[p] and not self._settings.accept_loss:
                 raise PositionLost(
                     f"topic {self._settings.topic}, partition {p}: offset {offset} is past the "
                     f"end {ends[p]}; the topic was deleted and created anew"
                 )
+            offset = min(offset, ends[p])
             self._consumer.seek(partition, max(offset, starts[p]))
             in_force[p] = offset
         return in_force

@@ -55,6 +55,15 @@ class StreamSettings(Section):
     def _from_json(cls, value: object) -> object:
         return json.loads(value) if isinstance(value, str) else value
 
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError(f"{address!r} is not HOST:PORT")
+        return value
+
     @field_validator("api_version")
     @classmethod
     def _version(cls, value: str | None) -> str | None:

@@ -233,7 +233,7 @@ def test_closing_is_quick_and_leaves_no_pixel(broker: StreamBroker, topic: str) 
     feed = feeder(broker, topic)
     with closing(feed):
         deadline = time.monotonic() + 30
-        while feed.resident < 20 and time.monotonic() < deadline:
+        while feed.resident != 20 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert feed.resident == 20
         began = time.monotonic()
