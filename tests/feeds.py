@@ -45,9 +45,16 @@ class MemoryFeed:
     its place.
     """
 
-    def __init__(self, items: Iterable[Item], size: int = 8, slots: int = 3, ends: bool = True) -> None:
+    def __init__(
+        self,
+        items: Iterable[Item],
+        size: int = 8,
+        slots: int = 3,
+        ends: bool = True,
+        layout: Layout = LAYOUT,
+    ) -> None:
         self.slots = Slots(
-            LAYOUT, BatchSettings(size=size, slots=slots), multiprocessing.get_context("spawn")
+            layout, BatchSettings(size=size, slots=slots), multiprocessing.get_context("spawn")
         )
         self.committed: list[Position] = []
         self.closed = False
