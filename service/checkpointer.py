@@ -39,6 +39,8 @@ class Checkpointer:
         self._writing: tuple[Future[int], Checkpoint, float] | None = None
         self._taken_at, self._taken_samples = clock(), samples
         self._wait = settings.every_seconds
+        self.failure = ""
+        """Why the latest checkpoint is not on the disk; empty if it is."""
 
     def due(self, samples: int) -> bool:
         """Tell whether a checkpoint is due after ``samples`` learned samples."""
@@ -71,8 +73,10 @@ class Checkpointer:
             self._publish(checkpoint)  # it may write to the same disk
         except OSError as error:
             self._wait = min(RETRY_SECONDS, self._settings.every_seconds)
-            self._emit(CheckpointFailed(f"{self._folder.folder}: {error.strerror or error}"))
+            self.failure = f"{self._folder.folder}: {error.strerror or error}"
+            self._emit(CheckpointFailed(self.failure))
         else:
+            self.failure = ""
             self._wait = self._settings.every_seconds
             self._emit(CheckpointWritten(checkpoint.samples, size, self._clock() - started))
             self._at("committed")

@@ -13,7 +13,7 @@ from typing import Any, cast
 from service.batching import Start
 from service.checkpoint import At, Checkpoint, ignore
 from service.checkpointer import Checkpointer
-from service.errors import InvalidSetting, PolicyBroken
+from service.errors import InvalidSetting, PolicyBroken, StateNotKept
 from service.evaluation.history import History
 from service.events import CheckpointUnreadable, Emit, Event, Turned
 from service.feed import FeederProcess
@@ -101,6 +101,11 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
             if settings.serve.keep and not stop.is_set():
                 logger.info("the run has ended; serving until SIGTERM or Ctrl-C")
                 stop.wait()
+            if loop.checkpointer is not None and loop.checkpointer.failure:
+                raise StateNotKept(
+                    f"the last checkpoint was not written, {loop.checkpointer.failure}; "
+                    "a restart learns again from the one before"
+                )
     return result
 
 

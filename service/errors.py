@@ -9,6 +9,7 @@
     ├── PositionLost           stops the service: records it had not learned are gone
     ├── DivergedLoss           stops the service before the weights are touched
     ├── PolicyBroken           stops the service: its policy says that a violation does
+    ├── StateNotKept           the service ended, but its last state is not on the disk
     ├── FeederDied             stops the service: the process that reads the broker is gone
     ├── InvalidSetting         stops the command: names the setting and what is allowed
     ├── InvalidScenario        stops the command: names the file and the key
@@ -29,6 +30,7 @@ __all__ = [
     "MalformedRecord",
     "PolicyBroken",
     "PositionLost",
+    "StateNotKept",
 ]
 
 
@@ -67,6 +69,10 @@ class DivergedLoss(LetheError):
 
 class PolicyBroken(LetheError):
     """The policy was violated, and says that this stops the service."""
+
+
+class StateNotKept(LetheError):
+    """The last checkpoint of a run could not be written; a restart learns again from the one before."""
 
 
 class FeederDied(LetheError):
