@@ -91,8 +91,9 @@ class FeederProcess:
         )
         self._process.start()
         child.close()  # or the child would not notice that its parent is gone
-        for slot in range(batch.slots):
-            self._tell((self._epoch, slot))
+        self._freed: list[int] = []
+        self._together = max(1, batch.slots // 4)
+        self._tell((self._epoch, tuple(range(batch.slots))))
 
     def next(self, timeout: float) -> Batch | BrokerState | None:
         """Return what comes next, or None after ``timeout`` seconds without news."""
@@ -113,7 +114,10 @@ class FeederProcess:
     def release(self, batch: Batch) -> None:
         """Discard a batch's pixels and let its slot be filled anew."""
         batch.discard()
-        self._tell((self._epoch, batch.filled.slot))
+        self._freed.append(batch.filled.slot)
+        if len(self._freed) >= self._together:  # one by one, each would wake up the child, to little use
+            self._tell((self._epoch, tuple(self._freed)))
+            self._freed.clear()
 
     def commit(self, position: Position) -> None:
         """Publish how far learning is, for lag tools."""
@@ -122,13 +126,14 @@ class FeederProcess:
     def pause(self, start: Start | None) -> None:
         """Overwrite every slot and read nothing more until `resume`, then again from ``start``."""
         self._epoch += 1
+        self._freed.clear()
         self._tell(Pause(start, self._epoch))
 
     def resume(self) -> None:
         """Read on after a `pause`."""
         self._tell(Resume())
 
-    def _tell(self, message: tuple[int, int] | Position | Pause | Resume) -> None:
+    def _tell(self, message: tuple[int, tuple[int, ...]] | Position | Pause | Resume) -> None:
         with suppress(ConnectionError):  # the child is gone: `next` raises why, after what it left
             self._connection.send(message)
 

@@ -223,9 +223,9 @@ class _Feeder:
                     self._rewind(message)
                 case Resume():
                     self._paused = False
-                case (epoch, slot):
-                    if epoch == self._epoch:  # or it was reclaimed by a pause
-                        self._free.append(slot)
+                case (epoch, slots):
+                    if epoch == self._epoch:  # or they were reclaimed by a pause
+                        self._free.extend(slots)
             timeout = 0
 
     def _let_go(self) -> None:

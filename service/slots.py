@@ -25,7 +25,7 @@ class BatchSettings(Section):
 
     size: int = Field(default=64, ge=1, le=65536, json_schema_extra={"flag": "--batch-size"})
     """Samples learned in one step. Always exactly as many, but for the last batch of a run."""
-    slots: int = Field(default=8, ge=2, le=1024)
+    slots: int = Field(default=16, ge=2, le=1024)
     """Batches that may be in the service at once: how far reading may run ahead of learning."""
     linger: float = Field(default=0.0, ge=0.0, le=3600.0)
     """Learn an incomplete batch after this many seconds without a new record; 0 waits for ever.

@@ -35,7 +35,7 @@ from service.wire import Labels, Layout, Pixels, Sample, encode
 
 __all__ = ["PipelineBench", "PipelineSpeed", "bench_pipeline"]
 
-WARM_BATCHES: Final = 24
+WARM_BATCHES: Final = 48
 """Batches of each turn that do not count: three times as many as wait in the feeder's slots."""
 NEVER: Final = 1 << 62
 
