@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,6 +12,10 @@ from service.errors import InvalidSetting
 from service.section import Section
 
 __all__ = ["StreamSettings", "client_options"]
+
+
+SWITCHES: Final = frozenset({"ssl_check_hostname"})
+"""Options of kafka-python that are true or false; as text, "false" would count as true."""
 
 
 class StreamSettings(Section):
@@ -87,11 +91,13 @@ def client_options(settings: StreamSettings) -> dict[str, Any]:
         options["api_version"] = tuple(map(int, settings.api_version.split(".")))
     for name, value in settings.security.items():
         options[name] = _secret(name, value) if value.startswith("@") else value
+    for name in SWITCHES & options.keys():
+        options[name] = options[name].lower() == "true"
     return options
 
 
 def _secret(name: str, value: str) -> str:
     try:
         return Path(value[1:]).read_text().strip()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"stream.security {name}: {value[1:]} cannot be read: {error}") from error
