@@ -209,6 +209,7 @@ def _watch(
             live.update(display.progress(seen, total, probes))
             time.sleep(REFRESH_SECONDS)
         children.check()
+    console.print()  # what was shown last ends without a line of its own
 
 
 def _wait_for_ever(children: Children) -> None:

@@ -45,10 +45,10 @@ def progress(
 def results(runs: Sequence[RunResult]) -> RenderableType:
     """Return what came of the runs as a table; accuracies are when learned → at the end, in percent."""
     table = Table(title="What is left at the end of the stream", title_justify="left")
-    table.add_column("learner\nkeeps")
+    table.add_column("learner\nkeeps", no_wrap=True)
     for probe in runs[0].probes:
-        table.add_column(f"{probe}\nthen → now", justify="right")
-    for column in ("BWT", "samples\n/s", "learned", "dead\nlettered", "lost"):
+        table.add_column(f"{probe}\nthen → now", justify="right", no_wrap=True)
+    for column in ("BWT", "samples\n/s", "dead\nletters", "lost"):
         table.add_column(column, justify="right")
     for run in runs:
         table.add_row(
@@ -56,7 +56,6 @@ def results(runs: Sequence[RunResult]) -> RenderableType:
             *[_then_now(run, column) for column in range(len(run.probes))],
             _points(run.bwt),
             f"{run.samples_per_second:,.0f}",
-            f"{run.samples.learned:,}",
             f"{run.samples.dead_lettered:,}",
             f"{run.samples.lost:,}",
         )
