@@ -44,7 +44,7 @@ def progress(
 
 def results(runs: Sequence[RunResult]) -> RenderableType:
     """Return what came of the runs as a table; accuracies are when learned → at the end, in percent."""
-    table = Table(title="What is left at the end of the stream", title_justify="left")
+    table = Table(title="What is left at the end of the stream, in %", title_justify="left")
     table.add_column("learner\nkeeps", no_wrap=True)
     for probe in runs[0].probes:
         table.add_column(f"{probe}\nthen → now", justify="right", no_wrap=True)
