@@ -65,8 +65,8 @@ def test_learn_predicts_from_the_last_due_solve_and_reports_the_squared_error() 
     assert report.loss > 0
     W_before = learner.state().tensors["W"].clone()
     learner.learn(*images(8, seed=2))
-    assert torch.equal(learner.state().tensors["W"], W_before)  # 28 samples: 32 are due
-    learner.learn(*images(4, seed=3))
+    assert torch.equal(learner.state().tensors["W"], W_before)  # 28 samples: 64 are due
+    learner.learn(*images(36, seed=3))
     assert not torch.equal(learner.state().tensors["W"], W_before)
 
 
