@@ -12,7 +12,7 @@ FOUND = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later with venv
 INSTALL = -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint kafka stack dashboards constraints clean
+.PHONY: help env demo test lint bench kafka stack dashboards constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -35,6 +35,9 @@ lint: $(READY) ## ruff and mypy
 
 test: lint ## lint, then pytest (ARGS="-k embedded")
 	$(BIN)/pytest $(ARGS)
+
+bench: $(READY) ## speed through Apache Kafka over speed from memory (ARGS="--threads 2")
+	$(BIN)/python -m deploy.bench $(ARGS)
 
 kafka: ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C, data in .kafka (ARGS="--port 9093")
 	$(FOUND)

@@ -39,7 +39,9 @@ def progress(
             _points(state["scores"].get("bwt")),
         )
     subjects = {state["segment"] for state in states.values() if state and state["segment"]}
-    return Group(table, Text(f"learning {', '.join(sorted(subjects)) or '…'}", style="dim"))
+    lost = sum(state["samples"]["lost"] for state in states.values() if state)
+    now = ", ".join(sorted(subjects)) or "…"
+    return Group(table, Text(f"learning {now}; {lost:,} records lost", style="dim"))
 
 
 def results(runs: Sequence[RunResult]) -> RenderableType:
