@@ -10,7 +10,7 @@ from typing import Protocol
 
 from service.batching import Filled, Start
 from service.errors import FeederDied, LetheError
-from service.feeder import BrokerState, Pause, Resume, feed
+from service.feeder import BrokerState, Pause, Resume, Task, feed
 from service.slots import BatchSettings, Slots
 from service.stream.settings import StreamSettings
 from service.stream.source import Position
@@ -85,7 +85,7 @@ class FeederProcess:
         self._connection, child = context.Pipe()
         self._process = context.Process(
             target=feed,
-            args=(child, self._slots, stream, batch, layout, position, residency, paused),
+            args=(child, self._slots, Task(stream, batch, layout, position, residency, paused)),
             name="lethe-feeder",
             daemon=True,
         )

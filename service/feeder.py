@@ -19,7 +19,7 @@ from service.stream.settings import StreamSettings
 from service.stream.source import Position
 from service.wire import Layout
 
-__all__ = ["BrokerState", "Pause", "Resume", "feed"]
+__all__ = ["BrokerState", "Pause", "Resume", "Task", "feed"]
 
 PROBE_SECONDS: Final = 2.0
 """With no record for so long, the broker is asked whether it is there."""
@@ -59,21 +59,28 @@ class BrokerState:
     ends: Mapping[int, int] = field(default_factory=dict)
 
 
-def feed(
-    connection: Connection,
-    slots: Slots,
-    stream: StreamSettings,
-    batch: BatchSettings,
-    layout: Layout,
-    position: Position | None,
-    residency: float | None,
-    paused: bool,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the feeder is to read, from ``position`` on, and how.
+
+    An incomplete batch stays in a slot for half of ``residency`` seconds at most; ``paused`` begins
+    as after a `Pause`.
+    """
+
+    stream: StreamSettings
+    batch: BatchSettings
+    layout: Layout
+    position: Position | None
+    residency: float | None
+    paused: bool
+
+
+def feed(connection: Connection, slots: Slots, task: Task) -> None:
     """Run the child process until its parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both: the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # outages are reported once, as BrokerState
-    feeder = _Feeder(connection, slots, stream, batch, layout, position, residency, paused)
+    feeder = _Feeder(connection, slots, task)
     try:
         feeder.run()
     except (EOFError, ConnectionError):
@@ -88,25 +95,15 @@ def feed(
 class _Feeder:
     """Reads, batches and reports, as far as free slots and the broker allow."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        slots: Slots,
-        stream: StreamSettings,
-        batch: BatchSettings,
-        layout: Layout,
-        position: Position | None,
-        residency: float | None,
-        paused: bool,
-    ) -> None:
+    def __init__(self, connection: Connection, slots: Slots, task: Task) -> None:
         self._connection, self._slots = connection, slots
-        self._stream, self._batch, self._layout = stream, batch, layout
-        self._position, self._left = position, stream.stop_after
-        self._residency, self._paused, self._epoch = residency, paused, 0
+        self._stream, self._batch, self._layout = task.stream, task.batch, task.layout
+        self._position, self._left = task.position, task.stream.stop_after
+        self._residency, self._paused, self._epoch = task.residency, task.paused, 0
         self._wanted = 0
         self._source: KafkaSource | None = None
         self._batcher: Batcher | None = None
-        self._dead_letters = DeadLetters(stream)
+        self._dead_letters = DeadLetters(task.stream)
         self._free: deque[int] = deque()  # the first one is being filled, and stays the first
         self._up: bool | None = None
         self._failures = 0
