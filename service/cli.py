@@ -81,9 +81,9 @@ def learners() -> None:
     """List the learners: what each is, what it retains of a sample, where it comes from."""
     from service.learners import LEARNERS
 
-    table = Table("name", "retains", "what it is", "paper")
+    table = Table("name", "retains", "batch", "what it is", "paper")
     for kind in LEARNERS.values():
-        table.add_row(kind.name, kind.retains.value, kind.summary, kind.paper)
+        table.add_row(kind.name, kind.retains.value, str(kind.batch_size), kind.summary, kind.paper)
     Console().print(table)
 
 

@@ -160,6 +160,7 @@ def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSet
     return Settings.read(
         {
             "stream": stream.model_dump(exclude_unset=True) | {"group": group, "stop_after": total},
+            "batch": {"size": LEARNERS[learner].batch_size},
             "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads},
             "evaluation": {"probes": demo.report / "probes"},
             "checkpoint": {"folder": folder / "state", "fresh": True},

@@ -85,6 +85,8 @@ class Learner(ABC):
     """What it is, in one line."""
     paper: ClassVar[str]
     """Where the method comes from."""
+    batch_size: ClassVar[int] = 64
+    """The ``--batch-size`` that suits it; it takes any."""
 
     @abstractmethod
     def __init__(self, context: LearnerContext) -> None:
