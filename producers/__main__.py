@@ -74,7 +74,9 @@ def stream(
         int | None, typer.Option(min=1, help="Of a topic that is created: 4 without it.")
     ] = None,
     replication_factor: Annotated[int, typer.Option(min=1, help="Of a topic that is created.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the topic's last record.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the stream's last record in the topic.")
+    ] = False,
     hold_back: Annotated[
         list[str] | None, typer.Option(help="Address of a service's /state to wait for; repeatable.")
     ] = None,

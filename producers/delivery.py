@@ -49,13 +49,13 @@ def deliver(
     """Send what the topic lacks of ``records`` (all of it, without ``resume``).
 
     Ctrl-C ends it early: what was queued is acknowledged first, and ``acknowledged`` is less than
-    ``wanted``. Raises BrokerUnavailable; InvalidSetting when there is another stream to resume.
+    ``wanted``. Raises BrokerUnavailable; InvalidSetting when it cannot be told where it stopped.
     """
     total = len(records)
-    tails = publisher.tails()
-    firsts = first_to_send(records.order.run, tails) if resume else range(publisher.partitions)
+    run = records.order.run
+    firsts = first_to_send(run, publisher.tails(run)) if resume else range(publisher.partitions)
     indices = left_to_send(total, firsts)
-    task = bar.add_task(records.order.run, total=total, completed=total - len(indices))
+    task = bar.add_task(run, total=total, completed=total - len(indices))
 
     def show(index: int) -> None:
         if (index + 1) % SHOW_EVERY == 0 or index + 1 == total:
@@ -64,8 +64,7 @@ def deliver(
     started = time.monotonic()
     with httpx.Client() as client:
         ask = partial(positions_at, client)
-        ends = [tail.end for tail in tails]
-        throttle = HoldBack(hold_back.urls, hold_back.window, hold_back.timeout, ends, ask)
+        throttle = HoldBack(hold_back.urls, hold_back.window, hold_back.timeout, publisher.ends(), ask)
         try:
             replay(records.at, publisher, indices, pace, throttle, show)
         except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError,
 
 from producers.broker import Broker
 from producers.records import Record
-from producers.replay import Tail
+from producers.replay import LOOK_BACK, Tail, is_of
 from service.errors import BrokerUnavailable, InvalidSetting
 
 __all__ = ["Broker", "Publisher"]
@@ -28,6 +28,8 @@ LARGEST_REQUEST: Final = 4 << 20
 BATCH_BYTES: Final = 128 << 10
 LINGER_MS: Final = 10
 POLL_MS: Final = 200
+GROWTH: Final = 8
+"""Of the part of a topic that is searched for a stream's last record, each time that it was not there."""
 CLOSE_SECONDS: Final = 1
 
 
@@ -114,38 +116,62 @@ class Publisher:
             metrics_enabled=False,
         )
 
-    def tails(self) -> list[Tail]:
-        """Return the end of each partition, as it is in the broker now."""
+    def ends(self) -> list[int]:
+        """Return each partition's next offset, as it is in the broker now."""
+        with self._consumer() as consumer:
+            ends = consumer.end_offsets(self._parts, timeout_ms=self._broker.timeout_ms)
+            return [ends[part] for part in self._parts]
+
+    def tails(self, run: str) -> list[Tail]:
+        """Return where each partition ends, and the last record of ``run`` among its last `LOOK_BACK`."""
+        with self._consumer() as consumer:
+            wait = {"timeout_ms": self._broker.timeout_ms}
+            ends = consumer.end_offsets(self._parts, **wait)
+            starts = consumer.beginning_offsets(self._parts, **wait)
+            return [
+                Tail(ends[part], self._last_key(consumer, part, starts[part], ends[part], run))
+                for part in self._parts
+            ]
+
+    def _last_key(self, consumer: Any, part: TopicPartition, start: int, end: int, run: str) -> bytes | None:
+        consumer.assign([part])
+        oldest, depth = max(start, end - LOOK_BACK), 1
+        while end > oldest:
+            begin = max(oldest, end - depth)
+            consumer.seek(part, begin)
+            keys = [key for key in self._keys(consumer, part, end) if is_of(run, key)]
+            if keys:
+                return keys[-1]
+            end, depth = begin, depth * GROWTH
+        return None
+
+    def _keys(self, consumer: Any, part: TopicPartition, end: int) -> list[bytes | None]:
+        """Read from where the consumer is to ``end``."""
+        keys: list[bytes | None] = []
+        deadline = time.monotonic() + self._broker.timeout
+        while (position := consumer.position(part)) < end:
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"the last records of {self.topic} could not be read")
+            records = consumer.poll(timeout_ms=POLL_MS).get(part, [])
+            keys += [record.key for record in records if record.offset < end]
+            if consumer.position(part) > position:
+                deadline = time.monotonic() + self._broker.timeout
+        return keys
+
+    @property
+    def _parts(self) -> list[TopicPartition]:
+        return [TopicPartition(self.topic, number) for number in range(self.partitions)]
+
+    @contextmanager
+    def _consumer(self) -> Iterator[Any]:
         with self._reached():
             consumer = KafkaConsumer(
                 **self._broker.options, enable_auto_commit=False, request_timeout_ms=self._broker.timeout_ms
             )
             try:
-                wait = {"timeout_ms": self._broker.timeout_ms}
-                parts = [TopicPartition(self.topic, number) for number in range(self.partitions)]
-                ends = consumer.end_offsets(parts, **wait)
-                starts = consumer.beginning_offsets(parts, **wait)
-                keys = self._last_keys(
-                    consumer, {part: ends[part] for part in parts if ends[part] > starts[part]}
-                )
-                return [Tail(ends[part], keys.get(part)) for part in parts]
+                yield consumer
             finally:
                 consumer.close()
-
-    def _last_keys(
-        self, consumer: Any, ends: dict[TopicPartition, int]
-    ) -> dict[TopicPartition, bytes | None]:
-        consumer.assign(list(ends))
-        for part, end in ends.items():
-            consumer.seek(part, end - 1)
-        keys: dict[TopicPartition, bytes | None] = {}
-        deadline = time.monotonic() + self._broker.timeout
-        while len(keys) < len(ends):
-            if time.monotonic() > deadline:
-                raise KafkaTimeoutError(f"the last records of {self.topic} could not be read")
-            for part, records in consumer.poll(timeout_ms=POLL_MS).items():
-                keys[part] = records[-1].key
-        return keys
 
     def _ensure_topic(self, partitions: int | None, replication_factor: int) -> int:
         admin = KafkaAdminClient(**self._broker.options, request_timeout_ms=self._broker.timeout_ms)

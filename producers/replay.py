@@ -3,13 +3,16 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from producers.holdback import HoldBack
 from producers.records import Record
 from service.errors import InvalidSetting
 
-__all__ = ["Pace", "Sink", "Tail", "first_to_send", "left_to_send", "replay"]
+__all__ = ["LOOK_BACK", "Pace", "Sink", "Tail", "first_to_send", "is_of", "left_to_send", "replay"]
+
+LOOK_BACK: Final = 100_000
+"""So many records at a partition's end are searched for the last one of the stream to go on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,9 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Where a partition ends: the next offset, and the last record's key.
+    """Where a partition ends: the next offset, and the key of the last record of the stream in question.
 
-    ``key`` is None when the partition holds no record, or its last one has no key.
+    ``key`` is None when none of its last `LOOK_BACK` records is one of that stream.
     """
 
     end: int
@@ -59,12 +62,22 @@ class Sink(Protocol):
         ...
 
 
+def is_of(run: str, key: bytes | None) -> bool:
+    """Tell whether a record with this key is one of ``run``.
+
+    >>> [is_of("s/0", key) for key in (b"s/0/17", b"s/0/", b"s/1/17", None)]
+    [True, False, False, False]
+    """
+    head, _, index = (key or b"").decode("ascii", "backslashreplace").rpartition("/")
+    return head == run and index.isdigit()
+
+
 def first_to_send(run: str, tails: Sequence[Tail]) -> list[int]:
     """Return, for each partition, the index of the first record of ``run`` that it lacks.
 
     Record i of a run is in partition i modulo the number of partitions, so the last record of
     each says what is missing there, even when the broker took more into one than into another.
-    Raises InvalidSetting when a partition ends with a record that is not of ``run``.
+    Raises InvalidSetting for a partition with records and none of ``run``, or with one of another's.
     """
     firsts = []
     for partition, tail in enumerate(tails):
@@ -73,15 +86,17 @@ def first_to_send(run: str, tails: Sequence[Tail]) -> list[int]:
             continue
         if tail.key is None:
             raise InvalidSetting(
-                f"resume: partition {partition} is empty up to offset {tail.end}, or its last record has"
-                " no key, so it cannot be told where the stream stopped"
+                f"resume: partition {partition} ends at offset {tail.end}, and none of its last {LOOK_BACK:,}"
+                f" records is one of {run}, so it cannot be told where that stopped; without --resume"
+                " the stream is sent from its beginning"
             )
-        head, _, index = tail.key.decode("ascii", "backslashreplace").rpartition("/")
-        if head != run or not index.isdigit() or int(index) % len(tails) != partition:
+        index = int(tail.key.rpartition(b"/")[2])
+        if index % len(tails) != partition:
             raise InvalidSetting(
-                f"resume: partition {partition} ends with {tail.key!r}, which is not a record of {run}"
+                f"resume: partition {partition} holds {tail.key.decode()}, which belongs into partition"
+                f" {index % len(tails)}: it was sent when the topic had another number of partitions"
             )
-        firsts.append(int(index) + len(tails))
+        firsts.append(index + len(tails))
     return firsts
 
 

@@ -59,14 +59,20 @@ def test_every_record_arrives_once_in_its_partition_with_its_headers(
     }
 
 
-def test_the_last_record_of_each_partition_can_be_asked_for(broker: StreamBroker, topic: str) -> None:
-    broker.create_topic(topic, 2)
+def test_the_last_record_of_a_stream_is_found_in_each_partition_whatever_came_after_it(
+    broker: StreamBroker, topic: str
+) -> None:
+    broker.create_topic(topic, 3)
     with Publisher(reached(broker), topic) as publisher:
-        assert publisher.tails() == [Tail(0, None), Tail(0, None)]
-        for index in range(0, 10, 2):
+        assert publisher.tails("s/0") == [Tail(0, None)] * 3
+        for index in range(0, 15, 3):
             publisher.send(Record(index, b"s/0/%d" % index, b"", []), 0)
+        for index in range(1, 40, 3):  # somebody else's stream
+            publisher.send(Record(index, b"t/0/%d" % index, b"", []), 0)
+            publisher.send(Record(index, b"t/0/%d" % index, b"", []), 1)
         publisher.flush()
-        assert publisher.tails() == [Tail(5, b"s/0/8"), Tail(0, None)]
+        assert publisher.tails("s/0") == [Tail(18, b"s/0/12"), Tail(13, None), Tail(0, None)]
+        assert publisher.ends() == [18, 13, 0]
 
 
 def test_records_that_a_broker_may_refuse_get_through_in_their_order(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from producers.holdback import HoldBack, positions_at
 from producers.records import Record
-from producers.replay import Pace, Tail, first_to_send, left_to_send, replay
+from producers.replay import Pace, Tail, first_to_send, is_of, left_to_send, replay
 from service.errors import BrokerUnavailable, InvalidSetting
 
 
@@ -234,12 +234,17 @@ def test_resuming_sends_each_record_once_whatever_each_partition_took(total: int
     assert sorted(there + left) == list(range(total))
 
 
-@pytest.mark.parametrize("key", [b"s/1/4", b"t/0/4", b"s/0/x", b"s/0/5", b"\xff", b"", b"4"])
-def test_a_topic_that_ends_with_another_stream_is_not_resumed(key: bytes) -> None:
-    with pytest.raises(InvalidSetting, match=r"partition 0 ends with .* not a record of s/0"):
-        first_to_send("s/0", [Tail(3, key), Tail(0, None)])
-
-
-def test_a_partition_whose_last_record_is_gone_is_not_resumed() -> None:
-    with pytest.raises(InvalidSetting, match="partition 1 is empty up to offset 7"):
+def test_a_partition_without_a_record_of_the_stream_is_not_resumed() -> None:
+    with pytest.raises(InvalidSetting, match=r"partition 1 ends at offset 7, and none .* is one of s/0"):
         first_to_send("s/0", [Tail(3, b"s/0/4"), Tail(7, None)])
+
+
+def test_a_stream_in_another_number_of_partitions_is_not_resumed() -> None:
+    with pytest.raises(InvalidSetting, match="partition 0 holds s/0/5, which belongs into partition 1"):
+        first_to_send("s/0", [Tail(3, b"s/0/5"), Tail(0, None)])
+
+
+@pytest.mark.parametrize("key", [b"s/1/4", b"t/0/4", b"s/0/x", b"s/0/", b"\xff", b"", b"4", None])
+def test_a_record_of_another_stream_is_told_from_one_of_this(key: bytes | None) -> None:
+    assert is_of("s/0", b"s/0/4")
+    assert not is_of("s/0", key)

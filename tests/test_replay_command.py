@@ -153,19 +153,19 @@ def test_an_interrupted_stream_is_resumed_without_a_gap_or_a_double(broker: Stre
             [*COMMAND, *stream, "--rate", "250"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         deadline = time.monotonic() + 60
-        while publisher.tails()[0].end < 20:
+        while publisher.ends()[0] < 20:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=60)
         assert first.returncode == 130
         assert "The same command with --resume sends them." in said
-        sent = sum(tail.end for tail in publisher.tails())
+        sent = sum(publisher.ends())
         assert 60 <= sent < 2000
         assert f"{2000 - sent:,} of 2,000 records are not sent" in said
         assert f"{2000 - sent:,} of {2000 - sent:,}" in run(*stream, "--resume").stdout
         ends = [Tail(667, b"recurring@500/0/1998"), Tail(667, b"recurring@500/0/1999")]
-        assert publisher.tails() == [*ends, Tail(666, b"recurring@500/0/1997")]
+        assert publisher.tails("recurring@500/0") == [*ends, Tail(666, b"recurring@500/0/1997")]
 
 
 @pytest.fixture
