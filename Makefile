@@ -33,8 +33,9 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Two workers: much of a test's time is waiting. Whole modules, long ones first: their fixtures are made once.
 test: lint ## lint, then pytest (ARGS="-k embedded")
-	$(BIN)/pytest $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 bench: $(READY) ## speed through Apache Kafka over speed from memory (ARGS="--threads 2")
 	$(BIN)/python -m deploy.bench $(ARGS)

@@ -15,6 +15,7 @@ import pytest
 from deploy.kafka.jars import NodeError, fetch, find_java
 from service.errors import DataUnavailable, InvalidSetting
 from service.stream.embedded import EmbeddedBroker
+from tests.turns import one_at_a_time
 
 __all__ = ["COMPONENTS", "REQUIRE", "require", "required"]
 
@@ -94,4 +95,5 @@ def require(component: str) -> None:
 
 @cache
 def _why_missing(component: str) -> str | None:
-    return COMPONENTS[component]()
+    with one_at_a_time():  # it may have to be fetched
+        return COMPONENTS[component]()

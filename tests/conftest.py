@@ -1,7 +1,8 @@
 """Fixtures that more than one room uses, and the gate of tests/components.py."""
 
+import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -9,6 +10,7 @@ from deploy.kafka.kraft import KafkaNode
 from service.stream.embedded import EmbeddedBroker
 from tests.brokers import StreamBroker, of_embedded, of_kafka
 from tests.components import COMPONENTS, require, required
+from tests.turns import turn
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -20,6 +22,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for component in needs(item):
             if component not in COMPONENTS:
                 raise pytest.UsageError(f"{item.nodeid} needs {component}; known are {', '.join(COMPONENTS)}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    with turn(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -142,6 +142,7 @@ def letters(broker: StreamBroker, topic: str) -> dict[str, int]:
     return found
 
 
+@pytest.mark.alone
 def test_asked_to_stop_while_streaming_it_stops_and_says_how_far_it_came(
     broker: StreamBroker, topic: str, tmp_path: Path
 ) -> None:
@@ -155,13 +156,11 @@ def test_asked_to_stop_while_streaming_it_stops_and_says_how_far_it_came(
     assert counts.learned % 64 == 0
 
 
-@pytest.mark.needs("embedded")
+@pytest.mark.alone
 def test_asked_to_stop_during_a_full_evaluation_it_stops_at_once(
-    embedded_broker: EmbeddedBroker, topic: str, large_probes: Path, tmp_path: Path
+    broker: StreamBroker, topic: str, large_probes: Path, tmp_path: Path
 ) -> None:
-    with service(
-        of_embedded(embedded_broker), topic, tmp_path, EVALUATION__PROBES=large_probes, LEARNER__THREADS=1
-    ) as run:
+    with service(broker, topic, tmp_path, EVALUATION__PROBES=large_probes, LEARNER__THREADS=1) as run:
         assert run.get("/livez").status_code == 200
         assert run.stop(signal.SIGINT) < STOP_SECONDS
     assert run.process.returncode == 0, run.log

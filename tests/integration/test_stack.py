@@ -20,7 +20,11 @@ from producers.scenario import load_scenario
 from service.probeset import save_probe
 from tests.watching import queries, recorded
 
-pytestmark = [pytest.mark.needs("kafka", "prometheus", "datasets"), pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.needs("kafka", "prometheus", "datasets"),
+    pytest.mark.timeout(900),
+    pytest.mark.alone,  # how soon an alert comes is measured
+]
 
 CHECKOUT: Final = Path(__file__).parents[2]
 INTERVAL: Final = 2
