@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from service.learners.base import LearnerContext
 from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
+from service.learners.products import rounded
 from service.learners.ridge import Ridge, RidgeSettings
 from service.learners.wavelets import ModulusMaps, morlet_bank
 from service.wire import Layout
@@ -76,28 +77,38 @@ def test_a_learner_that_saw_nothing_finds_all_classes_equally_likely() -> None:
 
 
 def test_the_sum_grows_by_the_products_of_the_features() -> None:
-    gram = Gram(5, CPU)
-    phi = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    gram = Gram(1500, CPU)  # more than one panel
+    phi = rounded(torch.randn(12, 1500, generator=torch.Generator().manual_seed(0)))
     gram.add(phi[:7])
     gram.add(phi[7:])
-    torch.testing.assert_close(gram.recent_DD.triu(), (phi.T @ phi).triu())
+    torch.testing.assert_close(
+        gram.upper().triu(), (phi.double().T @ phi.double()).triu(), atol=1e-4, rtol=1e-5
+    )
+
+
+def test_the_solution_of_a_sum_of_several_panels_is_the_ridge_regression() -> None:
+    gram = Gram(1100, CPU)
+    phi = rounded(torch.randn(40, 1100, generator=torch.Generator().manual_seed(0)))
+    gram.add(phi)
+    B_DK = torch.randn(1100, 3, generator=torch.Generator().manual_seed(1))
+    A_DD = phi.double().T @ phi.double() + 2 * torch.eye(1100, dtype=torch.float64)
+    torch.testing.assert_close(gram.solve(B_DK, 2.0), torch.linalg.solve(A_DD, B_DK.double()).float())
 
 
 def test_the_sum_of_many_batches_rounds_less_than_one_matrix_of_float32_would() -> None:
-    phi = torch.rand(4096, 6, generator=torch.Generator().manual_seed(0)) + 1
+    phi = rounded(torch.rand(4096, 6, generator=torch.Generator().manual_seed(0)) + 1)
     gram, exact, single = Gram(6, CPU), torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6, 6)
     for _ in range(20):
         for part in torch.split(phi, 64):
             gram.add(part)
             single.addmm_(part.T, part)
             exact.addmm_(part.double().T, part.double())
-    total = gram.folded_DD.double() + gram.recent_DD.double()
-    assert (total - exact).triu().abs().max() < (single - exact).triu().abs().max() / 5
+    assert (gram.upper() - exact).triu().abs().max() < (single - exact).triu().abs().max() / 5
 
 
 def test_a_sum_left_indefinite_by_rounding_is_solved_with_a_larger_penalty() -> None:
     gram = Gram(2, CPU)
-    gram.folded_DD.copy_(torch.diag(torch.tensor([1.0, -0.5])))
+    gram.folded.copy_(torch.diag(torch.tensor([1.0, -0.5])).flatten())
     W_DK = gram.solve(torch.ones(2, 1), 0.1)
     torch.testing.assert_close(W_DK, torch.tensor([[1 / 2], [1 / 0.5]]))
 
@@ -111,8 +122,8 @@ def test_a_sum_that_is_not_finite_has_no_solution() -> None:
 
 def test_modulus_maps_are_the_averaged_moduli_of_a_convolution() -> None:
     bank = morlet_bank(7, 0.8, 2.0, 4)
-    x_NHW = torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(0))
-    filters = torch.cat([bank.real, bank.imag]).float()[:, None]
+    x_NHW = rounded(torch.rand(3, 8, 12, generator=torch.Generator().manual_seed(0)))
+    filters = rounded(torch.cat([bank.real, bank.imag]))[:, None]
     response = nn.functional.conv2d(x_NHW[:, None], filters, padding=3)
     moduli = (response[:, :4].square() + response[:, 4:].square()).sqrt()
     expected = nn.functional.avg_pool2d(moduli, 2)

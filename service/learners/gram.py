@@ -3,45 +3,57 @@
 Shapes: B batch, D features, K classes.
 """
 
+from itertools import pairwise
 from typing import Final
 
 import torch
-from scipy.linalg.blas import ssyrk
 from torch import Tensor
+
+from service.learners.products import add_product
 
 __all__ = ["Gram"]
 
 _FOLD_EVERY: Final = 4096  # samples: fewer round less, more cost less
+_PANEL: Final = 1024  # rows: fewer waste less below the diagonal, more multiply faster
 
 
 class Gram:
-    """A symmetric matrix that grows by φφᵀ; only the upper triangles mean anything.
+    """A symmetric matrix that grows by φφᵀ, kept as the panels of its upper triangle.
 
-    It is the sum of two float32 matrices: ``recent_DD`` takes the batches, and is folded into
-    ``folded_DD`` every 4,096 samples, where what the fold rounds off stays in ``recent_DD``
-    (Kahan 1965). A single float32 matrix would lose, over 100,000 samples, about as much as the
-    penalty of the ridge adds.
-
-    On a CPU it grows in place by BLAS's symmetric rank-k update, which does half the work of a
-    plain product.
+    Panel p holds the rows of A from 1,024 p on, from the diagonal rightwards; what is left of the
+    diagonal in its first columns means nothing. The sum is that of two float32 numbers: ``recent``
+    takes the batches, and is folded into ``folded`` every 4,096 samples, where what the fold rounds
+    off stays in ``recent`` (Kahan 1965). One float32 number would lose, over 100,000 samples, about
+    as much as the penalty of the ridge adds.
     """
 
     def __init__(self, features: int, device: torch.device) -> None:
-        self.folded_DD = torch.zeros(features, features, device=device)
-        self.recent_DD = torch.zeros_like(self.folded_DD)
+        self._bounds = [*range(0, features, _PANEL), features]
+        sizes = [(end - start) * (features - start) for start, end in pairwise(self._bounds)]
+        self.folded = torch.zeros(sum(sizes), device=device)
+        """All panels, row by row, one after the other."""
+        self.recent = torch.zeros_like(self.folded)
         self.unfolded = 0
         """Samples since the last fold."""
+        self._sizes = sizes
 
     def add(self, features_BD: Tensor) -> None:
-        """Add φᵀφ for float32 φ of shape [B, D] on the device."""
-        if self.recent_DD.device.type == "cpu":
-            # BLAS counts in columns: its lower triangle of the transpose is our upper one
-            ssyrk(1.0, features_BD.numpy().T, beta=1.0, c=self.recent_DD.numpy().T, lower=1, overwrite_c=1)
-        else:
-            self.recent_DD.addmm_(features_BD.T, features_BD)
+        """Add φᵀφ for φ of shape [B, D] on the device, rounded as `products.rounded` does."""
+        for start, panel in zip(self._bounds, self._panels(self.recent), strict=False):
+            right_BE = features_BD[:, start:]
+            add_product(panel, right_BE[:, : len(panel)].T, right_BE)
         self.unfolded += len(features_BD)
         if self.unfolded >= _FOLD_EVERY:
             self._fold()
+
+    def upper(self) -> Tensor:
+        """Return A in float64, of shape [D, D]; what is below the diagonal means nothing."""
+        features = self._bounds[-1]
+        upper_DD = torch.empty(features, features, dtype=torch.float64, device=self.recent.device)
+        panels = zip(self._bounds, self._panels(self.folded), self._panels(self.recent), strict=False)
+        for start, folded, recent in panels:
+            upper_DD[start : start + len(folded), start:].copy_(folded).add_(recent)
+        return upper_DD
 
     def solve(self, B_DK: Tensor, penalty: float) -> Tensor:
         """Return W = (A + penalty · I)⁻¹ B, float32 of shape [D, K], by a Cholesky factor in float64.
@@ -50,21 +62,28 @@ class Gram:
         positive definite: the penalty is then raised tenfold until it is. Raises
         FloatingPointError when the sum is not finite.
         """
-        penalised = self.folded_DD.to(torch.float64).add_(self.recent_DD)
-        diagonal = penalised.diagonal().clone()
-        if not penalised.isfinite().all():  # no penalty would ever be enough
+        penalised_DD = self.upper()
+        diagonal = penalised_DD.diagonal().clone()
+        if not diagonal.isfinite().all():  # no penalty would ever be enough
             raise FloatingPointError(f"the sum φφᵀ of {len(diagonal)} features is not finite")
         while True:
-            penalised.diagonal().copy_(diagonal + penalty)
-            factor, failed = torch.linalg.cholesky_ex(penalised, upper=True)
+            penalised_DD.diagonal().copy_(diagonal + penalty)
+            factor, failed = torch.linalg.cholesky_ex(penalised_DD, upper=True)
             if not failed.item():
                 break
             penalty *= 10
         W_DK = torch.cholesky_solve(B_DK.to(torch.float64), factor, upper=True)
         return W_DK.to(torch.float32).contiguous()
 
+    def _panels(self, triangle: Tensor) -> list[Tensor]:
+        """Return views of ``triangle`` of shape [rows, columns], one a panel."""
+        parts = triangle.split(self._sizes)
+        return [
+            part.view(-1, self._bounds[-1] - start) for start, part in zip(self._bounds, parts, strict=False)
+        ]
+
     def _fold(self) -> None:
-        before_DD = self.folded_DD.clone()
-        self.folded_DD.add_(self.recent_DD)
-        self.recent_DD.sub_(before_DD.sub_(self.folded_DD).neg_())
+        before = self.folded.clone()
+        self.folded.add_(self.recent)
+        self.recent.sub_(before.sub_(self.folded).neg_())
         self.unfolded = 0

@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from service.learners.products import product, rounded
+
 __all__ = ["ModulusMaps", "morlet_bank"]
 
 
@@ -44,7 +46,7 @@ class ModulusMaps:
         """``block``, an even number, is how many pixels a side one matrix product answers for."""
         self._filters, self._size, _ = bank_Fkk.shape
         self._block = block
-        self._matrix = self._responses_of_a_block(bank_Fkk).to(torch.float32).to(device)
+        self._matrix = rounded(self._responses_of_a_block(bank_Fkk)).to(device)
 
     def __call__(self, x_NHW: Tensor) -> Tensor:
         """Return maps of shape [N, h, w, block/2, block/2, F]: position of the block, then within it.
@@ -52,10 +54,10 @@ class ModulusMaps:
         H and W are multiples of ``block``; pixels beyond the border count as 0.
         """
         side, margin = self._block + self._size - 1, self._size // 2
-        padded = nn.functional.pad(x_NHW, (margin, margin, margin, margin))
+        padded = nn.functional.pad(rounded(x_NHW), (margin, margin, margin, margin))
         patches = padded.unfold(1, side, self._block).unfold(2, side, self._block)
         n, h, w = patches.shape[:3]
-        squares = (patches.reshape(-1, side * side) @ self._matrix).square_()
+        squares = product(patches.reshape(-1, side * side), self._matrix).square_()
         half = squares.shape[1] // 2  # real parts first, imaginary parts second
         moduli = (squares[:, :half] + squares[:, half:]).sqrt_()
         cells = self._block // 2

@@ -1,0 +1,39 @@
+"""Products of numbers rounded to bfloat16."""
+
+import torch
+
+from service.learners.products import add_product, product, rounded
+
+
+def matrix(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def test_rounding_keeps_eight_bits_and_is_done_once() -> None:
+    x = matrix(500)
+    once = rounded(x)
+    assert once.dtype == torch.float32
+    assert ((once - x).abs() <= x.abs() / 256).all()
+    assert torch.equal(rounded(once), once)
+    assert torch.equal(rounded(torch.arange(257.0)), torch.arange(257.0))
+
+
+def test_the_product_of_rounded_matrices_is_exact_but_for_the_order_of_a_float32_sum() -> None:
+    left, right = rounded(matrix(300, 400)), rounded(matrix(400, 200))
+    exact = left.double() @ right.double()
+    torch.testing.assert_close(product(left, right).double(), exact, atol=2e-4, rtol=1e-5)
+
+
+def test_a_product_is_added_in_place_to_a_sum_that_keeps_its_float32() -> None:
+    left, right, before = rounded(matrix(300, 64)), rounded(matrix(64, 200)), matrix(300, 200)
+    total = before.clone()
+    add_product(total, left, right)
+    exact = before.double() + left.double() @ right.double()
+    torch.testing.assert_close(total.double(), exact, atol=2e-4, rtol=1e-5)
+
+
+def test_other_products_of_the_process_are_as_exact_as_before() -> None:
+    left, right = matrix(300, 400), matrix(400, 200)
+    before = left @ right
+    product(rounded(left), rounded(right))
+    assert torch.equal(left @ right, before)
