@@ -74,7 +74,7 @@ class WaveletFeatures:
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return features of shape [B, D], `rounded`, on the device, for uint8 images."""
-        parts = [self._coefficients(x) for x in x_BCHW.to(self._device).split(_IN_CACHE)]
+        parts = [self._coefficients(x) for x in torch.split(x_BCHW.to(self._device), _IN_CACHE)]
         coefficients = rounded(torch.cat(parts))
         waves = product(coefficients, self._directions).add_(self._phases).cos_()
         one = waves.new_ones(len(waves), 1)

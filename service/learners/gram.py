@@ -77,7 +77,7 @@ class Gram:
 
     def _panels(self, triangle: Tensor) -> list[Tensor]:
         """Return views of ``triangle`` of shape [rows, columns], one a panel."""
-        parts = triangle.split(self._sizes)
+        parts = torch.split(triangle, self._sizes)
         return [
             part.view(-1, self._bounds[-1] - start) for start, part in zip(self._bounds, parts, strict=False)
         ]

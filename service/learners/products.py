@@ -38,10 +38,10 @@ def add_product(sum_MN: Tensor, left_MK: Tensor, right_KN: Tensor) -> None:
 @contextmanager
 def _unit() -> Iterator[None]:
     """Let the products of this process run on the unit, which rounds what it is given."""
-    matmul = torch.backends.mkldnn.matmul
     with _UNIT:
-        matmul.fp32_precision = "bf16" if _HAS_UNIT else "ieee"
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium" if _HAS_UNIT else before)
         try:
             yield
         finally:
-            matmul.fp32_precision = "none"
+            torch.set_float32_matmul_precision(before)
