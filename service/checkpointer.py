@@ -81,6 +81,16 @@ class Checkpointer:
             self._emit(CheckpointWritten(checkpoint.samples, size, self._clock() - started))
             self._at("committed")
 
+    def level(self) -> bool:
+        """Put the newest checkpoint in the place of older ones; tell whether none of them is left."""
+        self.settle()
+        try:
+            self._folder.level()
+        except OSError as error:
+            self._emit(CheckpointFailed(f"{self._folder.folder}: {error.strerror or error}"))
+            return False
+        return True
+
     def close(self) -> None:
         """Wait for what is being written."""
         self.settle()

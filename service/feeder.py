@@ -1,6 +1,7 @@
 """The child's side of the feed: one broker connection, opened again after every failure that may pass."""
 
 import logging
+import math
 import signal
 import time
 from collections import deque
@@ -15,14 +16,17 @@ from service.errors import BrokerUnavailable, LetheError, PositionLost
 from service.slots import BatchSettings, Slots
 from service.stream.broker import KafkaSource
 from service.stream.deadletter import DeadLetters
+from service.stream.purge import Purger, Sharing
 from service.stream.settings import StreamSettings
 from service.stream.source import Position
 from service.wire import Layout
 
-__all__ = ["BrokerState", "Pause", "Resume", "Task", "feed"]
+__all__ = ["BrokerState", "Commit", "Pause", "Resume", "Task", "feed"]
 
 PROBE_SECONDS: Final = 2.0
 """With no record for so long, the broker is asked whether it is there."""
+PURGE_SECONDS: Final = 2.0
+"""How often a purge that others hold up is tried again."""
 PATIENCE: Final = 0.5
 """Share of the longest residency after which an incomplete batch goes back to the broker."""
 BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -43,6 +47,14 @@ class Pause:
 @dataclass(frozen=True, slots=True)
 class Resume:
     """Go on after a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Learning is at ``position`` and can fall back to ``keep``; None: to nowhere before it."""
+
+    position: Position
+    keep: Position | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,7 @@ class Task:
     position: Position | None
     residency: float | None
     paused: bool
+    sharing: Sharing
 
 
 def feed(connection: Connection, slots: Slots, task: Task) -> None:
@@ -101,6 +114,8 @@ class _Feeder:
         self._position, self._left = task.position, task.stream.stop_after
         self._residency, self._paused, self._epoch = task.residency, task.paused, 0
         self._wanted = 0
+        self._purger = Purger(task.stream, task.sharing)
+        self._purge_at = 0.0
         self._source: KafkaSource | None = None
         self._batcher: Batcher | None = None
         self._dead_letters = DeadLetters(task.stream)
@@ -112,7 +127,7 @@ class _Feeder:
     def run(self) -> None:
         """Fill slots until the run ends or the parent goes."""
         while True:
-            self._listen(0 if self._free and not self._ended else 0.5)
+            self._listen(0 if self._free and not self._ended and not self._paused else 0.5)
             try:
                 self._turn()
             except BrokerUnavailable as error:
@@ -127,6 +142,8 @@ class _Feeder:
 
     def _turn(self) -> None:
         source, batcher = self._open()
+        if time.monotonic() >= self._purge_at:
+            self._purge(source)
         if self._paused or not self._free or self._ended:
             return
         if self._wanted and not self._enough(source, batcher):
@@ -174,7 +191,17 @@ class _Feeder:
         self._position, self._left = start.position, start.left
         self._batcher = None
 
+    def _purge(self, source: KafkaSource) -> None:
+        """Have deleted what nobody needs; again soon while others hold it up, else after the next commit."""
+        purged = self._purger.purge(source)
+        self._purge_at = math.inf
+        if purged is not None:
+            self._connection.send(purged)
+            if self._purger.owes(purged):
+                self._purge_at = time.monotonic() + PURGE_SECONDS
+
     def _open(self) -> tuple[KafkaSource, Batcher]:
+        connected = self._source is None
         if self._source is None:
             self._source = KafkaSource(self._stream)
         if self._batcher is None:
@@ -187,6 +214,9 @@ class _Feeder:
                 self._resumed(self._source),
                 self._left,
             )
+            if connected:
+                self._purger.announce(self._source, self._batcher.start.position.offsets)
+                self._purge_at = 0.0
             self._report(self._source, self._batcher)
         return self._source, self._batcher
 
@@ -213,7 +243,7 @@ class _Feeder:
         while self._connection.poll(timeout):
             message = self._connection.recv()
             match message:
-                case Position():
+                case Commit():
                     self._commit(message)
                 case Pause():
                     self._paused = True
@@ -235,12 +265,14 @@ class _Feeder:
             self._source.close()
             self._source = None
 
-    def _commit(self, position: Position) -> None:
+    def _commit(self, commit: Commit) -> None:
+        self._purger.learned(commit.position.offsets, (commit.keep or commit.position).offsets)
+        self._purge_at = 0.0
         if self._source is None:
-            return  # nothing has been read, so nothing was learned
+            return  # the next connection begins with telling it
         try:
-            self._source.commit(position.offsets)
-        except BrokerUnavailable as error:  # for display only: the next commit makes up for it
+            self._purger.tell(self._source)
+        except BrokerUnavailable as error:  # for display, and for others: the next commit makes up for it
             self._say(BrokerState(up=False, detail=str(error)))
 
     def _say(self, state: BrokerState) -> None:

@@ -3,26 +3,44 @@
 import fcntl
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from service.checkpoint import At, Checkpoint, ignore, read_checkpoint, write_checkpoint
+from service.checkpoint import (
+    At,
+    Checkpoint,
+    force_folder,
+    ignore,
+    read_checkpoint,
+    read_position,
+    write_checkpoint,
+)
 from service.errors import InvalidFile, InvalidSetting
+from service.stream.source import Position
 
 __all__ = ["StateFolder", "checkpoint_files"]
 
 logger = logging.getLogger("lethe")
 
 DIGITS: Final = 12
+COPY_BYTES: Final = 1 << 20
 PATTERN: Final = f"checkpoint-{'[0-9]' * DIGITS}.safetensors"
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """Return the checkpoints in ``folder``, oldest first."""
     return sorted(folder.glob(PATTERN))
+
+
+def _readable(path: Path) -> Position | None:
+    try:
+        return read_position(path)
+    except InvalidFile:
+        return None
 
 
 def _number(path: Path) -> int:
@@ -49,8 +67,18 @@ class StateFolder:
             raise InvalidSetting(
                 f"checkpoint.folder {folder} is in use by another service; each needs a folder of its own"
             ) from None
+        self.identity = self._identify()
+        """The same for every service that ever uses this folder, and no other folder's."""
+        self._positions: dict[str, Position] = {}
         for partial in folder.glob("*.partial"):  # of a service that was killed while it wrote
             partial.unlink()
+
+    def _identify(self) -> str:
+        identity = os.read(self._lock, 64).decode(errors="replace")
+        if not identity:
+            identity = os.urandom(8).hex()
+            os.write(self._lock, identity.encode())
+        return identity
 
     def newest(self, fallback: Callable[[Path, InvalidFile], None]) -> Checkpoint | None:
         """Return the newest checkpoint that can be read; None only where there is none at all.
@@ -97,6 +125,39 @@ class StateFolder:
         for path in checkpoint_files(self.folder)[: -self._keep]:
             path.unlink()
         return size
+
+    def fallback(self, newest: Position) -> Position:
+        """Return the first offsets that any checkpoint here goes on from, of the topic of ``newest``.
+
+        A checkpoint that cannot be read is none: nothing can fall back to it.
+        """
+        files = checkpoint_files(self.folder)
+        known = {path.name: self._positions.get(path.name) or _readable(path) for path in files}
+        self._positions = {name: position for name, position in known.items() if position is not None}
+        offsets = dict(newest.offsets)
+        for position in self._positions.values():
+            if position.topic_id == newest.topic_id:
+                offsets = {p: min(o, position.offsets.get(p, 0)) for p, o in offsets.items()}
+        return Position(offsets, newest.turn, newest.topic_id)
+
+    def level(self) -> None:
+        """Put copies of the newest checkpoint in the place of the older ones. Raises OSError.
+
+        Afterwards nothing before it can be needed again, and it is there as often as ever.
+        """
+        *older, newest = checkpoint_files(self.folder)
+        for path in older:
+            partial = path.with_name(f"{path.name}.partial")
+            try:
+                with newest.open("rb") as source, partial.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, COPY_BYTES)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+        force_folder(self.folder)
+        self._positions.clear()
 
     def close(self) -> None:
         """Let another service have the folder."""

@@ -122,7 +122,7 @@ class MemoryFeed:
         batch.discard()
         self._free.append(batch.filled.slot)
 
-    def commit(self, position: Position) -> None:
+    def commit(self, position: Position, keep: Position | None = None) -> None:
         self.committed.append(position)
 
     def pause(self, start: Start | None) -> None:

@@ -71,7 +71,7 @@ class MemorySource:
     def known_ends(self) -> Mapping[int, int]:
         return self.ends()
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
+    def commit(self, offsets: Mapping[int, int], notes: Mapping[int, str]) -> None:
         """Nobody asks this topic for its lag."""
 
     def close(self) -> None:

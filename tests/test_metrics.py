@@ -22,6 +22,8 @@ from service.events import (
     Lag,
     Measured,
     PolicyViolated,
+    PurgeHeldUp,
+    PurgeLag,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -78,6 +80,8 @@ EVENTS: list[Event] = [
     CheckpointFailed("no space left"),
     CheckpointUnreadable("it is torn"),
     PolicyViolated("residency", "samples were in the service for 9 s"),
+    PurgeLag(seconds=12.5, records=640, within=60.0),
+    PurgeHeldUp("group ridge"),
 ]
 
 
@@ -225,6 +229,19 @@ def test_checkpoints_are_counted_by_what_became_of_them() -> None:
     assert 0 <= time.time() - (scrape.value("last_checkpoint_timestamp_seconds") or 0) < 10
 
 
+def test_a_purge_shows_how_late_it_is_and_whether_it_is_held_up() -> None:
+    assert Scrape().value("purge_limit_seconds") == math.inf
+    scrape = Scrape(PurgeLag(12.5, 640, 60.0), PurgeHeldUp("group ridge"))
+    assert [scrape.value(f"purge_{what}") for what in ("lag_seconds", "lag_records", "limit_seconds")] == [
+        12.5,
+        640,
+        60,
+    ]
+    assert scrape.value("purge_held_up") == 1
+    scrape.metrics(PurgeHeldUp(""))
+    assert scrape.value("purge_held_up") == 0
+
+
 def test_what_runs_is_shown() -> None:
     assert Scrape().value("build_info", version="1.2.3") == 1
 
@@ -259,6 +276,7 @@ WITHOUT_UNIT = {
     "lethe_batch_loss",
     "lethe_broker_up",
     "lethe_segment_visit",
+    "lethe_purge_held_up",
 }
 """Counts of what the name says, a yes or no, and a loss, whose unit is the learner's affair."""
 

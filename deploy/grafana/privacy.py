@@ -63,6 +63,31 @@ def privacy() -> model.Dashboard:
         [Query(f"lethe_policy_violations_total{{{CHOSEN}}}", "{{service}}: {{rule}}")],
         limits=Limits(1, 1),
     )
+    late = chart(
+        "Purge lag",
+        "How long the oldest record that was learned is still in the broker, and the most that the policy "
+        "allows (no line without one). Red from a day on; the alert LethePurgeOverdue goes by the policy.",
+        "s",
+        [
+            Query(f"lethe_purge_lag_seconds{{{CHOSEN}}}"),
+            Query(f"lethe_purge_limit_seconds{{{CHOSEN}}} < Inf", "{{service}}: allowed"),
+        ],
+        limits=Limits(3600, 86400),
+    )
+    unpurged = chart(
+        "Learned, but still in the broker",
+        "Records to be purged once the oldest checkpoint is past them, and nobody else needs them.",
+        "short",
+        [Query(f"lethe_purge_lag_records{{{CHOSEN}}}")],
+        limits=Limits(100000, 1000000),
+    )
+    held_up = chart(
+        "Purge held up",
+        "1 while a purge waits for another consumer group on the topic; the service's log names it.",
+        "short",
+        [Query(f"lethe_purge_held_up{{{CHOSEN}}}")],
+        limits=Limits(1, 1),
+    )
     retains = grid(
         "What each learner retains of a sample",
         "nothing, statistics (sums from which no sample can be read back one by one), a generative model, "
@@ -78,6 +103,7 @@ def privacy() -> model.Dashboard:
         [
             ("Pixels in memory", [resident, size, residency]),
             ("Where the records went", [owed, dead, lost]),
+            ("What the broker still has", [late, unpurged, held_up]),
             ("What is kept on purpose", [violations, retains]),
         ],
     )

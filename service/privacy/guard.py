@@ -3,7 +3,7 @@
 from typing import Final
 
 from service.errors import InvalidSetting
-from service.events import BatchLearned, Emit, Event, PolicyViolated
+from service.events import BatchLearned, Emit, Event, PolicyViolated, PurgeLag
 from service.learners.base import Learner
 from service.privacy.policy import Policy
 from service.probeset import ProbeSet
@@ -26,10 +26,14 @@ def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: lis
         raise InvalidSetting(f"stream.dead_letter_payloads: policy {policy.name} does not allow them")
     if settings.checkpoint.folder is None:
         raise InvalidSetting(f"policy {policy.name} asks for a ledger: --state says where it is kept")
-    if policy.residency_seconds is None:
-        return settings
-    fetch = min(settings.stream.fetch_bytes, FETCH_BYTES)
-    return settings.model_copy(update={"stream": settings.stream.model_copy(update={"fetch_bytes": fetch})})
+    stream, checkpoint = settings.stream, settings.checkpoint
+    if policy.residency_seconds is not None:
+        stream = stream.model_copy(update={"fetch_bytes": min(stream.fetch_bytes, FETCH_BYTES)})
+    if policy.purge is not None:
+        # records go when the oldest checkpoint is beyond them: after `keep` more; twice, to be in time
+        often = policy.purge.within_seconds / (2 * checkpoint.keep)
+        checkpoint = checkpoint.model_copy(update={"every_seconds": min(checkpoint.every_seconds, often)})
+    return settings.model_copy(update={"stream": stream, "checkpoint": checkpoint})
 
 
 class Guard:
@@ -42,6 +46,7 @@ class Guard:
         self._policy, self._emit = policy, emit
         self.name = policy.name
         self.violation: PolicyViolated | None = None
+        self._overdue = False
 
     @property
     def stop(self) -> bool:
@@ -57,6 +62,14 @@ class Guard:
                 f"samples were in the service for {event.residency_seconds:.2f} s, "
                 f"policy {self._policy.name} allows {limit:g} s",
             )
+        if isinstance(event, PurgeLag):
+            if event.overdue and not self._overdue:
+                self._violated(
+                    "purge",
+                    f"{event.records} records were learned and are still in the broker, the oldest for "
+                    f"{event.seconds:.0f} s, policy {self._policy.name} allows {event.within:g} s",
+                )
+            self._overdue = event.overdue
 
     def _violated(self, rule: str, detail: str) -> None:
         self.violation = PolicyViolated(rule, detail)

@@ -9,6 +9,7 @@ from service.checkpoint import Checkpoint
 from service.learners.base import JSON, Retention
 from service.privacy.ledger import Ledger, LedgerMark, Receipt, Span, read_entries
 from service.privacy.policy import Policy
+from service.privacy.unpurged import Unpurged
 from service.state_folder import StateFolder
 from service.stream.source import Position
 
@@ -20,9 +21,19 @@ LEDGER: Final = "ledger.jsonl"
 class Receipts:
     """Writes the receipts of one run; retention and policy are the same for all of them."""
 
-    def __init__(self, ledger: Ledger, topic: str, retention: Retention, policy: Policy | None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        topic: str,
+        retention: Retention,
+        policy: Policy | None,
+        since: JSON = None,
+    ) -> None:
         self._ledger, self._topic, self._retention = ledger, topic, retention
         self._policy = None if policy is None else policy.digest
+        purging = None if policy is None else policy.purge
+        self.unpurged = None if purging is None else Unpurged(purging.within_seconds, since)
+        """What the policy wants purged and is still there; None where it wants nothing purged."""
 
     def discarded(self, filled: Filled, learned_at: float) -> None:
         """Write the receipt of a batch that was learned at ``learned_at`` and discarded just now.
@@ -32,6 +43,8 @@ class Receipts:
         # a batch without a good sample has no arrival: nothing of it was ever in a slot
         waited = time.monotonic() - filled.arrived if filled.samples else 0.0
         now = time.time()
+        if self.unpurged is not None:
+            self.unpurged.learned(filled.position.offsets)
         self._ledger.add(
             Receipt(
                 kind="batch",
@@ -49,9 +62,14 @@ class Receipts:
             )
         )
 
-    def purged(self, before: Mapping[int, int], until: Mapping[int, int]) -> None:
-        """Note that the broker was told to forget the offsets from ``before`` to ``until``."""
-        self._other("purge", before, until)
+    def purged(self, starts: Mapping[int, int]) -> None:
+        """Note which of the learned records the broker has forgotten: its logs begin at ``starts``."""
+        if self.unpurged is None:
+            return
+        before = dict(self.unpurged.starts)
+        moved = self.unpurged.purged(starts)
+        if moved:
+            self._other("purge", before, moved)
 
     def rolled_back(self, position: Position, reached: Mapping[int, int]) -> None:
         """Note that what was learned beyond ``position``, up to ``reached``, is unlearned."""
@@ -73,7 +91,12 @@ class Receipts:
     def snapshot(self) -> JSON:
         """Return what a checkpoint keeps: the chain's head, and the lines not in the file yet."""
         mark = self._ledger.mark
-        return {"sequence": mark.sequence, "head": mark.head, "pending": list(self._ledger.pending)}
+        return {
+            "sequence": mark.sequence,
+            "head": mark.head,
+            "pending": list(self._ledger.pending),
+            "unpurged": None if self.unpurged is None else self.unpurged.snapshot(),
+        }
 
     def on_disk(self, checkpoint: Checkpoint) -> None:
         """Append the receipts that ``checkpoint`` holds; raises OSError, then they stay pending."""
@@ -97,13 +120,15 @@ def open_receipts(
     path = folder.folder / LEDGER
     if checkpoint is None or checkpoint.ledger is None:
         return Receipts(Ledger(path), topic, retention, policy)
-    mark = mark_of(checkpoint)
-    ledger = Ledger(path, mark, cast("dict[str, Any]", checkpoint.ledger)["pending"])
-    receipts = Receipts(ledger, topic, retention, policy)
+    mark, kept = mark_of(checkpoint), cast("dict[str, Any]", checkpoint.ledger)
+    ledger = Ledger(path, mark, kept["pending"])
+    receipts = Receipts(ledger, topic, retention, policy, kept.get("unpurged"))
     if ledger.mark.sequence > mark.sequence:
-        void = (entry for entry in read_entries(path) if entry.mark.sequence > mark.sequence)
-        reached = {span.partition: span.next for entry in void for span in entry.receipt.spans}
-        receipts.rolled_back(checkpoint.position, reached)
+        after = (entry for entry in read_entries(path) if entry.mark.sequence > mark.sequence)
+        void = (entry.receipt for entry in after if entry.receipt.kind == "batch")
+        reached = {span.partition: span.next for receipt in void for span in receipt.spans}
+        if reached:
+            receipts.rolled_back(checkpoint.position, reached)
     return receipts
 
 

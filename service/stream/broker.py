@@ -168,10 +168,11 @@ class KafkaSource:
             answer = ask(self._partitions, timeout_ms=int(ANSWER_SECONDS * 1000))
         return {p.partition: cast("int", answer[p]) for p in self._partitions}
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Tell the broker what has been learned; for lag tools only."""
+    def commit(self, offsets: Mapping[int, int], notes: Mapping[int, str]) -> None:
+        """Tell the broker what has been learned, for lag tools, with a note for other services."""
         commits = {
-            TopicPartition(self._settings.topic, p): OffsetAndMetadata(o, "", -1) for p, o in offsets.items()
+            TopicPartition(self._settings.topic, p): OffsetAndMetadata(o, notes.get(p, ""), -1)
+            for p, o in offsets.items()
         }
         with kafka_errors(self._settings):
             self._consumer.commit(commits, timeout_ms=int(ANSWER_SECONDS * 1000))

@@ -30,7 +30,13 @@ class StreamSettings(Section):
     )
     """The topic whose records are samples."""
     group: str = Field(default="lethe", json_schema_extra={"flag": "--group"}, min_length=1)
-    """Consumer group under which offsets are committed, for lag tools only."""
+    """Consumer group under which offsets are committed, for lag tools and for services on the same topic:
+    each needs a group of its own."""
+    shared_with: str = Field(default="", json_schema_extra={"flag": "--shared-with"})
+    """Groups of other services on the topic, with commas: nothing is purged before each has said from where
+    on it needs the records. Groups that have committed are found without this."""
+    deletes: bool = True
+    """Delete from the broker what a policy wants purged; false where somebody else does, who may."""
     dead_letter_topic: str = Field(default="", json_schema_extra={"flag": "--dead-letter-topic"})
     """Where malformed records are reported; by default TOPIC.dead-letters."""
     dead_letter_payloads: bool = False
@@ -74,6 +80,11 @@ class StreamSettings(Section):
         if value is not None and not re.fullmatch(r"\d+(\.\d+)+", value):
             raise ValueError("is a version such as 2.1")
         return value
+
+    @property
+    def sharing_groups(self) -> list[str]:
+        """The groups in `shared_with`."""
+        return [name for group in self.shared_with.split(",") if (name := group.strip())]
 
     @property
     def dead_letters(self) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from service.wire import Headers
 
-__all__ = ["Position", "Record", "Source"]
+__all__ = ["Position", "Purged", "Record", "Source"]
 
 
 class Record(Protocol):
@@ -48,6 +48,14 @@ class Position:
     topic_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """Where the log of each partition begins now, and whom a further purge waits for, in words."""
+
+    starts: Mapping[int, int]
+    waits_for: str = ""
+
+
 class Source(Protocol):
     """A topic, or the part of it that belongs to this service, read from a position onwards."""
 
@@ -82,8 +90,11 @@ class Source(Protocol):
     def known_ends(self) -> Mapping[int, int]:
         """Return the ends as of the last answer, without asking."""
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Tell the broker what has been learned; for lag tools only. Raises BrokerUnavailable."""
+    def commit(self, offsets: Mapping[int, int], notes: Mapping[int, str]) -> None:
+        """Tell the broker what has been learned, with a note on each partition for other services.
+
+        Never read back to learn from it: that is what checkpoints are for. Raises BrokerUnavailable.
+        """
 
     def close(self) -> None:
         """Let go of the broker. May never be called."""
