@@ -9,7 +9,6 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from typer import Option
 
 from service import checkpoint_commands as checkpoints
@@ -17,6 +16,7 @@ from service.bench import commands as bench
 from service.chaos.command import chaos
 from service.errors import LetheError
 from service.flags import with_settings
+from service.learner_commands import learners
 from service.privacy.commands import audit_ledger
 from service.settings import Settings
 
@@ -76,15 +76,7 @@ def demo(
 app.command("audit")(audit_ledger)
 
 
-@app.command()
-def learners() -> None:
-    """List the learners: what each is, what it retains of a sample, where it comes from."""
-    from service.learners import LEARNERS
-
-    table = Table("name", "retains", "batch", "what it is", "paper")
-    for kind in LEARNERS.values():
-        table.add_row(kind.name, kind.retains.value, str(kind.batch_size), kind.summary, kind.paper)
-    Console().print(table)
+app.command()(learners)
 
 
 def main() -> None:
@@ -100,7 +92,7 @@ def main() -> None:
 
 
 def _fail(reason: str) -> NoReturn:
-    Console(stderr=True).print(f"[bold red]lethe:[/] {escape(reason)}", soft_wrap=True)
+    Console(stderr=True).print(f"[bold red]lethe:[/] {escape(reason)}", soft_wrap=True, emoji=False)
     raise SystemExit(2)
 
 

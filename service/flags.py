@@ -1,12 +1,14 @@
 """Flags made from settings: one option for each, with its docstring as help."""
 
 import inspect
+import json
 from collections.abc import Callable
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
+from service.errors import InvalidSetting
 from service.settings import Settings, variable
 
 __all__ = ["with_settings"]
@@ -24,7 +26,8 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
         for section, name in leaves:
             value = given[f"{section}_{name}"]
             if value is not None:
-                flags.setdefault(section, {})[name] = value
+                pairs = _metavar(leaves[section, name]) is not None
+                flags.setdefault(section, {})[name] = _read(f"{section}.{name}", value) if pairs else value
         command(Settings.read(flags))
 
     parameters = [
@@ -32,7 +35,7 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
             f"{section}_{name}",
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[_type(leaf.annotation), _option(section, name, leaf)],
+            annotation=Annotated[_type(leaf), _option(section, name, leaf)],
         )
         for (section, name), leaf in leaves.items()
     ]
@@ -51,14 +54,38 @@ def _option(section: str, name: str, leaf: FieldInfo) -> Any:
     doc = " ".join((leaf.description or "").split())
     return typer.Option(
         flag,
+        metavar=_metavar(leaf),
         help=f"{doc} [{variable(section, name)}{'' if default in (None, '', {}) else f'={default}'}]",
         show_default=False,
         rich_help_panel=section,
     )
 
 
-def _type(annotation: Any) -> Any:
+def _metavar(leaf: FieldInfo) -> str | None:
+    """Return NAME=VALUE for a setting that is given pair by pair."""
+    extra = leaf.json_schema_extra
+    return str(extra["metavar"]) if isinstance(extra, dict) and "metavar" in extra else None
+
+
+def _read(setting: str, pairs: list[str]) -> dict[str, Any]:
+    """Return names and values; a value is JSON where it can be read as such, and text otherwise."""
+    read = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise InvalidSetting(f"{setting}: {pair!r} is not NAME=VALUE")
+        try:
+            read[name] = json.loads(text)
+        except ValueError:
+            read[name] = text
+    return read
+
+
+def _type(leaf: FieldInfo) -> Any:
     """Return what Typer shall parse: the setting's own type, or text for what pydantic parses."""
+    if _metavar(leaf) is not None:
+        return list[str] | None
+    annotation: Any = leaf.annotation
     kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
     if get_origin(annotation) is not None and not isinstance(kinds[0], type):
         return annotation | None  # a Literal

@@ -21,8 +21,8 @@ __all__ = ["build_labels", "create_evaluator", "create_learner", "create_registr
 def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
     """Return the learner that ``settings`` name, on their device and threads.
 
-    Raises InvalidSetting for a learner that does not exist or cannot take the layout, and for a
-    device that this machine does not have.
+    Raises InvalidSetting for a learner that does not exist or cannot take the layout, for a bad
+    option, and for a device that this machine does not have.
     """
     torch.manual_seed(settings.seed)  # torch itself begins with another seed in every process
     if settings.threads:
@@ -33,7 +33,7 @@ def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
         raise InvalidSetting("learner.device cuda: torch finds no CUDA device; auto takes the CPU then")
     device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
     try:
-        return create(settings.name, LearnerContext(layout, settings.seed, device))
+        return create(settings.name, LearnerContext(layout, settings.seed, device, settings.options))
     except ValueError as error:
         raise InvalidSetting(f"learner {settings.name}: {error}") from error
 

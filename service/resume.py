@@ -11,6 +11,7 @@ from service.errors import InvalidSetting
 from service.evaluation.history import History
 from service.events import Emit, Resumed, SegmentStarted
 from service.journal import Journal
+from service.learners import find
 from service.learners.base import JSON, Learner, State
 from service.privacy.receipts import Receipts
 from service.settings import Settings
@@ -21,9 +22,11 @@ __all__ = ["check_fingerprint", "fingerprint", "restore", "resumed", "take"]
 
 def fingerprint(settings: Settings) -> dict[str, JSON]:
     """Return the settings that change what is learned, or what its history means."""
+    options = find(settings.learner.name).Options.of(settings.learner.options)
     return {
         "learner.name": settings.learner.name,
         "learner.seed": settings.learner.seed,
+        **{f"learner.options.{name}": value for name, value in options.model_dump(mode="json").items()},
         "batch.size": settings.batch.size,
         **{f"sample.{name}": value for name, value in settings.sample.model_dump().items()},
         "stream.topic": settings.stream.topic,
@@ -36,11 +39,12 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
 
 def check_fingerprint(checkpoint: Checkpoint, settings: Settings) -> None:
     """Raise InvalidSetting, naming each difference, unless the checkpoint is of such a run."""
-    now = fingerprint(settings)
+    was, now = dict(checkpoint.fingerprint), fingerprint(settings)
+    other = was["learner.name"] != now["learner.name"]  # whose options say nothing
     differences = [
-        f"{name} was {was}, is {now.get(name)}"
-        for name, was in checkpoint.fingerprint.items()
-        if was != now.get(name)
+        f"{name} was {was.get(name, 'not there')}, is {now.get(name, 'not there')}"
+        for name in was | now
+        if was.get(name, ...) != now.get(name, ...) and not (other and name.startswith("learner.options."))
     ]
     if differences:
         raise InvalidSetting(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -44,6 +44,10 @@ class LearnerSettings(Section):
     """The learner; lethe learners lists them."""
     seed: int = Field(default=0, ge=0, json_schema_extra={"flag": "--seed"})
     """Seed of everything random in the learner and in the choice of the probes' subset."""
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict, json_schema_extra={"flag": "--option", "metavar": "NAME=VALUE"}
+    )
+    """An option of the learner, repeatable; lethe learners NAME lists them. The variable is JSON."""
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", json_schema_extra={"flag": "--device"})
     """Where tensors live; auto takes cuda if there is one."""
     threads: int = Field(default=0, ge=0, le=1024, json_schema_extra={"flag": "--threads"})

@@ -1,5 +1,6 @@
 """The command lethe, as a user types it: quick to explain itself, and plain about what is wrong."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -74,6 +75,21 @@ def test_the_learners_are_listed_with_what_they_retain(lethe: Lethe) -> None:
         (row,) = [line for line in shown.splitlines() if f" {kind.name} " in line]
         assert kind.retains.value in row
         assert kind.summary in row
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_options_of_a_learner_are_shown_with_what_they_do(lethe: Lethe, name: str) -> None:
+    shown = lethe("learners", name).stdout
+    for option, field in LEARNERS[name].Options.model_fields.items():
+        (row,) = [line for line in shown.splitlines() if f" {option} " in line]
+        assert json.dumps(field.get_default(call_default_factory=True)) in row
+        assert field.description, f"{option} has no docstring"
+
+
+def test_a_wrong_option_is_refused_by_name(lethe: Lethe) -> None:
+    said = lethe.refuses("run", "--option", "lr=0", "--option", "depth=3")
+    assert "learner.options.lr: Input should be greater than 0" in said
+    assert "learner.options.depth: no such option, there are backbone, " in said
 
 
 def test_a_learner_that_does_not_exist_is_refused_with_those_that_do(lethe: Lethe) -> None:

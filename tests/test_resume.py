@@ -1,7 +1,7 @@
 """A run taken apart and put together again: it goes on as if nothing had happened."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,7 @@ def checkpoint_of(settings: Settings) -> Checkpoint:
     [
         ({"learner": {"name": "ridge"}}, "learner.name was finetune, is ridge"),
         ({"learner": {"seed": 7}}, "learner.seed was 0, is 7"),
+        ({"learner": {"options": {"lr": 0.1}}}, "learner.options.lr was 0.001, is 0.1"),
         ({"batch": {"size": 32}}, "batch.size was 64, is 32"),
         ({"sample": {"classes": 12}}, "sample.classes was 10, is 12"),
         ({"stream": {"topic": "others"}}, "stream.topic was images, is others"),
@@ -205,9 +206,17 @@ def test_settings_that_change_what_is_learned_are_refused_by_name(
         check_fingerprint(checkpoint_of(Settings()), Settings.read(changed))
 
 
+def test_an_option_that_another_version_did_not_have_is_a_difference() -> None:
+    checkpoint = checkpoint_of(Settings())
+    older = {name: value for name, value in checkpoint.fingerprint.items() if name != "learner.options.lr"}
+    with pytest.raises(InvalidSetting, match=r"learner\.options\.lr was not there, is 0\.001; --fresh"):
+        check_fingerprint(replace(checkpoint, fingerprint=older), Settings())
+
+
 @pytest.mark.parametrize(
     "changed",
     [
+        {"learner": {"options": {"lr": 0.001}}},
         {"stream": {"bootstrap_servers": "elsewhere:9092", "group": "other", "stop_after": 5}},
         {"batch": {"slots": 3}},
         {"serve": {"port": 1}},

@@ -51,6 +51,18 @@ def test_a_flag_leaves_the_variables_of_its_section_in_force(monkeypatch: pytest
     assert (settings.stream.topic, settings.stream.group, settings.serve.port) == ("styx", "shades", 9)
 
 
+def test_an_option_s_flag_leaves_the_other_options_of_the_variable_in_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LETHE_LEARNER__OPTIONS", '{"lr": 0.5, "backbone": "mlp"}')
+    assert read("--option", "lr=0.1").learner.options == {"lr": 0.1, "backbone": "mlp"}
+
+
+@pytest.mark.parametrize("given", ["lr", "=0.1"])
+def test_an_option_that_is_no_name_and_value_is_refused(given: str) -> None:
+    assert refusal("--option", given) == f"learner.options: {given!r} is not NAME=VALUE"
+
+
 def test_a_whole_section_can_be_given_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LETHE_BATCH", '{"size": 3}')
     assert read().batch.size == 3
@@ -65,6 +77,14 @@ def test_a_whole_section_can_be_given_as_json(monkeypatch: pytest.MonkeyPatch) -
         (["--probes", "a/b"], "evaluation", "probes", Path("a/b")),
         (["--batch-linger", "0.5"], "batch", "linger", 0.5),
         (["--sample-max-bytes", "10"], "sample", "max_bytes", 10),
+        (
+            ["--option", "lr=0.1", "--option", "backbone=mlp"],
+            "learner",
+            "options",
+            {"lr": 0.1, "backbone": "mlp"},
+        ),
+        (["--option", 'more={"a": [1]}'], "learner", "options", {"more": {"a": [1]}}),
+        (["--option", "url=a=b"], "learner", "options", {"url": "a=b"}),
         (["--stream-security", '{"a": "b"}'], "stream", "security", {"a": "b"}),
     ],
 )

@@ -20,7 +20,7 @@ from service.demo import display
 from service.demo.processes import Children
 from service.demo.stage import environment, free_port, fresh_topic
 from service.errors import InvalidSetting
-from service.learners import LEARNERS
+from service.learners import find
 from service.report import write_report
 from service.result import SCORES, RunResult
 from service.settings import Settings, variable
@@ -114,9 +114,8 @@ def document(demo: Demo, runs: Sequence[RunResult]) -> dict[str, Any]:
 def _check_learners(names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         raise InvalidSetting(f"learner: one is named twice in {', '.join(names)}")
-    unknown = [name for name in names if name not in LEARNERS]
-    if unknown:
-        raise InvalidSetting(f"learner {unknown[0]!r} does not exist: there are {', '.join(LEARNERS)}")
+    for name in names:
+        find(name)
 
 
 def _fresh(folder: Path) -> Path:
@@ -160,7 +159,7 @@ def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSet
     return Settings.read(
         {
             "stream": stream.model_dump(exclude_unset=True) | {"group": group, "stop_after": total},
-            "batch": {"size": LEARNERS[learner].batch_size},
+            "batch": {"size": find(learner).batch_size},
             "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads},
             "evaluation": {"probes": demo.report / "probes"},
             "checkpoint": {"folder": folder / "state", "fresh": True},

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from service.learners import options
 from service.wire import Layout
 
 __all__ = ["JSON", "Learned", "Learner", "LearnerContext", "Retention", "State"]
@@ -34,11 +35,15 @@ class Retention(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LearnerContext:
-    """What every learner is built from."""
+    """What every learner is built from.
+
+    ``options`` are what the user chose; a learner reads them with ``Options.of``.
+    """
 
     layout: Layout
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    options: Mapping[str, JSON] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,15 @@ class Learner(ABC):
     """Where the method comes from."""
     batch_size: ClassVar[int] = 64
     """The ``--batch-size`` that suits it; it takes any."""
+    Options: ClassVar[type[options.Options]] = options.Options
+    """What a user may choose about it."""
 
     @abstractmethod
     def __init__(self, context: LearnerContext) -> None:
-        """Build an untrained learner; raises ValueError for images that it cannot take."""
+        """Build an untrained learner.
+
+        Raises ValueError for images that it cannot take, InvalidSetting for bad options.
+        """
 
     @abstractmethod
     def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
@@ -99,6 +109,13 @@ class Learner(ABC):
         ``x_BCHW`` is uint8, ``y_B`` int64, both on the CPU; B is at least 1 and may differ
         from call to call. Raises DivergedLoss.
         """
+
+    def boundary(self) -> None:
+        """Hear that another regime begins with the next batch; a learner may make nothing of it.
+
+        It is called between two batches, by a run that detects where the stream changes or is told.
+        """
+        return  # most methods need none
 
     @abstractmethod
     def predict(self, x_BCHW: Tensor) -> Tensor:

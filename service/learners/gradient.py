@@ -1,0 +1,127 @@
+"""What all gradient-descent learners share: a network, an optimizer, and one step a batch.
+
+Shapes: B batch, C channels, H height, W width, K classes.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from service.errors import DivergedLoss
+from service.learners.backbones import build
+from service.learners.base import Learned, Learner, LearnerContext, State
+from service.learners.optimizers import create_optimizer, load_moments, moments, optimizer_kind
+from service.learners.options import Options
+
+__all__ = ["GradientLearner", "GradientOptions", "Step"]
+
+_PREDICT_ROWS = 512  # bounds the memory of a prediction, whatever the number of images
+
+
+class GradientOptions(Options):
+    """What is trained, and how."""
+
+    backbone: str = "small-cnn"
+    """The network: small-cnn, mlp, or module:factory of yours, which gets the layout and returns it."""
+    optimizer: str = "Adam"
+    """An optimizer of torch.optim by its name."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Its learning rate: the length of a step."""
+    optimizer_options: dict[str, bool | int | float | str | list[float] | None] = Field(default_factory=dict)
+    """Its other arguments, as JSON: {"weight_decay": 0.01}."""
+
+    @field_validator("optimizer")
+    @classmethod
+    def _there_is_one(cls, value: str) -> str:
+        optimizer_kind(value)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is known of a batch after the forward pass; everything is on the learner's device.
+
+    ``x_BCHW`` are float32 images in −1 … 1, ``loss`` the mean cross entropy of ``scores_BK``.
+    """
+
+    x_BCHW: Tensor
+    y_B: Tensor
+    scores_BK: Tensor
+    loss: Tensor
+
+
+class GradientLearner(Learner):
+    """Cross entropy and one step of the optimizer a batch; a method against forgetting adds to it.
+
+    Parts that a method replaces: `_objective`, what is minimised.
+    """
+
+    Options: ClassVar[type[GradientOptions]] = GradientOptions
+
+    def __init__(self, context: LearnerContext) -> None:
+        options = self.Options.of(context.options)
+        self._device = context.device
+        self._model = build(options.backbone, context.layout, context.seed).to(context.device)
+        self._parameters = dict(self._model.named_parameters())
+        self._optimizer = create_optimizer(
+            options.optimizer, self._parameters, options.lr, options.optimizer_options
+        )
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Take one step; its forward pass is also the prediction.
+
+        ``loss`` is the mean cross entropy in nats. Raises DivergedLoss.
+        """
+        buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+        with torch.backends.cudnn.flags(deterministic=True):  # the fast default may sum in any order
+            step = self._forward(x_BCHW, y_B)
+            objective = self._objective(step)
+            loss, minimised = step.loss.item(), objective.item()
+            if not (math.isfinite(loss) and math.isfinite(minimised)):
+                for buffer, before in buffers:  # a normalisation has seen the batch already
+                    buffer.copy_(before)
+                raise DivergedLoss(f"a batch of {len(y_B)}: cross entropy {loss}, objective {minimised}")
+            self._optimizer.zero_grad()
+            torch.autograd.backward(objective)
+        self._optimizer.step()
+        return Learned(step.scores_BK.detach().argmax(1).cpu(), loss)
+
+    def _forward(self, x_BCHW: Tensor, y_B: Tensor) -> Step:
+        x_BCHW, y_B = self._floats(x_BCHW), y_B.to(self._device)
+        scores_BK = self._model(x_BCHW)
+        return Step(x_BCHW, y_B, scores_BK, nn.functional.cross_entropy(scores_BK, y_B))
+
+    def _objective(self, step: Step) -> Tensor:
+        """Return the scalar that is minimised."""
+        return step.loss
+
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        """Return the softmax of the scores."""
+        self._model.eval()
+        with torch.inference_mode():
+            parts = [
+                self._model(self._floats(x)).softmax(1).cpu() for x in torch.split(x_BCHW, _PREDICT_ROWS)
+            ]
+        self._model.train()
+        return torch.cat(parts)
+
+    def state(self) -> State:
+        """Return weights and moments: ``model.*``, and ``optimizer.*`` once a batch was learned."""
+        weights = {f"model.{name}": tensor.contiguous() for name, tensor in self._model.state_dict().items()}
+        return State(weights | moments(self._optimizer, self._parameters), {})
+
+    def load_state(self, state: State) -> None:
+        """Copy the weights and moments of ``state`` into this learner."""
+        with torch.no_grad():
+            for name, tensor in self._model.state_dict().items():
+                tensor.copy_(state.tensors[f"model.{name}"])
+        load_moments(self._optimizer, self._parameters, state.tensors)
+
+    def _floats(self, x_BCHW: Tensor) -> Tensor:
+        """Return new float32 images in −1 … 1, on the device."""
+        x = x_BCHW.to(self._device)
+        return x.to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)

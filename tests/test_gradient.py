@@ -1,0 +1,131 @@
+"""What the gradient learners share: any network, any optimizer of torch, and their state."""
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from service.errors import DivergedLoss, InvalidSetting
+from service.learners.base import JSON, LearnerContext, State
+from service.learners.finetune import Finetune
+from service.learners.optimizers import optimizer_kind
+from service.wire import Layout
+
+LAYOUT = Layout(height=8, width=8, classes=4)
+UNFIT = ("Optimizer", "LBFGS", "SparseAdam")
+OPTIMIZERS = [
+    name
+    for name, kind in vars(torch.optim).items()
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in UNFIT
+]
+
+
+def images(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x_BCHW = torch.randint(256, (count, *LAYOUT.shape), dtype=torch.uint8, generator=generator)
+    return x_BCHW, torch.randint(LAYOUT.classes, (count,), generator=generator)
+
+
+def finetune(**options: JSON) -> Finetune:
+    return Finetune(LearnerContext(LAYOUT, seed=1, options=options))
+
+
+def same(one: State, other: State) -> bool:
+    return one.tensors.keys() == other.tensors.keys() and all(
+        torch.equal(tensor, other.tensors[name]) for name, tensor in one.tensors.items()
+    )
+
+
+def matrices(layout: Layout) -> nn.Module:
+    """Return a network that torch.optim.Muon can train: it takes matrices only."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(layout.height * layout.width, layout.classes, bias=False))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_any_optimizer_of_torch_learns_and_goes_on_from_its_state(name: str) -> None:
+    backbone = f"{__name__}:matrices" if name == "Muon" else "mlp"
+    one, other = (finetune(optimizer=name, backbone=backbone) for _ in range(2))
+    before = load(save(dict(one.state().tensors)))
+    for seed in range(3):
+        one.learn(*images(16, seed))
+    assert not same(State(before, {}), one.state())
+    other.load_state(State(load(save(dict(one.state().tensors))), {}))
+    for seed in range(3, 6):
+        one.learn(*images(16, seed))
+        other.learn(*images(16, seed))
+    assert same(one.state(), other.state())
+
+
+def test_the_optimizer_s_other_arguments_are_passed_on() -> None:
+    plain, heavy = finetune(optimizer="SGD"), finetune(optimizer="SGD", optimizer_options={"momentum": 0.9})
+    for learner in (plain, heavy):
+        learner.learn(*images(8))
+    assert not any("momentum_buffer" in name for name in plain.state().tensors)
+    assert any("momentum_buffer" in name for name in heavy.state().tensors)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"optimizer": "Adamm"}, r"learner\.options\.optimizer: torch\.optim has no optimizer 'Adamm'"),
+        ({"optimizer": "lr_scheduler"}, r"torch\.optim has no optimizer 'lr_scheduler'"),
+        ({"optimizer": "LBFGS"}, r"learner\.options\.optimizer: torch\.optim\.LBFGS needs the loss"),
+        ({"optimizer_options": {"momentum": 0.9}}, r"learner\.options: torch\.optim\.Adam with .*momentum"),
+        ({"optimizer_options": {"betas": [0.9, 2.0]}}, r"learner\.options: torch\.optim\.Adam with .*beta"),
+        ({"lr": 0}, r"learner\.options\.lr: Input should be greater than 0"),
+        ({"backbone": "resnet"}, r"learner\.options\.backbone: 'resnet' is none of small-cnn, mlp"),
+        ({"backbone": "nowhere:net"}, r"learner\.options\.backbone: nowhere:net: ModuleNotFoundError"),
+        ({"backbone": f"{__name__}:LAYOUT"}, r"learner\.options\.backbone: .*TypeError"),
+        ({"backbone": f"{__name__}:nothing"}, r"learner\.options\.backbone: .*NoneType, no nn\.Module"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused_by_name(options: dict[str, JSON], said: str) -> None:
+    with pytest.raises(InvalidSetting, match=said):
+        finetune(**options)
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_an_optimizer_that_cannot_train_a_learner_says_why(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"torch\.optim\.{name} "):
+        optimizer_kind(name)
+
+
+def nothing(layout: Layout) -> None:
+    """Return no network."""
+
+
+def normalised(layout: Layout) -> nn.Module:
+    """Return a network of a user's own, whose normalisation remembers what it has seen."""
+    return nn.Sequential(
+        nn.Conv2d(layout.channels, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(4 * (layout.height - 2) * (layout.width - 2), layout.classes),
+    )
+
+
+def test_a_network_of_ones_own_is_drawn_from_the_seed() -> None:
+    one, other = (finetune(backbone=f"{__name__}:normalised") for _ in range(2))
+    assert same(one.state(), other.state())
+    assert one.state().tensors["model.0.weight"].shape == (4, 1, 3, 3)
+
+
+def test_what_a_normalisation_remembers_is_part_of_the_state() -> None:
+    one, other = (finetune(backbone=f"{__name__}:normalised") for _ in range(2))
+    one.learn(*images(16))
+    assert not torch.equal(
+        one.state().tensors["model.1.running_mean"], other.state().tensors["model.1.running_mean"]
+    )
+    other.load_state(one.state())
+    x_BCHW, _ = images(5, seed=9)
+    assert torch.equal(one.predict(x_BCHW), other.predict(x_BCHW))
+    torch.testing.assert_close(one.predict(x_BCHW)[:1], one.predict(x_BCHW[:1]))
+
+
+def test_a_batch_that_is_refused_leaves_a_normalisation_as_it_was() -> None:
+    learner = finetune(backbone=f"{__name__}:normalised")
+    weights = dict(learner.state().tensors)
+    learner.load_state(State(weights | {"model.3.bias": torch.full((4,), torch.nan)}, {}))
+    with pytest.raises(DivergedLoss):
+        learner.learn(*images(16))
+    assert torch.equal(learner.state().tensors["model.1.running_mean"], torch.zeros(4))
