@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from service.errors import InvalidSetting
 from service.learners.base import LearnerContext
 from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
 from service.learners.products import rounded
-from service.learners.ridge import Ridge, RidgeSettings
+from service.learners.ridge import Ridge, RidgeOptions
 from service.learners.wavelets import ModulusMaps, morlet_bank
 from service.wire import Layout
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(height=8, width=8, classes=4)
-SMALL = RidgeSettings(waves=50, first_refresh=16, refresh_every=64)
+SMALL = RidgeOptions(waves=50, first_refresh=16, refresh_every=64)
+CONTEXT = LearnerContext(LAYOUT, options=SMALL.model_dump())
 
 
 def images(count: int, layout: Layout = LAYOUT, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -28,7 +30,7 @@ def images(count: int, layout: Layout = LAYOUT, seed: int = 0) -> tuple[Tensor, 
 
 
 def learned(x_BCHW: Tensor, y_B: Tensor, batch: int) -> Ridge:
-    learner = Ridge(LearnerContext(LAYOUT), SMALL)
+    learner = Ridge(CONTEXT)
     for x, y in zip(torch.split(x_BCHW, batch), torch.split(y_B, batch), strict=True):
         learner.learn(x, y)
     return learner
@@ -56,7 +58,7 @@ def test_it_predicts_the_solution_of_the_normal_equations() -> None:
 
 
 def test_learn_predicts_from_the_last_due_solve_and_reports_the_squared_error() -> None:
-    learner = Ridge(LearnerContext(LAYOUT), SMALL)
+    learner = Ridge(CONTEXT)
     x_BCHW, y_B = images(16)
     assert learner.learn(x_BCHW, y_B).loss is None
     expected = learner.predict(images(4, seed=1)[0]).argmax(1)  # 16 samples: the first solve was due
@@ -71,8 +73,16 @@ def test_learn_predicts_from_the_last_due_solve_and_reports_the_squared_error() 
     assert not torch.equal(learner.state().tensors["W"], W_before)
 
 
+def test_after_a_boundary_learn_predicts_from_what_is_new_as_soon_as_at_the_start() -> None:
+    learner = learned(*images(200), 20)
+    learner.boundary()
+    learner.learn(*images(16, seed=1))
+    expected = learner.predict(images(4, seed=2)[0]).argmax(1)
+    assert torch.equal(learner.learn(*images(4, seed=2)).predicted_B, expected)
+
+
 def test_a_learner_that_saw_nothing_finds_all_classes_equally_likely() -> None:
-    learner = Ridge(LearnerContext(LAYOUT), SMALL)
+    learner = Ridge(CONTEXT)
     torch.testing.assert_close(learner.predict(images(3)[0]), torch.full((3, 4), 0.25))
 
 
@@ -183,5 +193,5 @@ def test_images_that_the_features_cannot_take_are_refused(layout: Layout, said: 
     ],
 )
 def test_a_bad_hyperparameter_is_refused_by_name(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{field} is"):
-        RidgeSettings(**{field: value})
+    with pytest.raises(InvalidSetting, match=rf"^learner\.options\.{field}:"):
+        Ridge(LearnerContext(LAYOUT, options={field: value}))
