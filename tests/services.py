@@ -3,10 +3,9 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,64 @@ from typing import Any
 import httpx
 
 from tests.brokers import StreamBroker
+from tests.forked import forked
 
-__all__ = ["Service", "api_version", "service", "until"]
+__all__ = ["Command", "Service", "api_version", "service", "until"]
+
+
+class Command:
+    """``lethe`` with ``arguments``, in a process that begins with everything imported; output in ``log``."""
+
+    def __init__(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
+        self._process = forked().Process(target=_be_lethe, args=(arguments, dict(environment), log))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit status, None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, seconds: float) -> int:
+        """Wait until it has ended, and return the exit status."""
+        self._process.join(seconds)
+        assert self._process.exitcode is not None, f"it has not ended within {seconds:g} s"
+        return self._process.exitcode
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _be_lethe(arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    from service.cli import main
+
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["lethe", *arguments]
+    main()
 
 
 class Service:
     """A running service; its results are in ``folder`` / report."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(self, process: Command, folder: Path) -> None:
         self.process = process
         self.report = folder / "report"
         self._log = folder / "service.log"
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     @property
     def address(self) -> str:
@@ -49,7 +91,7 @@ class Service:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Ask it to stop; return how many seconds that took."""
         asked = time.monotonic()
-        self.process.send_signal(number)
+        self.process.send(number)
         self.process.wait(30)
         return time.monotonic() - asked
 
@@ -67,18 +109,11 @@ def service(broker: StreamBroker, topic: str, folder: Path, **variables: object)
     }
     settings |= {"STREAM__API_VERSION": version} if (version := api_version(broker)) else {}
     env = {f"LETHE_{name}": str(value) for name, value in (settings | variables).items()}
-    with (folder / "service.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "run"],
-            env={**os.environ, **env},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    process = Command(["run"], {**os.environ, **env}, folder / "service.log")
     try:
         yield Service(process, folder)
     finally:
         process.kill()
-        process.wait()
 
 
 def api_version(broker: StreamBroker) -> str | None:

@@ -4,29 +4,20 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from producers.broker import Broker
-from producers.datasets import default_root
 from producers.order import Order
-from producers.probes import probes_of
-from producers.publisher import Publisher
-from producers.records import Records
 from producers.scenario import Scenario, load_scenario, shipped_scenarios
 from service.compose import run_service
-from service.probeset import save_probe
 from service.result import RunResult
 from service.settings import EvaluationSettings, LearnerSettings, RunSettings, ServeSettings, Settings
-from service.stream.embedded import EmbeddedBroker
-from service.stream.settings import StreamSettings
 from service.wire import Reason
-from tests.brokers import StreamBroker, of_embedded
-from tests.streams import settings_of
+from tests.brokers import StreamBroker
+from tests.scenarios import send_all, write_probes
 
-pytestmark = [pytest.mark.needs("datasets"), pytest.mark.needs("embedded")]
+pytestmark = [pytest.mark.needs("datasets")]
 
 SAMPLES = 150
 """Records of each segment,"""
@@ -44,31 +35,6 @@ def lethe() -> Iterator[Executor]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[StreamBroker]:
-    with EmbeddedBroker() as embedded:
-        yield of_embedded(embedded)
-
-
-def sent(broker: StreamBroker, topic: str, order: Order) -> StreamSettings:
-    """Send a stream, and return how a service reads it to its end."""
-    for name, partitions in ((topic, PARTITIONS), (f"{topic}.dead-letters", 1)):
-        broker.create_topic(name, partitions)  # over the wire, the embedded broker creates none
-    records = Records(order, default_root())
-    with Publisher(Broker(broker.bootstrap_servers, broker.api_version), topic) as publisher:
-        for index in range(len(records)):
-            publisher.send(records.at(index), index % PARTITIONS)
-        publisher.flush()
-    return settings_of(broker, topic, stop_after=len(records))
-
-
-def probes(scenario: Scenario, folder: Path) -> EvaluationSettings:
-    """The scenario's held-out sets, cut short."""
-    for place, probe in enumerate(probes_of(scenario, default_root())):
-        save_probe(replace(probe, x_NCHW=probe.x_NCHW[:IMAGES], y_N=probe.y_N[:IMAGES]), folder, place)
-    return EvaluationSettings(probes=folder)
-
-
 @pytest.mark.parametrize("scenario", shipped_scenarios(), ids=lambda scenario: scenario.name)
 def test_every_record_of_a_scenario_is_accounted_for(
     broker: StreamBroker, lethe: Executor, topic: str, scenario: Scenario, tmp_path: Path
@@ -76,8 +42,8 @@ def test_every_record_of_a_scenario_is_accounted_for(
     malformed = any(segment.malformed for segment in scenario.segments)
     order = Order(scenario, seed=0, samples=POISONED if malformed else SAMPLES)
     settings = Settings(
-        stream=sent(broker, topic, order),
-        evaluation=probes(scenario, tmp_path / "probes"),
+        stream=send_all(broker, topic, order, PARTITIONS),
+        evaluation=EvaluationSettings(probes=write_probes(scenario, tmp_path / "probes", IMAGES)),
         learner=LearnerSettings(name="finetune", device="cpu", threads=1),
         serve=ServeSettings(port=0),
         run=RunSettings(report=tmp_path / "report"),

@@ -1,8 +1,6 @@
 """``lethe run`` between a broker and an operator: all is accounted for, and it stops when asked."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,18 +9,18 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from producers.datasets import default_root
-from producers.probes import probes_of
-from producers.scenario import load_scenario
-from service.probeset import ProbeSet, save_probe
+from producers.order import Order
+from producers.scenario import Scenario, load_scenario
 from service.result import RunResult
 from service.stream.embedded import EmbeddedBroker
 from service.wire import Reason
 from tests.brokers import StreamBroker, of_embedded
-from tests.services import Service, api_version, service, until
+from tests.scenarios import send_all, write_probes
+from tests.services import Service, service, until
 
 pytestmark = [pytest.mark.needs("datasets")]
 
+SCENARIO = load_scenario("mnist-to-fashion")
 STOP_SECONDS = 5
 """Within so many, the service ends when it is asked to."""
 
@@ -34,31 +32,18 @@ NOBODY = StreamBroker("kafka", "127.0.0.1:9", None, lambda name, partitions: Non
 @pytest.fixture(scope="module")
 def probes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first 300 images of each held-out set."""
-    return written(tmp_path_factory.mktemp("probes"), 300)
+    return write_probes(SCENARIO, tmp_path_factory.mktemp("probes"), 300)
 
 
 @pytest.fixture(scope="module")
 def large_probes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All held-out images: evaluating them takes a while."""
-    return written(tmp_path_factory.mktemp("large-probes"), None)
+    return write_probes(SCENARIO, tmp_path_factory.mktemp("large-probes"), None)
 
 
-def written(folder: Path, images: int | None) -> Path:
-    for order, probe in enumerate(probes_of(load_scenario("mnist-to-fashion"), default_root())):
-        x_NCHW, y_N = probe.x_NCHW[:images], probe.y_N[:images]
-        save_probe(ProbeSet(probe.name, x_NCHW, y_N, probe.source, probe.consent), folder, order)
-    return folder
-
-
-def stream(broker: StreamBroker, topic: str, samples: int, scenario: str = "mnist-to-fashion") -> None:
+def stream(broker: StreamBroker, topic: str, samples: int, scenario: Scenario = SCENARIO) -> None:
     """Send ``samples`` records of each segment to the topic's one partition."""
-    arguments = ["--scenario", scenario, "--samples", str(samples), "--partitions", "1", "--no-progress"]
-    arguments += ["--bootstrap-servers", broker.bootstrap_servers, "--topic", topic]
-    if version := api_version(broker):
-        for name in (topic, f"{topic}.dead-letters"):  # over the wire, the embedded broker creates none
-            broker.create_topic(name, 1)
-        arguments += ["--api-version", version]
-    subprocess.run([sys.executable, "-m", "producers", "stream", *arguments], check=True, timeout=60)
+    send_all(broker, topic, Order(scenario, seed=0, samples=samples), 1)
 
 
 def metrics(run: Service) -> Mapping[str, float]:
@@ -85,7 +70,7 @@ def test_a_stream_is_learned_evaluated_and_accounted_for(
         state = run.state
         assert (state["segment"], state["visit"], state["positions"]) == ("fashion-mnist", 2, {"0": 1280})
         assert run.stop() < STOP_SECONDS
-    assert run.process.returncode == 0
+    assert run.process.poll() == 0
     result = RunResult.read(run.report / "run.json")
     assert result.samples.model_dump() == {
         "received": 1280,
@@ -108,7 +93,7 @@ def test_a_stream_is_learned_evaluated_and_accounted_for(
 def test_malformed_records_are_dead_lettered_by_reason_and_the_stream_goes_on(
     broker: StreamBroker, topic: str, tmp_path: Path
 ) -> None:
-    stream(broker, topic, 600, "poisoned")
+    stream(broker, topic, 600, load_scenario("poisoned"))
     with service(broker, topic, tmp_path, STREAM__STOP_AFTER=1200) as run:
         assert run.process.wait(60) == 0, run.log
     result = RunResult.read(run.report / "run.json")
@@ -150,7 +135,7 @@ def test_asked_to_stop_while_streaming_it_stops_and_says_how_far_it_came(
     with service(broker, topic, tmp_path, LEARNER__THREADS=1) as run:
         until(lambda: run.state["samples"]["learned"] > 0, "something is learned")
         assert run.stop() < STOP_SECONDS
-    assert run.process.returncode == 0, run.log
+    assert run.process.poll() == 0, run.log
     counts = RunResult.read(run.report / "run.json").samples
     assert counts.received == counts.learned == counts.discarded > 0
     assert counts.learned % 64 == 0
@@ -163,7 +148,7 @@ def test_asked_to_stop_during_a_full_evaluation_it_stops_at_once(
     with service(broker, topic, tmp_path, EVALUATION__PROBES=large_probes, LEARNER__THREADS=1) as run:
         assert run.get("/livez").status_code == 200
         assert run.stop(signal.SIGINT) < STOP_SECONDS
-    assert run.process.returncode == 0, run.log
+    assert run.process.poll() == 0, run.log
     assert "after 0 samples" not in run.log, "the evaluation was over before: the test tests nothing"
     assert RunResult.read(run.report / "run.json").evaluations == []
 
@@ -195,4 +180,4 @@ def test_without_a_broker_it_waits_and_is_alive_and_not_ready(topic: str, tmp_pa
         assert run.get("/readyz").status_code == 503
         assert "127.0.0.1:9" in run.state["broker"]["detail"]
         assert run.stop() < STOP_SECONDS
-    assert run.process.returncode == 0, run.log
+    assert run.process.poll() == 0, run.log

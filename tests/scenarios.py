@@ -1,0 +1,37 @@
+"""A scenario's records on a broker, as a producer of its own would send them, and its probes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from producers.broker import Broker
+from producers.datasets import default_root
+from producers.order import Order
+from producers.probes import probes_of
+from producers.publisher import Publisher
+from producers.records import Records
+from producers.scenario import Scenario
+from service.probeset import save_probe
+from service.stream.settings import StreamSettings
+from tests.brokers import StreamBroker
+from tests.streams import settings_of
+
+__all__ = ["send_all", "write_probes"]
+
+
+def send_all(broker: StreamBroker, topic: str, order: Order, partitions: int) -> StreamSettings:
+    """Send a stream to a new topic, and return how a service reads it to its end."""
+    for name, number in ((topic, partitions), (f"{topic}.dead-letters", 1)):
+        broker.create_topic(name, number)  # over the wire, the embedded broker creates none
+    records = Records(order, default_root())
+    with Publisher(Broker(broker.bootstrap_servers, broker.api_version), topic) as publisher:
+        for index in range(len(records)):
+            publisher.send(records.at(index), index % partitions)
+        publisher.flush()
+    return settings_of(broker, topic, stop_after=len(records))
+
+
+def write_probes(scenario: Scenario, folder: Path, images: int | None) -> Path:
+    """Write the first ``images`` of each held-out set of ``scenario`` into ``folder``."""
+    for place, probe in enumerate(probes_of(scenario, default_root())):
+        save_probe(replace(probe, x_NCHW=probe.x_NCHW[:images], y_N=probe.y_N[:images]), folder, place)
+    return folder
