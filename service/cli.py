@@ -59,18 +59,22 @@ def demo(
     seed: Annotated[int, Option(min=0, help="Of the stream's order and of the learners.")] = 0,
     rate: Annotated[float | None, Option(min=0.01, help="Records a second; without it, all speed.")] = None,
     report: Annotated[Path, Option(help="Folder for report, results and logs.")] = Path("lethe-demo"),
+    policy: Annotated[
+        str | None, Option(help="lab, clinic, vault or a policy's file; the services are held to it.")
+    ] = None,
     keep_serving: Annotated[bool, Option("--keep-serving", help="Keep the endpoints up.")] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
 ) -> None:
     """Stream a scenario to several services side by side, and report what each forgot."""
     from service.demo.conduct import Demo, document, run_demo
 
-    learners = learner or ["finetune", "ridge"]
-    chosen = Demo(scenario, learners, broker, samples, seed, rate, report, keep_serving)
-    runs = run_demo(chosen, Console(stderr=as_json))
+    chosen = Demo(scenario, learner or (), broker, samples, seed, rate, report, keep_serving, policy)
+    shown = run_demo(chosen, Console(stderr=as_json))
     if as_json:
-        json.dump(document(chosen, runs), sys.stdout, indent=1)
+        json.dump(document(chosen, shown), sys.stdout, indent=1)
         sys.stdout.write("\n")
+    if not shown.passed:
+        raise typer.Exit(1)
 
 
 app.command("audit")(audit_ledger)

@@ -1,11 +1,17 @@
 """The audit: a ledger of a run as promised passes, and each broken promise is found by name."""
 
+import json
+import random
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from service.cli import app
 from service.privacy.audit import Verdict, audit
 from service.privacy.ledger import Ledger, LedgerMark, Receipt, Span, read_entries
 from service.privacy.policy import Policy
@@ -111,3 +117,46 @@ def test_an_edited_ledger_is_a_finding_not_an_error(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text(path.read_text().replace('"learned":64', '"learned":65', 1))
     assert failed(audit(read_entries(path), POLICY)) == ["Is the chain of receipts unbroken?"]
+
+
+def lethe_audit(*arguments: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["audit", *map(str, arguments)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_the_verdict_is_a_page_in_the_terminal_in_json_and_in_html(tmp_path: Path) -> None:
+    judged(tmp_path, batch(0), batch(64, topic="images"), other("purge", 0, 128, 1e9 + 20))
+    policy = tmp_path / "ward <b>.yaml"
+    policy.write_text(yaml.safe_dump(POLICY.model_dump(mode="json")))
+    page = tmp_path / "audit.html"
+    ledger = tmp_path / "ledger.jsonl"
+
+    status, shown = lethe_audit(ledger, "--policy", policy, "--html", page)
+    assert (status, "Verdict: pass" in shown) == (0, True)
+    status, shown = lethe_audit(ledger, "--policy", policy, "--json")
+    verdict = json.loads(shown)
+    assert (status, verdict["passed"], verdict["learned"], verdict["receipts"]) == (0, True, 128, 3)
+
+    html = page.read_text()
+    ElementTree.fromstring(html)  # what a file is called cannot break the page
+    assert POLICY.digest in html
+    for finding in verdict["findings"]:
+        assert finding["question"] in html
+    assert "http" not in html.replace("http-equiv", "")
+
+
+def test_200_random_single_byte_edits_of_a_ledger_are_200_failed_audits(tmp_path: Path) -> None:
+    receipts = [batch(64 * n) for n in range(30)]
+    judged(tmp_path, *receipts, other("purge", 0, 64 * 30, 1e9 + 20))
+    path = tmp_path / "ledger.jsonl"
+    genuine = path.read_bytes()
+    assert audit(read_entries(path), POLICY, now=1e9 + 30).passed
+    rng = random.Random(1)
+    for _ in range(200):
+        edited = bytearray(genuine)
+        at = rng.randrange(len(edited))
+        edited[at] = rng.choice([byte for byte in range(256) if byte != edited[at]])
+        path.write_bytes(edited)
+        assert not audit(read_entries(path), POLICY, now=1e9 + 30).passed, (at, edited[at])
+    assert lethe_audit(path)[0] == 1

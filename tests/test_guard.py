@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidSetting
-from service.events import BatchLearned, Event, PolicyViolated
+from service.events import BatchLearned, Event, PolicyViolated, PurgeLag
 from service.learners import LEARNERS
 from service.privacy.guard import FETCH_BYTES, Guard, held_to
 from service.privacy.policy import Policy
@@ -38,6 +38,25 @@ def test_a_residency_beyond_the_policy_is_a_violation_and_stops_where_it_says_so
         (PolicyViolated, "residency")
     ]
     assert guard.stop is stops
+
+
+def test_an_overdue_purge_is_one_violation_until_it_has_caught_up() -> None:
+    seen: list[Event] = []
+    guard = Guard(policy(on_violation="stop"), seen.append)
+    for seconds in (0.0, 59.0, 61.0, 62.0, 10.0):
+        guard(PurgeLag(seconds, records=64, within=60.0))
+    assert [event.rule for event in seen if isinstance(event, PolicyViolated)] == ["purge"]
+    assert guard.stop
+    guard(PurgeLag(70.0, records=64, within=60.0))
+    assert len(seen) == 2
+
+
+def test_checkpoints_are_as_frequent_as_the_purge_needs_them() -> None:
+    finetune = LEARNERS["finetune"]
+    soon = held_to(policy(purge={"within_seconds": 60}), settings(), finetune, [])
+    assert soon.checkpoint.every_seconds == 10  # of three that are kept, each is the oldest in time
+    late = held_to(policy(purge={"within_seconds": 86400}), settings(), finetune, [])
+    assert late.checkpoint == settings().checkpoint
 
 
 def test_without_a_limit_nothing_is_a_violation() -> None:

@@ -27,6 +27,7 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("name", ["lab", "clinic", "vault"])
 def test_the_shipped_policies_can_be_read_and_are_named_after_their_files(name: str) -> None:
     assert load_policy(POLICIES / f"{name}.yaml").name == name
+    assert load_policy(name) == load_policy(POLICIES / f"{name}.yaml")
 
 
 def test_the_clinic_takes_statistics_and_the_vault_does_not() -> None:

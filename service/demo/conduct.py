@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,20 +17,28 @@ from producers.probes import write_probes
 from producers.scenario import Scenario, load_scenario
 from producers.sources import fetch
 from service.demo import display
+from service.demo.judging import PAGE, judge
 from service.demo.processes import Children
 from service.demo.stage import environment, free_port, fresh_topic
 from service.errors import InvalidSetting
-from service.learners import find
+from service.learners import LEARNERS, find
+from service.privacy.audit import Verdict
+from service.privacy.policy import Policy, load_policy
+from service.privacy.show import as_json, as_table
 from service.report import write_report
 from service.result import SCORES, RunResult
 from service.settings import Settings, variable
 from service.stream.settings import StreamSettings
 
-__all__ = ["Demo", "document", "run_demo"]
+__all__ = ["Demo", "Shown", "document", "run_demo"]
 
 REFRESH_SECONDS: Final = 0.5
 WINDOW: Final = 3000
 """Records that the producer may be ahead of the slowest service: well below the embedded broker's 5 MiB."""
+
+
+SHOWN: Final = ("finetune", "ridge")
+"""The learners that are shown when none are named."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,8 @@ class Demo:
     """What to stream, to whom, and where the report goes."""
 
     scenario: str = "mnist-to-fashion"
-    learners: Sequence[str] = ("finetune", "ridge")
+    learners: Sequence[str] = ()
+    """Without any, `SHOWN`, or what else the policy allows."""
     broker: str | None = None
     """HOST:PORT of a Kafka cluster; None starts the embedded broker."""
     samples: int | None = None
@@ -48,6 +57,8 @@ class Demo:
     """Records a second; None is as fast as the services go."""
     report: Path = Path("lethe-demo")
     keep_serving: bool = False
+    policy: str | None = None
+    """A shipped policy's name, or its file; None holds the services to none."""
     root: Path = field(default_factory=default_root)
 
     @property
@@ -61,12 +72,26 @@ class Demo:
         return self.broker or "embedded"
 
 
-def run_demo(demo: Demo, console: Console) -> list[RunResult]:
+@dataclass(frozen=True)
+class Shown:
+    """What came of a demo: each learner's run and, under a policy, the verdict on its ledger."""
+
+    runs: Sequence[RunResult]
+    verdicts: Mapping[str, Verdict]
+
+    @property
+    def passed(self) -> bool:
+        """No audit found anything wanting."""
+        return all(verdict.passed for verdict in self.verdicts.values())
+
+
+def run_demo(demo: Demo, console: Console) -> Shown:
     """Run the demo, showing it on ``console``, and return each learner's result.
 
     Raises LetheError when a part of it cannot start or ends with an error.
     """
-    _check_learners(demo.learners)
+    policy = load_policy(demo.policy) if demo.policy else None
+    demo = replace(demo, learners=_chosen(demo.learners, policy))
     scenario = load_scenario(demo.scenario)
     with console.status("fetching and verifying the data sets"):
         for name in sorted({segment.dataset for segment in scenario.segments}):
@@ -74,23 +99,29 @@ def run_demo(demo: Demo, console: Console) -> list[RunResult]:
     folder = _fresh(demo.report)
     with console.status("writing the probe sets"):
         write_probes(scenario, demo.root, folder / "probes")
-    with fresh_topic(demo.broker, "demo") as stream, Children() as children:
+    readers = demo.learners if policy is not None and policy.purge is not None else ()
+    with fresh_topic(demo.broker, "demo", readers=readers) as stream, Children() as children:
         runs = _stream(demo, scenario, stream, children, console)
         write_report(runs, folder / "report.html")
         console.print(display.results(runs))
+        verdicts = {} if policy is None else judge(folder, demo.learners, policy, stream)
+        for learner, verdict in verdicts.items():
+            console.print(as_table(verdict, f"{learner} under the policy {demo.policy}"))
         console.print(f"report: {(folder / 'report.html').resolve()}")
         for run in runs:
             console.print(f"{run.learner}: {(folder / run.learner).resolve()}")
         if demo.keep_serving:
             console.print("still serving; Ctrl-C ends it")
             _wait_for_ever(children)
-    return runs
+    return Shown(runs, verdicts)
 
 
-def document(demo: Demo, runs: Sequence[RunResult]) -> dict[str, Any]:
+def document(demo: Demo, shown: Shown) -> dict[str, Any]:
     """Return the demo's result as plain JSON; accuracies are ratios from 0 to 1."""
+    runs = shown.runs
     return {
         "scenario": demo.scenario,
+        "policy": demo.policy,
         "broker": demo.broker_name,
         "seed": demo.seed,
         "segments": runs[0].segments,
@@ -105,17 +136,27 @@ def document(demo: Demo, runs: Sequence[RunResult]) -> dict[str, Any]:
                 "seconds": run.seconds,
                 "evaluation_seconds": run.evaluation_seconds,
                 "peak_rss_bytes": run.peak_rss_bytes,
+                "audit": as_json(shown.verdicts[run.learner]) if run.learner in shown.verdicts else None,
             }
             for run in runs
         },
     }
 
 
-def _check_learners(names: Sequence[str]) -> None:
+def _chosen(names: Sequence[str], policy: Policy | None) -> Sequence[str]:
+    """Return the learners to show; those that are named must be allowed, otherwise there is a choice."""
     if len(set(names)) < len(names):
         raise InvalidSetting(f"learner: one is named twice in {', '.join(names)}")
     for name in names:
-        find(name)
+        kind = find(name)
+        if policy is not None:
+            policy.check_learner(kind)
+    if names or policy is None:
+        return names or SHOWN
+    allowed = [name for name, kind in LEARNERS.items() if policy.allows(kind)]
+    if not allowed:
+        raise InvalidSetting(f"policy {policy.name} allows none of the learners {', '.join(LEARNERS)}")
+    return [name for name in SHOWN if name in allowed] or allowed[:1]
 
 
 def _fresh(folder: Path) -> Path:
@@ -123,6 +164,7 @@ def _fresh(folder: Path) -> Path:
     for old in [
         *folder.glob("probes/*.safetensors"),
         *folder.glob("*/run.json"),
+        *folder.glob(f"*/{PAGE}"),
         *folder.glob("report.html"),
     ]:
         old.unlink()
@@ -155,10 +197,12 @@ def _stream(
 
 def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSettings) -> Settings:
     folder = demo.report / learner
-    group = f"{stream.topic}-{learner}"
+    groups = {name: f"{stream.topic}-{name}" for name in demo.learners}
+    own = {"group": groups.pop(learner), "shared_with": ",".join(groups.values()), "stop_after": total}
     return Settings.read(
         {
-            "stream": stream.model_dump(exclude_unset=True) | {"group": group, "stop_after": total},
+            "stream": stream.model_dump(exclude_unset=True) | own,
+            "privacy": {"policy": demo.policy},
             "batch": {"size": find(learner).batch_size},
             "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads},
             "evaluation": {"probes": demo.report / "probes"},

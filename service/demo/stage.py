@@ -4,9 +4,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
+from service.demo.host import purging
 from service.settings import Settings, variable
 from service.stream.cluster import delete_topics, ensure_topic
 from service.stream.embedded import API_VERSION, EmbeddedBroker
@@ -16,20 +17,29 @@ __all__ = ["environment", "free_port", "fresh_topic"]
 
 
 @contextmanager
-def fresh_topic(broker: str | None, purpose: str, partitions: int = 1) -> Iterator[StreamSettings]:
+def fresh_topic(
+    broker: str | None, purpose: str, partitions: int = 1, readers: Sequence[str] = ()
+) -> Iterator[StreamSettings]:
     """Give the stream of a fresh topic, and delete it afterwards.
 
-    ``broker`` is HOST:PORT of a Kafka cluster; None starts the embedded broker, for as long.
+    ``broker`` is HOST:PORT of a Kafka cluster; None starts the embedded broker, for as long. That
+    one purges what none of the ``readers`` needs any more: consumer groups, by what follows the
+    topic's name in theirs.
     """
     topic = f"lethe-{purpose}-{os.getpid()}-{int(time.time())}"
     if broker is None:
         with EmbeddedBroker() as embedded:
             version = ".".join(map(str, API_VERSION))
             servers = embedded.bootstrap_servers
-            stream = StreamSettings(bootstrap_servers=servers, topic=topic, api_version=version)
+            # it takes no requests to delete records: this process has to, which is its host
+            stream = StreamSettings(
+                bootstrap_servers=servers, topic=topic, api_version=version, deletes=False
+            )
             embedded.create_topic(stream.topic, partitions)
             embedded.create_topic(stream.dead_letters, 1)
-            yield stream
+            groups = [f"{topic}-{reader}" for reader in readers]
+            with purging(embedded, stream, partitions, groups) if groups else nullcontext():
+                yield stream
         return
     # how the cluster is secured is taken from LETHE_STREAM__SECURITY, as everywhere
     stream = Settings.read({"stream": {"bootstrap_servers": broker, "topic": topic}}).stream

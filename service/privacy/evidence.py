@@ -24,14 +24,13 @@ def newest_mark(folder: Path) -> LedgerMark | None:
     return mark_of(read_checkpoint(files[-1])) if files else None
 
 
-def served_from(ledger: Path, bootstrap_servers: str) -> Mapping[int, int]:
-    """Ask the broker where the log of each partition of the ledger's topic begins.
+def served_from(ledger: Path, stream: StreamSettings) -> Mapping[int, int]:
+    """Ask the broker of ``stream`` where the log of each partition of the ledger's topic begins.
 
     Raises BrokerUnavailable; InvalidFile when the ledger names more than one topic, or none.
     """
     topics = {entry.receipt.topic for entry in read_entries(ledger)}
     if len(topics) != 1:
         raise InvalidFile(f"{ledger} is of {len(topics)} topics, and the broker is asked about one")
-    settings = StreamSettings(bootstrap_servers=bootstrap_servers, topic=topics.pop())
-    with closing(KafkaSource(settings)) as source:
+    with closing(KafkaSource(stream.model_copy(update={"topic": topics.pop()}))) as source:
         return source.starts()

@@ -7,7 +7,7 @@ by refusing a learner or a probe set beyond it, and while it runs, by counting v
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,8 +16,10 @@ from service.errors import InvalidSetting
 from service.learners.base import Learner, Retention
 from service.probeset import ProbeSet
 
-__all__ = ["Policy", "PrivacyBudget", "Purging", "SampleRetention", "load_policy"]
+__all__ = ["SHIPPED", "Policy", "PrivacyBudget", "Purging", "SampleRetention", "load_policy"]
 
+SHIPPED: Final = Path(__file__).parent / "policies"
+"""Policies that come with Lethe, each known by its name."""
 _ORDER = list(Retention)  # from least to most
 
 
@@ -78,6 +80,14 @@ class Policy(_Part):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def allows(self, kind: type[Learner]) -> bool:
+        """Tell whether a learner keeps no more than is allowed."""
+        try:
+            self.check_learner(kind)
+        except InvalidSetting:
+            return False
+        return True
+
     def check_learner(self, kind: type[Learner]) -> None:
         """Raise InvalidSetting, naming both, if a learner keeps more than is allowed."""
         if _ORDER.index(kind.retains) > _ORDER.index(self.retention):
@@ -98,13 +108,21 @@ class Policy(_Part):
             )
 
 
-def load_policy(path: Path) -> Policy:
-    """Read a policy; raises InvalidSetting naming the file and each bad key."""
+def load_policy(name_or_path: str | Path) -> Policy:
+    """Return a shipped policy by its name, or one from a YAML file by its path.
+
+    Raises InvalidSetting naming the file and each bad key.
+    """
+    path = Path(name_or_path)
+    shipped = SHIPPED / f"{name_or_path}.yaml"
+    if shipped.is_file() and not path.is_file():
+        path = shipped
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Policy.model_validate(content)
     except (OSError, yaml.YAMLError) as error:
-        raise InvalidSetting(f"policy {path} cannot be read: {error}") from error
+        names = ", ".join(sorted(known.stem for known in SHIPPED.glob("*.yaml")))
+        raise InvalidSetting(f"policy {path} cannot be read, and is none of {names}: {error}") from error
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'policy'}: {e['msg']}" for e in error.errors()]
         raise InvalidSetting(f"policy {path}: {'; '.join(problems)}") from error

@@ -13,7 +13,7 @@ from service.privacy.unpurged import Unpurged
 from service.state_folder import StateFolder
 from service.stream.source import Position
 
-__all__ = ["Receipts", "mark_of", "open_receipts"]
+__all__ = ["LEDGER", "Receipts", "mark_of", "open_receipts"]
 
 LEDGER: Final = "ledger.jsonl"
 
@@ -87,6 +87,11 @@ class Receipts:
                 policy=self._policy,
             )
         )
+
+    @property
+    def mark(self) -> LedgerMark:
+        """The newest receipt."""
+        return self._ledger.mark
 
     def snapshot(self) -> JSON:
         """Return what a checkpoint keeps: the chain's head, and the lines not in the file yet."""
