@@ -6,17 +6,23 @@ step. Beside the learner, in its own process, it costs the learner nothing but m
 
 import multiprocessing
 from contextlib import suppress
-from typing import Protocol
+from multiprocessing.context import ForkServerContext, SpawnContext
+from typing import Final, Protocol
 
 from service.batching import Filled, Start
 from service.errors import FeederDied, LetheError
-from service.feeder import BrokerState, Pause, Resume, Task, feed
+from service.feeder import BrokerState, Commit, Pause, Resume, Task, feed
 from service.slots import BatchSettings, Slots
+from service.stream.purge import Sharing
 from service.stream.settings import StreamSettings
-from service.stream.source import Position
+from service.stream.source import Position, Purged
 from service.wire import Labels, Layout, Pixels
 
-__all__ = ["Batch", "Feed", "FeederProcess"]
+__all__ = ["SPAWN", "Batch", "Feed", "FeederProcess", "Processes"]
+
+Processes = SpawnContext | ForkServerContext
+"""How a process is started: anew, or from a server that has imported what it needs."""
+SPAWN: Final = multiprocessing.get_context("spawn")
 
 
 class Batch:
@@ -36,14 +42,17 @@ class Batch:
 class Feed(Protocol):
     """Batches in stream order, as the loop sees them."""
 
-    def next(self, timeout: float) -> Batch | BrokerState | None:
+    def next(self, timeout: float) -> Batch | BrokerState | Purged | None:
         """Return what comes next, or None after ``timeout`` seconds without news."""
 
     def release(self, batch: Batch) -> None:
         """Discard a batch's pixels and let its slot be filled anew."""
 
-    def commit(self, position: Position) -> None:
-        """Publish how far learning is, for lag tools."""
+    def commit(self, position: Position, keep: Position | None = None) -> None:
+        """Publish how far learning is, for lag tools, and whereto it may fall back, for purges.
+
+        What lies before ``keep`` (by default ``position``) may be deleted from the broker.
+        """
 
     def pause(self, start: Start | None) -> None:
         """Overwrite every slot and read nothing more until `resume`, then again from ``start``.
@@ -67,7 +76,7 @@ class FeederProcess:
 
     Raises, from `next`, the LetheError that stopped the child, or FeederDied when it is gone
     without having said why. An incomplete batch is in a slot for half of ``residency`` seconds at
-    most; ``paused`` starts it as after `pause`.
+    most; ``paused`` starts it as after `pause`; ``sharing`` is for other services on the topic.
     """
 
     def __init__(
@@ -78,14 +87,17 @@ class FeederProcess:
         position: Position | None = None,
         residency: float | None = None,
         paused: bool = False,
+        sharing: Sharing | None = None,
+        context: Processes = SPAWN,
     ) -> None:
         self._epoch = 0
-        context = multiprocessing.get_context("spawn")
         self._slots = Slots(layout, batch, context)
         self._connection, child = context.Pipe()
+        alone = Sharing(service="", keep=None, purges=False)
+        task = Task(stream, batch, layout, position, residency, paused, sharing or alone)
         self._process = context.Process(
             target=feed,
-            args=(child, self._slots, Task(stream, batch, layout, position, residency, paused)),
+            args=(child, self._slots, task),
             name="lethe-feeder",
             daemon=True,
         )
@@ -95,7 +107,7 @@ class FeederProcess:
         self._together = max(1, batch.slots // 4)
         self._tell((self._epoch, tuple(range(batch.slots))))
 
-    def next(self, timeout: float) -> Batch | BrokerState | None:
+    def next(self, timeout: float) -> Batch | BrokerState | Purged | None:
         """Return what comes next, or None after ``timeout`` seconds without news."""
         try:
             if not self._connection.poll(timeout):
@@ -106,7 +118,7 @@ class FeederProcess:
             raise FeederDied(f"the feeder process ended with status {self._process.exitcode}") from error
         if isinstance(message, LetheError):
             raise message
-        if isinstance(message, BrokerState):
+        if isinstance(message, BrokerState | Purged):
             return message
         epoch, filled = message
         return Batch(self._slots, filled) if epoch == self._epoch else None  # else reclaimed by a pause
@@ -119,9 +131,9 @@ class FeederProcess:
             self._tell((self._epoch, tuple(self._freed)))
             self._freed.clear()
 
-    def commit(self, position: Position) -> None:
-        """Publish how far learning is, for lag tools."""
-        self._tell(position)
+    def commit(self, position: Position, keep: Position | None = None) -> None:
+        """Publish how far learning is, and whereto it may fall back."""
+        self._tell(Commit(position, keep))
 
     def pause(self, start: Start | None) -> None:
         """Overwrite every slot and read nothing more until `resume`, then again from ``start``."""
@@ -133,7 +145,7 @@ class FeederProcess:
         """Read on after a `pause`."""
         self._tell(Resume())
 
-    def _tell(self, message: tuple[int, tuple[int, ...]] | Position | Pause | Resume) -> None:
+    def _tell(self, message: tuple[int, tuple[int, ...]] | Commit | Pause | Resume) -> None:
         with suppress(ConnectionError):  # the child is gone: `next` raises why, after what it left
             self._connection.send(message)
 

@@ -8,7 +8,7 @@ Shapes: S slots, B samples a batch, C channels, H height, W width.
 """
 
 import ctypes
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class Slots:
     Picklable while a process is being spawned, and only then.
     """
 
-    def __init__(self, layout: Layout, settings: BatchSettings, context: SpawnContext) -> None:
+    def __init__(self, layout: Layout, settings: BatchSettings, context: BaseContext) -> None:
         self._shape = (settings.slots, settings.size, *layout.shape)
         samples = settings.slots * settings.size
         self._pixels = context.RawArray(ctypes.c_uint8, samples * layout.size)

@@ -15,7 +15,7 @@ from service.probeset import ProbeSet, save_probe
 from service.wire import Sample, encode
 from tests.faults.harness import SIZE, Stage, running
 
-SAMPLES = 2400
+SAMPLES = 1600
 PARTITIONS = 2
 
 Outgoing = tuple[bytes | None, list[tuple[str, bytes]]]

@@ -6,8 +6,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,15 +18,32 @@ from service.checkpoint import At, ignore
 from service.compose import run_service
 from service.demo.stage import free_port
 from service.errors import LetheError
+from service.feed import Processes
+from service.learners import LEARNERS
 from service.settings import Settings
-from tests.forked import forked
+from tests.forked import fork_server, forked, share
 
-__all__ = ["EVERY", "FAILED", "SIZE", "Forked", "Stage", "running", "until"]
+__all__ = [
+    "EVERY",
+    "FAILED",
+    "OF_EACH_KIND",
+    "SIZE",
+    "Forked",
+    "Stage",
+    "Start",
+    "all_running",
+    "running",
+    "until",
+]
 
 SIZE: Final = 8
 """Pixels a side: the learners are small then, and a checkpoint is written in milliseconds."""
-EVERY: Final = 256
+EVERY: Final = 128
 """Samples between two checkpoints."""
+OF_EACH_KIND: Final = tuple({kind.retains: name for name, kind in reversed(LEARNERS.items())}.values())
+"""A learner for each kind of thing that is kept of a sample; where it matters, all are tried."""
+Start = Callable[[str], Processes]
+"""Gives, in the service's own process, what starts its feeder; it is told where to fork from."""
 CLIENT: Final = httpx.Client(timeout=5)
 FAILED: Final = 2
 
@@ -60,14 +77,14 @@ class Stage:
         return Settings.read(given)
 
 
-def serve(settings: Settings, log: Path, at: At) -> None:
+def serve(settings: Settings, log: Path, at: At, start: Start, server: str) -> None:
     """Be ``lethe run``, with its output in ``log``."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     try:
-        run_service(settings, at)
+        run_service(settings, at, start(server))
     except LetheError as error:
         sys.stderr.write(f"lethe: {error}\n")
         sys.stderr.flush()
@@ -77,7 +94,7 @@ def serve(settings: Settings, log: Path, at: At) -> None:
 class Forked:
     """One start of the service; a `service.chaos.victim.Victim`."""
 
-    def __init__(self, settings: Settings, at: At = ignore) -> None:
+    def __init__(self, settings: Settings, at: At = ignore, start: Start = share) -> None:
         folder = settings.checkpoint.folder
         assert folder is not None
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +102,7 @@ class Forked:
         self._log.touch()
         self._began = self._log.stat().st_size
         self._address = f"http://127.0.0.1:{settings.serve.port}"
-        self._process = forked().Process(target=serve, args=(settings, self._log, at))
+        self._process = forked().Process(target=serve, args=(settings, self._log, at, start, fork_server()))
         self._process.start()
 
     @property
@@ -147,10 +164,24 @@ def until(true: Any, what: str, seconds: float = 90) -> None:
 
 
 @contextmanager
-def running(settings: Settings, at: At = ignore) -> Iterator[Forked]:
+def running(settings: Settings, at: At = ignore, start: Start = share) -> Iterator[Forked]:
     """A service that does not outlive the test."""
-    service = Forked(settings, at)
+    service = Forked(settings, at, start)
     try:
         yield service
     finally:
         service.kill()
+
+
+@contextmanager
+def all_running(
+    stage: Stage, folder: Path, learners: Iterable[str] = LEARNERS, start: Start = share
+) -> Iterator[dict[str, Forked]]:
+    """A service for each learner, all at once: what takes time befalls them together."""
+    with ExitStack() as services:
+        yield {
+            learner: services.enter_context(
+                running(stage.settings(learner, folder / learner / "state"), start=start)
+            )
+            for learner in learners
+        }

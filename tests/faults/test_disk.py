@@ -1,166 +1,112 @@
 """The disk: full, failing, and checkpoints that were damaged on it."""
 
-import errno
-import os
-import resource
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from service.chaos.outcome import Outcome
-from service.checkpoint import read_checkpoint
+from service.checkpoint import At, read_checkpoint
 from service.learners import LEARNERS
 from service.state_folder import checkpoint_files
-from tests.faults.harness import FAILED, Forked, Stage, running, until
+from tests.faults.disks import FULL, TORN, BadDisk, FailAt, Filled, flip, truncate
+from tests.faults.harness import EVERY, FAILED, Forked, Stage, running, until
 
 pytestmark = pytest.mark.needs("kafka")
 
 FAILURES = "lethe_checkpoint_failures_total"
 WRITTEN = "lethe_checkpoints_written_total"
 UNREADABLE = "lethe_checkpoints_unreadable_total"
-ROOM = 100_000
-"""Bytes a file may have while the disk is full: enough for a log, too few for any checkpoint."""
+DISK_BYTES = 8 << 20
 
 
-@dataclass
-class HoldAt:
-    """Holds the run up when a step is reached for the n-th time, until a file appears."""
-
-    step: str
-    nth: int
-    go_on: Path
-
-    def __call__(self, step: str) -> None:
-        self.nth -= step == self.step
-        if not self.nth:
-            until(self.go_on.exists, f"{self.go_on.name} appears")
-            self.nth -= 1
+def learns_on_without_a_disk(service: Forked, state: Path, good: Path, reason: str) -> None:
+    """See checkpoints fail while learning goes on, and the one before stay; then let the disk be good."""
+    until(lambda: len(checkpoint_files(state)) >= 1, "a checkpoint is written")
+    until(lambda: service.metric(FAILURES) >= 3, "failures are counted")
+    assert service.log.count("checkpoint not written, learning goes on") >= 3
+    assert reason in service.log
+    newest = read_checkpoint(checkpoint_files(state)[-1])
+    assert service.metric(WRITTEN) == len(checkpoint_files(state))
+    assert service.learned() > newest.samples + 2 * EVERY
+    good.touch()
+    assert service.status() == 0
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_a_full_disk_stops_checkpoints_and_not_learning(
-    learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
-) -> None:
-    state, go_on = tmp_path / "state", tmp_path / "go-on"
-    settings = stage.settings(learner, state, serve={"keep": True})
-    with running(settings, HoldAt("committed", 2, go_on)) as service:
-        until(lambda: len(checkpoint_files(state)) == 2, "two checkpoints are written")
-        before = [path.read_bytes() for path in checkpoint_files(state)]
-        limit_files(service, ROOM)
-        go_on.touch()
-        service.has_learned(stage.total)
-        until(lambda: service.metric(FAILURES) >= 1, "a failure is counted")
-        assert "checkpoint not written, learning goes on" in service.log
-        assert [path.read_bytes() for path in checkpoint_files(state)] == before
-        limit_files(service, resource.RLIM_INFINITY)
-        service.kill()
-    assert read_checkpoint(checkpoint_files(state)[-1]).samples < stage.total
-    with running(stage.settings(learner, state)) as service:
-        assert service.status() == 0
-    assert Outcome.of(state) == untouched(learner)
-
-
-def test_checkpoints_are_written_again_when_there_is_room(
-    stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
-) -> None:
-    state, full, room = tmp_path / "state", tmp_path / "full", tmp_path / "room"
-    with running(stage.settings("finetune", state), Filling(full, room)) as service:
-        until(lambda: len(checkpoint_files(state)) == 1, "a checkpoint is written")
-        limit_files(service, ROOM)
-        full.touch()
-        until(lambda: service.metric(FAILURES) >= 2, "failures are counted")
-        written = service.metric(WRITTEN)
-        limit_files(service, resource.RLIM_INFINITY)
-        room.touch()
-        assert service.status() == 0
-        assert written == 1
-    assert Outcome.of(state) == untouched("finetune")
-
-
-@dataclass
-class Filling:
-    """Waits after the first checkpoint until the disk is full, and at the fifth until there is room."""
-
-    full: Path
-    room: Path
-    taken: int = 0
-
-    def __call__(self, step: str) -> None:
-        self.taken += step == "taken"
-        if step == "committed":
-            until(self.full.exists, "the disk is full")
-        if step == "taken" and self.taken == 5:
-            until(self.room.exists, "there is room")
-
-
-def limit_files(service: Forked, size: int) -> None:
-    """From now on no file of the service may grow beyond ``size`` bytes."""
-    resource.prlimit(service.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-@dataclass
-class FailAt:
-    """An I/O error at one step of the second and the third checkpoint."""
-
-    step: str
-    seen: int = 0
-
-    def __call__(self, step: str) -> None:
-        self.seen += step == self.step
-        if step == self.step and self.seen in (2, 3):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-@pytest.mark.parametrize("step", ["written", "forced", "renamed", "folder forced"])
-def test_an_io_error_at_any_step_costs_a_checkpoint_and_nothing_else(
-    step: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
-) -> None:
-    with running(stage.settings("finetune", tmp_path / "state"), FailAt(step)) as service:
-        assert service.status() == 0
-        assert service.log.count("checkpoint not written, learning goes on") == 2
-        assert "Input/output error" in service.log
-    assert Outcome.of(tmp_path / "state") == untouched("finetune")
-
-
-def stopped_midway(stage: Stage, learner: str, state: Path) -> list[Path]:
-    """Learn until there are three checkpoints, and be killed."""
-    with running(stage.settings(learner, state)) as service:
-        service.has_learned(1500)
-        service.send(signal.SIGTERM)
-        assert service.status() == 0
-    files = checkpoint_files(state)
-    assert len(files) == 3
-    return files
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 16
-    path.write_bytes(content)
-
-
-def truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-@pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize("damage", [flip, truncate])
-def test_a_damaged_checkpoint_is_passed_over_loudly_for_the_one_before(
-    damage: Callable[[Path], None],
+@pytest.mark.parametrize(
+    ("device", "reason"), [(FULL, "No space left on device"), (TORN, "Input/output error")], ids=str
+)
+def test_a_disk_that_takes_nothing_costs_checkpoints_until_it_does_again_and_no_learning(
+    device: Path,
+    reason: str,
     learner: str,
     stage: Stage,
     untouched: Callable[[str], Outcome],
     tmp_path: Path,
 ) -> None:
-    files = stopped_midway(stage, learner, tmp_path / "state")
-    damage(files[-1])
+    state, good = tmp_path / "state", tmp_path / "good"
+    with running(stage.settings(learner, state), BadDisk(state, device, good)) as service:
+        learns_on_without_a_disk(service, state, good, reason)
+    assert Outcome.of(state) == untouched(learner)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes; to make one, a user needs to be root."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "lethe-test", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_file_system_that_is_full_and_has_room_again(
+    small_disk: Path, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
+) -> None:
+    good = tmp_path / "good"
+    with running(stage.settings("finetune", small_disk), Filled(small_disk / "filler", good)) as service:
+        learns_on_without_a_disk(service, small_disk, good, "No space left on device")
+    assert Outcome.of(small_disk) == untouched("finetune")
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_an_io_error_at_any_step_costs_a_checkpoint_and_nothing_else(
+    learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
+) -> None:
+    failing: At = FailAt(["written", "forced", "renamed", "folder forced"])
+    with running(stage.settings(learner, tmp_path / "state"), failing) as service:
+        assert service.status() == 0
+        assert service.log.count("checkpoint not written, learning goes on") == 4
+        assert service.log.count("Input/output error") == 4
+    assert Outcome.of(tmp_path / "state") == untouched(learner)
+
+
+def killed_midway(stage: Stage, learner: str, state: Path) -> list[Path]:
+    """Learn until there are three checkpoints, and be killed."""
+    with running(stage.settings(learner, state)) as service:
+        until(lambda: len(checkpoint_files(state)) == 3, "there are three")
+        service.kill()
+    return checkpoint_files(state)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_damaged_checkpoints_are_passed_over_loudly_for_the_one_before(
+    learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
+) -> None:
+    _, truncated, flipped = killed_midway(stage, learner, tmp_path / "state")
+    flip(flipped)
+    truncate(truncated)
     with running(stage.settings(learner, tmp_path / "state", serve={"keep": True})) as service:
         service.has_learned(stage.total)
-        assert f"checkpoint passed over for an older one: {files[-1]}" in service.log
-        assert service.metric(UNREADABLE) == 1
+        for path in (flipped, truncated):
+            assert f"checkpoint passed over for an older one: {path}" in service.log
+        assert service.metric(UNREADABLE) == 2
         service.send(signal.SIGTERM)
         assert service.status() == 0
     assert Outcome.of(tmp_path / "state") == untouched(learner)
@@ -170,7 +116,7 @@ def test_when_all_are_damaged_the_service_refuses_until_it_is_told_to_begin_anew
     stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
     state = tmp_path / "state"
-    for path in stopped_midway(stage, "finetune", state):
+    for path in killed_midway(stage, "finetune", state):
         flip(path)
     with running(stage.settings("finetune", state)) as service:
         assert service.status() == FAILED

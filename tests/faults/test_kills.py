@@ -3,35 +3,73 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from service.chaos.instants import instants
 from service.chaos.outcome import Outcome
 from service.chaos.victim import run_through
+from service.feed import SPAWN, Processes
 from service.learners import LEARNERS
-from tests.faults.harness import Forked, Stage, running, until
+from tests.faults.harness import OF_EACH_KIND, Forked, Stage, all_running, running, until
 
 pytestmark = pytest.mark.needs("kafka")
 
-STEPS = ("taken", "written", "forced", "renamed", "folder forced", "committed")
-KILLS = {"finetune": 25}
-FEWER_KILLS = 10
-START_SECONDS = 2.0
-STOPPED_SECONDS = 10.0
-"""A minute is too long for a test that runs often, and nothing would differ: no heartbeat can be missed."""
+STEPS: Final = ("taken", "written", "forced", "renamed", "folder forced", "committed")
+KILLS: Final = 25
+FEWER_KILLS: Final = 6
+"""For a learner whose kind another one stands for: what is killed is the same service."""
+START_SECONDS: Final = 1.0
+STOPPED_SECONDS: Final = 60.0
+
+
+@dataclass
+class Suspended:
+    """Services that were all stopped in mid-stream."""
+
+    services: dict[str, Forked]
+    folder: Path
+    since: float
+
+    @property
+    def processes(self) -> list[int]:
+        """Theirs and their feeders'."""
+        return [pid for service in self.services.values() for pid in (service.pid, *children(service.pid))]
+
+    def send(self, number: signal.Signals) -> None:
+        for pid in self.processes:
+            os.kill(pid, number)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def suspended(
+    request: pytest.FixtureRequest, stage: Stage, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Suspended | None]:
+    """Services that are stopped while this module's other tests run: a minute is long."""
+    if not any(item.name == test_consumers_suspended_for_a_minute.__name__ for item in request.session.items):
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("suspended")
+    with all_running(stage, folder, start=spawning) as services:
+        for service in services.values():
+            service.has_learned(200)
+        stopped = Suspended(services, folder, time.monotonic())
+        stopped.send(signal.SIGSTOP)
+        yield stopped
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_killed_at_random_instants(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
-    plan = instants(KILLS.get(learner, FEWER_KILLS), stage.total, START_SECONDS, seed=7)
+    kills = KILLS if learner in OF_EACH_KIND else FEWER_KILLS
+    plan = instants(kills, stage.total, START_SECONDS, seed=7)
     restarts = run_through(lambda: Forked(stage.settings(learner, tmp_path / "state")), plan)
-    assert restarts >= len(plan)
+    assert restarts >= len(plan) == kills
     found = Outcome.of(tmp_path / "state")
     assert (found.lost(stage.total), found.twice) == (0, 0)
     assert found == untouched(learner)
@@ -39,7 +77,7 @@ def test_killed_at_random_instants(
 
 @dataclass
 class KillAt:
-    """Kills its process when a step is reached for the third time: mid-stream, with older files there."""
+    """Kills its process when a step is reached for the n-th time: mid-stream, with older files there."""
 
     step: str
     left: int = 3
@@ -51,64 +89,43 @@ class KillAt:
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize("step", STEPS)
 def test_killed_at_every_step_of_a_checkpoint(
-    step: str, learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
+    learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
     settings = stage.settings(learner, tmp_path / "state")
-    with running(settings, KillAt(step)) as service:
-        assert service.status() == -signal.SIGKILL
+    for nth, step in enumerate(STEPS):
+        with running(settings, KillAt(step, left=1 if nth else 3)) as service:
+            assert service.status() == -signal.SIGKILL, step
+            assert not nth or "going on from a checkpoint" in service.log
     with running(settings) as service:
         assert service.status() == 0
-        assert "going on from a checkpoint" in service.log
     assert Outcome.of(tmp_path / "state") == untouched(learner)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_asked_to_stop_twice_in_a_row_and_again_after_a_restart(
+def test_asked_to_stop_twice_it_goes_on_after_a_restart_from_where_it_stopped(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
     settings = stage.settings(learner, tmp_path / "state")
-    for samples in (500, 1500):
-        with running(settings) as service:
-            service.has_learned(samples)
-            service.send(signal.SIGTERM)
-            service.send(signal.SIGTERM)
-            assert service.status() == 0
-    with running(settings) as service:
-        assert service.status() == 0
-    assert Outcome.of(tmp_path / "state") == untouched(learner)
-
-
-def test_nothing_learned_is_learned_again_after_sigterm(stage: Stage, tmp_path: Path) -> None:
-    settings = stage.settings("finetune", tmp_path / "state")
     with running(settings) as service:
         service.has_learned(500)
+        service.send(signal.SIGTERM)
         service.send(signal.SIGTERM)
         assert service.status() == 0
     stopped = Outcome.of(tmp_path / "state").learned
     with running(settings) as service:
         assert service.status() == 0
         assert f"{stopped} learned" in service.log
+    assert Outcome.of(tmp_path / "state") == untouched(learner)
 
 
-def test_a_consumer_that_is_suspended_goes_on(
-    stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
-) -> None:
-    with running(stage.settings("finetune", tmp_path / "state")) as service:
-        service.has_learned(500)
-        processes = [service.pid, *children(service.pid)]
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(STOPPED_SECONDS)
-        for pid in processes:
-            os.kill(pid, signal.SIGCONT)
-        assert service.status() == 0
-    assert Outcome.of(tmp_path / "state") == untouched("finetune")
+def spawning(server: str) -> Processes:
+    """As in production: the feeder is then a child of the service, and can be found."""
+    return SPAWN
 
 
 def test_the_feeder_of_a_killed_service_ends_by_itself(stage: Stage, tmp_path: Path) -> None:
-    with running(stage.settings("finetune", tmp_path / "state")) as service:
+    with running(stage.settings("finetune", tmp_path / "state"), start=spawning) as service:
         service.has_learned(500)
         orphans = children(service.pid)
         assert orphans
@@ -116,14 +133,30 @@ def test_the_feeder_of_a_killed_service_ends_by_itself(stage: Stage, tmp_path: P
     until(lambda: not any(alive(pid) for pid in orphans), "the feeder is gone", 15)
 
 
+def test_consumers_suspended_for_a_minute(
+    suspended: Suspended | None, stage: Stage, untouched: Callable[[str], Outcome]
+) -> None:
+    assert suspended is not None
+    assert all(state(pid) == "T" for pid in suspended.processes)
+    time.sleep(max(0.0, suspended.since + STOPPED_SECONDS - time.monotonic()))
+    suspended.send(signal.SIGCONT)
+    for learner, service in suspended.services.items():
+        assert service.status() == 0, learner
+        assert Outcome.of(suspended.folder / learner / "state") == untouched(learner), learner
+
+
 def children(pid: int) -> list[int]:
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in found]
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet waited for does not."""
+def state(pid: int) -> str | None:
+    """The letter with which Linux tells what a process does: T is stopped, Z dead and not waited for."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return False
+        return None
+
+
+def alive(pid: int) -> bool:
+    return state(pid) not in ("Z", None)
