@@ -8,6 +8,7 @@
     ├── DeadLetterUnavailable  stops the service before a position passes the record
     ├── PositionLost           stops the service: records it had not learned are gone
     ├── DivergedLoss           stops the service before the weights are touched
+    ├── BudgetSpent            ends learning: another batch would cost more privacy than is allowed
     ├── PolicyBroken           stops the service: its policy says that a violation does
     ├── StateNotKept           the service ended, but its last state is not on the disk
     ├── FeederDied             stops the service: the process that reads the broker is gone
@@ -19,6 +20,7 @@
 
 __all__ = [
     "BrokerUnavailable",
+    "BudgetSpent",
     "DataUnavailable",
     "DeadLetterUnavailable",
     "DivergedLoss",
@@ -65,6 +67,10 @@ class PositionLost(LetheError):
 
 class DivergedLoss(LetheError):
     """The loss of a batch is not finite; raised before the optimizer's step."""
+
+
+class BudgetSpent(LetheError):
+    """A differentially private learner must not learn another batch; raised before anything changes."""
 
 
 class PolicyBroken(LetheError):

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidSetting
-from service.events import BatchLearned, Event, PolicyViolated, PurgeLag
+from service.events import BatchLearned, Event, PolicyViolated, PrivacySpent, PurgeLag
 from service.learners import LEARNERS
+from service.privacy.budget import within_budget
 from service.privacy.guard import FETCH_BYTES, Guard, held_to
 from service.privacy.policy import Policy
 from service.settings import Settings
@@ -57,6 +58,38 @@ def test_checkpoints_are_as_frequent_as_the_purge_needs_them() -> None:
     assert soon.checkpoint.every_seconds == 10  # of three that are kept, each is the oldest in time
     late = held_to(policy(purge={"within_seconds": 86400}), settings(), finetune, [])
     assert late.checkpoint == settings().checkpoint
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "broken"), [(8.0, 1e-5, False), (8.1, 1e-5, True), (1.0, 1e-4, True)]
+)
+def test_more_privacy_spent_than_the_policy_s_budget_is_a_violation(
+    epsilon: float, delta: float, broken: bool
+) -> None:
+    seen: list[Event] = []
+    guard = Guard(policy(budget={"epsilon": 8, "delta": 1e-5}), seen.append)
+    guard(PrivacySpent(0.0, delta, 8.0, spent=False))
+    assert not seen
+    guard(PrivacySpent(epsilon, delta, 8.0, spent=False))
+    assert [type(event) for event in seen] == [PolicyViolated] * broken
+
+
+def test_under_a_budget_a_private_learner_gets_it_and_secret_noise_and_no_other_learner_is_taken() -> None:
+    vault = policy(budget={"epsilon": 2, "delta": 1e-6})
+    private = settings(learner={"name": "dp-finetune", "options": {"clip": 1.5}})
+    assert within_budget(vault, private).learner.options == {
+        "epsilon": 2.0,
+        "delta": 1e-6,
+        "noise": "secret",
+        "clip": 1.5,
+    }
+    assert within_budget(policy(), private) == private
+    with pytest.raises(InvalidSetting, match="finetune is not differentially private, and policy x"):
+        within_budget(vault, settings())
+    for option, value in {"epsilon": 2.5, "delta": 1e-5, "noise": "seeded"}.items():
+        beyond = settings(learner={"name": "dp-finetune", "options": {option: value}})
+        with pytest.raises(InvalidSetting, match=rf"learner\.options\.{option} is .*policy x"):
+            within_budget(vault, beyond)
 
 
 def test_without_a_limit_nothing_is_a_violation() -> None:

@@ -12,6 +12,7 @@ from service.events import (
     BrokerSeen,
     Evaluated,
     Lag,
+    PrivacySpent,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -275,3 +276,12 @@ def test_the_state_is_consistent_while_another_thread_learns() -> None:
 
 def test_peak_memory_is_in_bytes() -> None:
     assert 1 << 26 < peak_rss_bytes() < 1 << 36, "torch alone takes more than 64 MiB"
+
+
+def test_what_differential_privacy_costs_is_in_the_state_and_in_the_result() -> None:
+    run = Run()
+    assert run.journal.state()["privacy"] is None
+    run.journal(PrivacySpent(2.5, 1e-5, 8.0, spent=False))
+    account = {"epsilon": 2.5, "delta": 1e-5, "budget": 8.0, "spent": False}
+    assert run.journal.state()["privacy"] == account
+    assert run.journal.result().model_dump()["privacy"] == account

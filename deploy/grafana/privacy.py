@@ -88,10 +88,35 @@ def privacy() -> model.Dashboard:
         [Query(f"lethe_purge_held_up{{{CHOSEN}}}")],
         limits=Limits(1, 1),
     )
+    epsilon = chart(
+        "ε spent",
+        "What a differentially private learner has spent so far, and the budget at which it stops. "
+        "Nothing is shown for other learners.",
+        "short",
+        [
+            Query(f"lethe_privacy_epsilon{{{CHOSEN}}}", "{{service}}"),
+            Query(f"lethe_privacy_epsilon_budget{{{CHOSEN}}}", "{{service}}: budget"),
+        ],
+        limits=Limits(8, 16),
+    )
+    delta = chart(
+        "δ of that account",
+        "The probability that ε does not hold; it should be well below one over the number of records.",
+        "sci",
+        [Query(f"lethe_privacy_delta{{{CHOSEN}}}")],
+        limits=Limits(0.0001, 0.001),
+    )
+    ended = chart(
+        "Learning ended by its budget",
+        "1 when another batch would have cost more ε than is allowed, as the alert LethePrivacyBudgetSpent.",
+        "short",
+        [Query(f"lethe_privacy_spent{{{CHOSEN}}}")],
+        limits=Limits(1, 1),
+    )
     retains = grid(
         "What each learner retains of a sample",
-        "nothing, statistics (sums from which no sample can be read back one by one), a generative model, "
-        "or samples.",
+        "nothing but weights, statistics (sums over samples, not anonymous by themselves), a generative "
+        "model, or samples.",
         f"lethe_build_info{{{CHOSEN}}}",
         ["service", "learner", "retains", "version"],
         span=2 * WIDTH // 3,
@@ -104,6 +129,7 @@ def privacy() -> model.Dashboard:
             ("Pixels in memory", [resident, size, residency]),
             ("Where the records went", [owed, dead, lost]),
             ("What the broker still has", [late, unpurged, held_up]),
+            ("What differential privacy has cost", [epsilon, delta, ended]),
             ("What is kept on purpose", [violations, retains]),
         ],
     )

@@ -4,13 +4,14 @@ from typing import Final
 
 from service.errors import InvalidSetting
 from service.learners.base import Learner, LearnerContext
+from service.learners.dp_finetune import DPFinetune
 from service.learners.finetune import Finetune
 from service.learners.plugins import plugins
 from service.learners.ridge import Ridge
 
 __all__ = ["LEARNERS", "create", "find"]
 
-LEARNERS: Final[dict[str, type[Learner]]] = {kind.name: kind for kind in (Finetune, Ridge)}
+LEARNERS: Final[dict[str, type[Learner]]] = {kind.name: kind for kind in (Finetune, Ridge, DPFinetune)}
 """Every learner of ours by the name that ``--learner`` calls it; each is built from a context alone."""
 
 

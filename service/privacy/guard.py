@@ -3,7 +3,7 @@
 from typing import Final
 
 from service.errors import InvalidSetting
-from service.events import BatchLearned, Emit, Event, PolicyViolated, PurgeLag
+from service.events import BatchLearned, Emit, Event, PolicyViolated, PrivacySpent, PurgeLag
 from service.learners.base import Learner
 from service.privacy.policy import Policy
 from service.probeset import ProbeSet
@@ -61,6 +61,13 @@ class Guard:
                 "residency",
                 f"samples were in the service for {event.residency_seconds:.2f} s, "
                 f"policy {self._policy.name} allows {limit:g} s",
+            )
+        budget = self._policy.budget
+        if isinstance(event, PrivacySpent) and budget is not None and budget.exceeded_by(event):
+            self._violated(
+                "budget",
+                f"ε = {event.epsilon:g} at δ = {event.delta:g} is spent, "
+                f"policy {self._policy.name} allows {budget.epsilon:g} at {budget.delta:g}",
             )
         if isinstance(event, PurgeLag):
             if event.overdue and not self._overdue:

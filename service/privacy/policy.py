@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import InvalidSetting
+from service.events import PrivacySpent
 from service.learners.base import Learner, Retention
 from service.probeset import ProbeSet
 
@@ -45,6 +46,11 @@ class PrivacyBudget(_Part):
 
     epsilon: float = Field(gt=0)
     delta: float = Field(gt=0, lt=1)
+
+    def exceeded_by(self, account: PrivacySpent) -> bool:
+        """Tell whether more was spent than this, or at a larger δ."""
+        beyond = account.epsilon > self.epsilon * (1 + 1e-9)
+        return beyond or (account.epsilon > 0 and account.delta > self.delta)
 
 
 class Policy(_Part):

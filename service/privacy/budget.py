@@ -1,0 +1,41 @@
+"""A policy's budget of ε and δ, and the learner that has to keep to it."""
+
+from service.errors import InvalidSetting
+from service.learners import LEARNERS, find
+from service.learners.private import PrivateLearner, PrivateOptions
+from service.privacy.policy import Policy
+from service.settings import Settings
+
+__all__ = ["within_budget"]
+
+
+def within_budget(policy: Policy, settings: Settings) -> Settings:
+    """Return ``settings`` with the policy's ε and δ, and secret noise, where the user chose none.
+
+    Raises InvalidSetting, naming the policy and what is beyond it, for a learner that is not
+    differentially private, for a larger budget, and for noise that can be drawn again.
+    """
+    budget = policy.budget
+    if budget is None:
+        return settings
+    kind = find(settings.learner.name)
+    if not (issubclass(kind, PrivateLearner) and issubclass(kind.Options, PrivateOptions)):
+        private = [name for name, kind in LEARNERS.items() if issubclass(kind, PrivateLearner)]
+        raise InvalidSetting(
+            f"learner {settings.learner.name} is not differentially private, and policy {policy.name} has a "
+            f"budget of ε = {budget.epsilon:g}: {', '.join(private)} would be"
+        )
+    given = {"epsilon": budget.epsilon, "delta": budget.delta, "noise": "secret", **settings.learner.options}
+    chosen = kind.Options.of(given)
+    for name, most in (("epsilon", budget.epsilon), ("delta", budget.delta)):
+        if getattr(chosen, name) > most:
+            raise InvalidSetting(
+                f"learner.options.{name} is {getattr(chosen, name):g}, policy {policy.name} allows {most:g}"
+            )
+    if chosen.noise != "secret":
+        raise InvalidSetting(
+            f"learner.options.noise is {chosen.noise}, policy {policy.name} asks for secret: "
+            "whoever knows the seed could take seeded noise off"
+        )
+    learner = settings.learner.model_copy(update={"options": given})
+    return settings.model_copy(update={"learner": learner})
