@@ -9,6 +9,7 @@ import pytest
 from deploy.kafka.kraft import KafkaNode
 from service.stream.embedded import EmbeddedBroker
 from tests.brokers import StreamBroker, of_embedded, of_kafka
+from tests.commands import Lethe
 from tests.components import COMPONENTS, require, required
 from tests.turns import turn
 
@@ -70,3 +71,9 @@ def broker(request: pytest.FixtureRequest) -> StreamBroker:
 def topic() -> str:
     """A name that no other test uses."""
     return f"images-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def lethe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lethe:
+    """The command; it prints without colours, and in wide lines."""
+    return Lethe(capsys, monkeypatch)

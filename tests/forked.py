@@ -18,7 +18,7 @@ def fork_server() -> str:
     """Where the server is from which this process forks; it is started if need be."""
     forked()
     forkserver.ensure_running()
-    address: str = forkserver._forkserver._forkserver_address
+    address: str = vars(forkserver._forkserver)["_forkserver_address"]
     return address
 
 
@@ -29,7 +29,7 @@ def share(address: str) -> ForkServerContext:
     """
     server = _Shared()
     server._forkserver_address = address
-    server._forkserver_alive_fd = forkserver._forkserver._forkserver_alive_fd
+    server._forkserver_alive_fd = vars(forkserver._forkserver)["_forkserver_alive_fd"]
     forkserver.connect_to_new_process = server.connect_to_new_process
     return forked()
 

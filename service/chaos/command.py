@@ -14,7 +14,7 @@ from typer import Option
 if TYPE_CHECKING:
     from service.chaos.conduct import Verdict
 
-__all__ = ["chaos"]
+__all__ = ["chaos", "table"]
 
 
 def chaos(
@@ -38,6 +38,7 @@ def chaos(
     from service.chaos.conduct import Chaos, document, run_chaos
 
     chosen = Chaos(kills, learner or ["finetune", "ridge"], broker, samples, seed, report)
+    chosen.check()  # before there is a bar to be seen
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=kills)
@@ -46,12 +47,12 @@ def chaos(
         json.dump(document(chosen, verdicts), sys.stdout)
         sys.stdout.write("\n")
     else:
-        Console().print(_table(verdicts))
-    if not all(verdict.good for verdict in verdicts.values()):
-        raise typer.Exit(1)
+        Console().print(table(verdicts))
+    raise typer.Exit(0 if all(verdict.good for verdict in verdicts.values()) else 1)
 
 
-def _table(verdicts: "dict[str, Verdict]") -> Table:
+def table(verdicts: "dict[str, Verdict]") -> Table:
+    """Return the verdicts as people read them."""
     numbers = ("kills", "restarts", "samples", "lost", "twice")
     table = Table("learner", title="Killed and started again, against a run left alone", title_justify="left")
     for name in numbers:

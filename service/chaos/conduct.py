@@ -21,6 +21,7 @@ from service.chaos.victim import run_through, watch
 from service.demo.processes import Children
 from service.demo.stage import fresh_topic
 from service.errors import InvalidSetting
+from service.learners import find
 from service.probeset import save_probe
 from service.settings import Settings
 from service.stream.settings import StreamSettings
@@ -58,6 +59,17 @@ class Chaos:
     """Folder for every run's state and logs; None leaves nothing behind."""
     root: Path = field(default_factory=default_root)
 
+    def check(self) -> None:
+        """Raise InvalidSetting for what cannot be done."""
+        if len(set(self.learners)) < len(self.learners):
+            raise InvalidSetting(f"learner: one is named twice in {', '.join(self.learners)}")
+        for name in self.learners:
+            find(name)
+        if self.report is not None and self.report.is_dir() and any(self.report.iterdir()):
+            raise InvalidSetting(
+                f"report: {self.report} is not empty, and runs in it would go on from its state"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -81,8 +93,7 @@ class Verdict:
 
 def run_chaos(chaos: Chaos, tell: Tell) -> dict[str, Verdict]:
     """Return each learner's verdict. Raises LetheError when a part cannot start or ends with an error."""
-    if len(set(chaos.learners)) < len(chaos.learners):
-        raise InvalidSetting(f"learner: one is named twice in {', '.join(chaos.learners)}")
+    chaos.check()
     scenario = load_scenario(SCENARIO)
     total = scenario.total(chaos.samples)
     partitions = -(-total // PARTITION_RECORDS)
@@ -126,8 +137,6 @@ def _folder(report: Path | None) -> Iterator[Path]:
             yield Path(folder)
         return
     report.mkdir(parents=True, exist_ok=True)
-    if any(report.iterdir()):
-        raise InvalidSetting(f"report: {report} is not empty, and runs in it would go on from its state")
     yield report
 
 
