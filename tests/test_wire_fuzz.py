@@ -1,14 +1,27 @@
-"""Whatever the record is, decoding it gives a sample or a MalformedRecord and nothing else."""
+"""Whatever the record is, decoding it gives a sample or a MalformedRecord and nothing else.
 
+Each run fuzzes for as long as `BUDGET_SECONDS` says, and begins elsewhere.
+"""
+
+import random
 import struct
+import time
 import zlib
+from collections.abc import Callable
+from typing import Final
 
-from hypothesis import given
+import pytest
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from service.errors import MalformedRecord
 from service.wire import PNG, RAW, Headers, Layout, Reason, decode
 from tests.pngs import GREY_PNG, RGB_PNG, chunk
+
+BUDGET_SECONDS: Final = 20.0
+"""For all kinds of records together."""
+ROUND: Final = settings(max_examples=300, database=None)
+"""Examples between two looks at the clock; hypothesis forgets then which it has tried."""
 
 TINY = Layout(channels=1, height=2, width=3)
 TINY_RGB = Layout(channels=3, height=2, width=3)
@@ -32,19 +45,19 @@ GOOD = st.sampled_from([RAW.encode(), PNG.encode(), b"3", b"uint8", b"1,2,3", b"
 HEADERS = st.lists(st.tuples(NAMES | st.text(max_size=5), st.none() | GOOD | st.binary(max_size=40)))
 
 
+@ROUND
 @given(value=st.none() | st.binary(max_size=200), headers=HEADERS)
-def test_whatever_the_record_only_a_malformed_record_is_raised(
-    value: bytes | None, headers: list[tuple[str, bytes | None]]
-) -> None:
+def any_record(value: bytes | None, headers: list[tuple[str, bytes | None]]) -> None:
     read_or_refused(value, headers, TINY)
 
 
+@ROUND
 @given(
     golden=st.sampled_from([GREY_PNG, RGB_PNG]),
     places=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), max_size=3),
     length=st.integers(0, 130),
 )
-def test_a_damaged_png_is_read_or_refused(golden: bytes, places: list[tuple[int, int]], length: int) -> None:
+def a_damaged_png(golden: bytes, places: list[tuple[int, int]], length: int) -> None:
     damaged = bytearray(golden)
     for place, byte in places:
         damaged[place % len(damaged)] = byte
@@ -66,6 +79,7 @@ IHDRS = st.builds(
 )
 
 
+@ROUND
 @given(
     header=IHDRS | st.just(GREY_PNG[16:29]),
     chunks=st.lists(
@@ -73,6 +87,21 @@ IHDRS = st.builds(
         max_size=6,
     ),
 )
-def test_chunks_in_any_order_are_read_or_refused(header: bytes, chunks: list[tuple[bytes, bytes]]) -> None:
+def chunks_in_any_order(header: bytes, chunks: list[tuple[bytes, bytes]]) -> None:
     value = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunk(*part) for part in chunks)
     read_or_refused(value, PNG_HEADERS, TINY)
+
+
+KINDS_OF_RECORDS: Final = (any_record, a_damaged_png, chunks_in_any_order)
+
+
+@pytest.mark.parametrize("records", KINDS_OF_RECORDS, ids=lambda records: records.__name__)
+def test_a_record_is_a_sample_or_refused_and_nothing_else_for_so_many_seconds(
+    records: Callable[[], None],
+) -> None:
+    begin, rounds = random.SystemRandom().getrandbits(32), 0
+    deadline = time.monotonic() + BUDGET_SECONDS / len(KINDS_OF_RECORDS)
+    while time.monotonic() < deadline:
+        seed(begin + rounds)(records)()  # a falsifying example is printed whole
+        rounds += 1
+    assert rounds
