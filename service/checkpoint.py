@@ -49,6 +49,8 @@ class Checkpoint:
     """Learned so far."""
     timing: JSON = None
     """How long the run has taken; None of a run that did not say."""
+    drift: JSON = None
+    """What the watch for boundaries remembers; None of a run without one."""
     ledger: JSON = None
     """Where the ledger stands, and the receipts that its file may lack; None without a ledger."""
 
@@ -87,6 +89,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int
         "counts": checkpoint.counts,
         "samples": checkpoint.samples,
         "timing": checkpoint.timing,
+        "drift": checkpoint.drift,
         "ledger": checkpoint.ledger,
     }
     text = json.dumps(metadata, sort_keys=True)
@@ -142,6 +145,7 @@ def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         counts=about["counts"],
         samples=about["samples"],
         timing=about["timing"],
+        drift=about["drift"],
         ledger=about["ledger"],
     )
 

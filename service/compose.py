@@ -13,6 +13,7 @@ from typing import Any, cast
 from service.batching import Start
 from service.checkpoint import At, Checkpoint, ignore
 from service.checkpointer import Checkpointer
+from service.drift.watch import Watch
 from service.errors import InvalidSetting, PolicyBroken, StateNotKept
 from service.evaluation.history import History
 from service.events import CheckpointUnreadable, Emit, Event, Turned
@@ -54,7 +55,7 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
     with _state_folder(settings.checkpoint) as folder, _stop_signals() as stop:
         unreadable: list[CheckpointUnreadable] = []
         checkpoint = _newest(folder, settings, unreadable)
-        history = _history(checkpoint, probes)
+        history, watch = _history(checkpoint, probes), _watch(checkpoint)
         journal = Journal(settings, type(learner), history)
         registry = create_registry()
         metrics = Metrics(registry, settings.sample.size, build_labels(learner))
@@ -85,10 +86,12 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
                     history=history,
                     emit=emit,
                     stopping=lambda: stop.is_set() or (guard is not None and guard.stop),
-                    take=partial(take, settings, learner, history, journal, receipts),
+                    take=partial(take, settings, learner, history, journal, receipts, watch=watch),
                     receipts=receipts,
                     start=start,
                     apart=policy is not None and policy.residency_seconds is not None,
+                    watch=watch,
+                    oracle=settings.drift.oracle,
                 )
                 publish = partial(_publish, feed, receipts)
                 with _checkpointer(folder, settings, emit, publish, at, checkpoint) as loop.checkpointer:
@@ -160,6 +163,10 @@ def _history(checkpoint: Checkpoint | None, probes: list[ProbeSet]) -> History:
             f"there are {', '.join(names) or 'none'}; --fresh begins anew"
         )
     return history
+
+
+def _watch(checkpoint: Checkpoint | None) -> Watch:
+    return Watch.going_on(None if checkpoint is None else checkpoint.drift)
 
 
 @contextmanager

@@ -5,10 +5,11 @@ Times are seconds, accuracies are ratios from 0 to 1.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "BatchLearned",
+    "BoundaryDetected",
     "BrokerSeen",
     "CheckpointFailed",
     "CheckpointUnreadable",
@@ -80,6 +81,16 @@ class SegmentStarted:
     """1 for the first segment of the stream."""
     samples: int
     """Samples learned before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundaryDetected:
+    """The stream's subject seems to have changed: found in the stream itself, not in its headers."""
+
+    signal: str
+    """What told of it: "features", "error" or "loss"."""
+    samples: int
+    """Samples learned before it was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +181,8 @@ class Resumed:
     learned: int
     dead: Mapping[str, int]
     lost: int
+    boundaries: Mapping[str, int] = field(default_factory=dict)
+    """Detected, by signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +223,7 @@ Event = (
     | RecordsLost
     | BatchLearned
     | SegmentStarted
+    | BoundaryDetected
     | Evaluated
     | Measured
     | BrokerSeen

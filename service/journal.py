@@ -15,6 +15,7 @@ from typing import Any, Final
 from service.evaluation.history import History
 from service.events import (
     BatchLearned,
+    BoundaryDetected,
     BrokerSeen,
     Evaluated,
     Event,
@@ -29,6 +30,7 @@ from service.events import (
 from service.learners.base import JSON, Learner
 from service.result import (
     SCORES,
+    Boundaries,
     EvaluationPoint,
     PrequentialPoint,
     RunResult,
@@ -58,6 +60,7 @@ class Journal:
         self._lock = threading.Lock()
         self._received = self._learned = self._lost = self._resident = 0
         self._dead: Counter[str] = Counter()
+        self._boundaries: Counter[str] = Counter()
         self._positions: dict[int, int] = {}
         self._lags: dict[int, int] = {}
         self._started: float | None = None
@@ -77,6 +80,7 @@ class Journal:
             case Resumed():
                 self._received, self._learned, self._lost = event.received, event.learned, event.lost
                 self._dead = Counter(event.dead)
+                self._boundaries = Counter(event.boundaries)
             case Turned():
                 self._turned, self._resident = self._clock(), event.resident
             case BatchLearned():
@@ -91,6 +95,8 @@ class Journal:
                 self._dead[event.reason] += event.count
             case RecordsLost():
                 self._lost += event.count
+            case BoundaryDetected():
+                self._boundaries[event.signal] += 1
             case Lag():
                 self._positions[event.partition] = event.offset
                 self._lags[event.partition] = event.records
@@ -107,7 +113,9 @@ class Journal:
     def counts(self) -> Resumed:
         """Return what a checkpoint keeps of the journal: the counts, as the event that restores them."""
         with self._lock:
-            return Resumed(self._received, self._learned, dict(self._dead), self._lost)
+            return Resumed(
+                self._received, self._learned, dict(self._dead), self._lost, dict(self._boundaries)
+            )
 
     def timing(self) -> dict[str, JSON]:
         """Return what else a checkpoint keeps: times, which no two runs have alike."""
@@ -149,6 +157,7 @@ class Journal:
                 "visit": len(self._history.segments),
                 "samples": self._counts().model_dump(),
                 "dead_letters": dict(self._dead),
+                "boundaries": dict(self._boundaries),
                 "samples_per_second": self._throughput.lately,
                 "seconds": self._seconds,
                 "evaluation_seconds": self._evaluation_seconds,
@@ -185,6 +194,7 @@ class Journal:
                 probe_subset=settings.evaluation.subset,
                 evaluations=EvaluationPoint.of(history),
                 switches=SegmentSwitch.of(history),
+                boundaries=Boundaries.of(history),
                 throughput=self._throughput.points(),
                 prequential=PrequentialPoint.of(history),
             )

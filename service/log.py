@@ -3,6 +3,7 @@
 import logging
 
 from service.events import (
+    BoundaryDetected,
     BrokerSeen,
     CheckpointFailed,
     CheckpointUnreadable,
@@ -26,6 +27,8 @@ def log_event(event: Event) -> None:
     match event:
         case SegmentStarted():
             logger.info("segment %d, %s, starts after %d samples", event.visit, event.name, event.samples)
+        case BoundaryDetected():
+            logger.info("boundary detected after %d samples, by the %s", event.samples, event.signal)
         case Evaluated():
             accuracies = ", ".join(f"{probe} {accuracy:.4f}" for probe, accuracy in event.accuracy.items())
             where = "end of segment" if event.ends_segment else "subset" if not event.full else "full"

@@ -10,10 +10,13 @@ import torch
 from service.batching import Start
 from service.checkpoint import Checkpoint
 from service.checkpointer import Checkpointer
+from service.drift.features import FeatureSums, sum_features
+from service.drift.watch import Watch
 from service.evaluation.evaluator import Evaluator, Interrupted
 from service.evaluation.history import History
 from service.events import (
     BatchLearned,
+    BoundaryDetected,
     BrokerSeen,
     Emit,
     Evaluated,
@@ -49,6 +52,9 @@ class Loop:
     the feed begins. With ``apart`` no sample stays in the service during a full evaluation, which
     may last longer than a policy lets a sample wait: the feed was started paused, and what it had
     read ahead goes back to the broker.
+
+    ``watch`` finds boundaries in the stream, and the learner hears of each between two batches;
+    with ``oracle`` it hears of the switches that the headers tell instead, for comparison.
     """
 
     feed: Feed
@@ -63,6 +69,8 @@ class Loop:
     receipts: Receipts | None = None
     start: Start | None = None
     apart: bool = False
+    watch: Watch | None = None
+    oracle: bool = False
 
     def run(self, ended: bool = False) -> None:
         """Learn until the stream's ``stop_after`` is reached or ``stopping`` says so.
@@ -137,8 +145,11 @@ class Loop:
         learned = self.learner.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
         correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
         step = time.perf_counter() - started
+        features = None if self.watch is None else sum_features(batch.x_BCHW)
         batch.discard()
         self.history.learned(filled.samples, correct)
+        if features is not None:
+            self._look_for_boundary(features, correct, learned.loss)
         return BatchLearned(
             samples=filled.samples,
             correct=correct,
@@ -149,6 +160,15 @@ class Loop:
             prequential=self.history.prequential.cumulative,
             prequential_fading=self.history.prequential.fading,
         )
+
+    def _look_for_boundary(self, features: FeatureSums, correct: int, loss: float | None) -> None:
+        signal = None if self.watch is None else self.watch.hears(features, correct, loss)
+        if signal is None:
+            return
+        self.history.boundary_detected(signal)
+        self.emit(BoundaryDetected(signal, self.history.samples))
+        if not self.oracle:
+            self.learner.boundary()
 
     def _notices_switch(self, batch: Batch) -> bool:
         """Close a segment before the first batch with a sample of the next one is learned; tell if so.
@@ -167,6 +187,8 @@ class Loop:
             if self._segment is not None:
                 self._evaluate_apart()
                 evaluated = True
+                if self.oracle:
+                    self.learner.boundary()
             self.history.segment_started(name)
             self.emit(SegmentStarted(name, len(self.history.segments), self.history.samples))
             self._checkpoint()

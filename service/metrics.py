@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from service.events import (
     BatchLearned,
+    BoundaryDetected,
     BrokerSeen,
     CheckpointFailed,
     CheckpointUnreadable,
@@ -100,6 +101,11 @@ class Metrics:
         self._turned = gauge("last_turn_timestamp_seconds", "When the loop last went round, batch or not.")
         self._broker = gauge("broker_up", "1 if the broker answers, 0 if not.")
         self._visit = gauge("segment_visit", "Number of the segment being learned; 0 before the first.")
+        self._boundaries = counter(
+            "boundaries_detected", "Changes of subject found in the stream itself.", ("signal",)
+        )
+        for signal in ("features", "error", "loss"):
+            self._boundaries.labels(signal)  # 0 is worth showing
         self._segment = Info("lethe_segment", "The segment being learned.", registry=registry)
         self._checkpoints = counter("checkpoints_written", "Checkpoints that are on the disk.")
         self._checkpoint_failures = counter("checkpoint_failures", "Checkpoints that could not be written.")
@@ -136,6 +142,8 @@ class Metrics:
             case SegmentStarted():
                 self._visit.set(event.visit)
                 self._segment.info({"segment": event.name, "visit": str(event.visit)})
+            case BoundaryDetected():
+                self._boundaries.labels(event.signal).inc()
             case BrokerSeen():
                 self._broker.set(event.up)
             case CheckpointWritten():
@@ -164,6 +172,8 @@ class Metrics:
         self._lost.inc(event.lost)
         for reason, count in event.dead.items():
             self._dead.labels(reason).inc(count)
+        for signal, count in event.boundaries.items():
+            self._boundaries.labels(signal).inc(count)
 
     def _take_batch(self, event: BatchLearned) -> None:
         self._learned.inc(event.samples)

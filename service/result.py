@@ -14,11 +14,14 @@ from pydantic import (
     model_validator,
 )
 
+from service.drift.verdict import judge
 from service.errors import InvalidFile
 from service.evaluation.history import History
 
 __all__ = [
     "SCORES",
+    "Boundaries",
+    "DetectedBoundary",
     "EvaluationPoint",
     "PrequentialPoint",
     "RunResult",
@@ -110,6 +113,37 @@ class SegmentSwitch(_Record):
         return [cls(samples=switch.samples, segment=switch.segment) for switch in history.switches]
 
 
+class DetectedBoundary(_Record):
+    """``signal`` told of another subject after ``samples`` learned samples."""
+
+    samples: NonNegativeInt
+    signal: str
+
+
+class Boundaries(_Record):
+    """The boundaries that were detected, and how well: against the segment headers, which nobody sees.
+
+    ``delays`` has, for each switch, the samples from it to its detection; None if it was missed.
+    """
+
+    detected: list[DetectedBoundary] = []
+    delays: list[NonNegativeInt | None] = []
+    false_alarms: NonNegativeInt = 0
+
+    @property
+    def missed(self) -> int:
+        """Switches that were not detected before the next one, or the end."""
+        return sum(delay is None for delay in self.delays)
+
+    @classmethod
+    def of(cls, history: History) -> Self:
+        """Return what the history knows of both."""
+        found = [boundary.samples for boundary in history.boundaries]
+        verdict = judge([switch.samples for switch in history.switches[1:]], found)
+        detected = [DetectedBoundary(samples=b.samples, signal=b.signal) for b in history.boundaries]
+        return cls(detected=detected, delays=list(verdict.delays), false_alarms=verdict.false_alarms)
+
+
 class ThroughputPoint(_Record):
     """Samples learned a second around the moment when ``samples`` had been learned."""
 
@@ -157,6 +191,7 @@ class RunResult(_Record):
     """Images of each probe in such an evaluation."""
     evaluations: list[EvaluationPoint]
     switches: list[SegmentSwitch]
+    boundaries: Boundaries = Boundaries()
     throughput: list[ThroughputPoint]
     prequential: list[PrequentialPoint]
 

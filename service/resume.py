@@ -8,6 +8,7 @@ from torch import Tensor
 
 from service.checkpoint import Checkpoint
 from service.errors import InvalidSetting
+from service.drift.watch import Watch
 from service.evaluation.history import History
 from service.events import Emit, Resumed, SegmentStarted
 from service.journal import Journal
@@ -32,6 +33,7 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         "stream.topic": settings.stream.topic,
         "stream.rank": settings.stream.rank,
         "stream.world": settings.stream.world,
+        "drift.oracle": settings.drift.oracle,
         "evaluation.every": settings.evaluation.every,
         "evaluation.subset": settings.evaluation.subset,
     }
@@ -60,6 +62,7 @@ def take(
     journal: Journal,
     receipts: Receipts | None,
     position: Position,
+    watch: Watch | None = None,
 ) -> Checkpoint:
     """Return a snapshot of the run; nothing in it changes when learning goes on."""
     state, counts = learner.state(), journal.counts()
@@ -73,6 +76,7 @@ def take(
         counts=cast("JSON", asdict(counts)),
         samples=history.samples,
         timing=journal.timing(),
+        drift=None if watch is None else watch.to_json(),
         ledger=None if receipts is None else receipts.snapshot(),
     )
 

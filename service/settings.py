@@ -24,6 +24,7 @@ from service.wire import Layout
 __all__ = [
     "OUTSIDE",
     "CheckpointSettings",
+    "DriftSettings",
     "EvaluationSettings",
     "LearnerSettings",
     "RunSettings",
@@ -52,6 +53,13 @@ class LearnerSettings(Section):
     """Where tensors live; auto takes cuda if there is one."""
     threads: int = Field(default=0, ge=0, le=1024, json_schema_extra={"flag": "--threads"})
     """Threads that torch computes with; 0 leaves the choice to torch."""
+
+
+class DriftSettings(Section):
+    """How a learner comes to know that the stream's subject has changed."""
+
+    oracle: bool = Field(default=False, json_schema_extra={"flag": "--oracle-boundaries"})
+    """Tell it what the records' segment header says, instead of what is detected; for comparison."""
 
 
 class EvaluationSettings(Section):
@@ -115,6 +123,7 @@ class Settings(BaseSettings):
     sample: Layout = Field(default_factory=Layout)
     batch: BatchSettings = Field(default_factory=BatchSettings)
     learner: LearnerSettings = Field(default_factory=LearnerSettings)
+    drift: DriftSettings = Field(default_factory=DriftSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     checkpoint: CheckpointSettings = Field(default_factory=CheckpointSettings)
     privacy: PrivacySettings = Field(default_factory=PrivacySettings)

@@ -83,6 +83,12 @@ ONLY = [
         why="the formulas are pure functions of numbers",
     ),
     Only(
+        who=("service.drift",),
+        what="service",
+        allowed=("service.drift",),
+        why="boundaries are found in plain numbers: neither learners nor headers are asked",
+    ),
+    Only(
         who=("service.slots", "service.stream.source", "service.probeset"),
         what="service",
         allowed=("service.wire", "service.section", "service.errors"),

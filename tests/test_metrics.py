@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from service.events import (
     BatchLearned,
+    BoundaryDetected,
     BrokerSeen,
     CheckpointFailed,
     CheckpointUnreadable,
@@ -70,6 +71,7 @@ EVENTS: list[Event] = [
     RecordsLost(2),
     BATCH,
     SegmentStarted("a", 1, 0),
+    BoundaryDetected("features", 1064),
     Evaluated(128, {"a": 0.5, "b": 0.25}, True, 1, "a", False, 0.75),
     MEASURED,
     BrokerSeen(up=True),
@@ -96,6 +98,14 @@ class Scrape:
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"lethe_{name}", labels)
+
+
+def test_detected_boundaries_are_counted_by_signal_and_go_on_after_a_restart() -> None:
+    scrape = Scrape(BoundaryDetected("loss", 64))
+    assert scrape.value("boundaries_detected_total", signal="loss") == 1
+    assert scrape.value("boundaries_detected_total", signal="error") == 0
+    resumed = Scrape(Resumed(70, 64, {}, 0, {"loss": 2}), BoundaryDetected("loss", 64))
+    assert resumed.value("boundaries_detected_total", signal="loss") == 3
 
 
 def test_records_are_counted_by_what_became_of_them() -> None:
@@ -314,6 +324,7 @@ def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
         "visit",
         "version",
         "rule",
+        "signal",
     }
 
 

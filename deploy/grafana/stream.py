@@ -187,9 +187,12 @@ def _health() -> Row:
     )
     segment = chart(
         "Segment",
-        "Number of the segment being learned; the marks have its name.",
+        "Number of the segment being learned, the marks have its name; and the boundaries detected.",
         "short",
-        [Query(f"lethe_segment_visit{{{CHOSEN}}}")],
+        [
+            Query(f"lethe_segment_visit{{{CHOSEN}}}"),
+            Query(f"sum by (service) (lethe_boundaries_detected_total{{{CHOSEN}}})", "{{service}}: detected"),
+        ],
     )
     alerts = grid(
         "Alerts firing",

@@ -19,10 +19,12 @@ from service.events import Evaluated, Measured, Scores
 if TYPE_CHECKING:
     from service.learners.base import JSON
 
-__all__ = ["CURVE_POINTS", "History", "Point", "Switch"]
+__all__ = ["CURVE_POINTS", "MOST_BOUNDARIES", "Boundary", "History", "Point", "Switch"]
 
 CURVE_POINTS: Final = 1024
 """Evaluations kept for the curve, besides one a segment."""
+MOST_BOUNDARIES: Final = 1000
+"""Detected boundaries kept; later ones are told, but not remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,14 @@ class Switch:
     segment: str
 
 
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """``signal`` told, once ``samples`` samples had been learned, that the subject has changed."""
+
+    samples: int
+    signal: str
+
+
 @dataclass(slots=True)
 class _Memory:
     """All that a history remembers; its fields are its JSON."""
@@ -52,6 +62,7 @@ class _Memory:
     probes: tuple[str, ...]
     prequential: Prequential = field(default_factory=Prequential)
     switches: list[Switch] = field(default_factory=list)
+    boundaries: list[Boundary] = field(default_factory=list)
     R: list[list[float]] = field(default_factory=list)
     landmarks: list[Point] = field(default_factory=list)
     curve: list[Point] = field(default_factory=list)
@@ -111,6 +122,11 @@ class History:
         return tuple(self._memory.switches)
 
     @property
+    def boundaries(self) -> Sequence[Boundary]:
+        """What was found in the stream itself: not the truth, of which `switches` is told."""
+        return tuple(self._memory.boundaries)
+
+    @property
     def points(self) -> Sequence[Point]:
         """The thinned curve, in order of time."""
         points = [*self._memory.landmarks, *self._memory.curve]
@@ -139,6 +155,11 @@ class History:
     def segment_started(self, name: str) -> None:
         """Note that the next sample to be learned is the first of segment ``name``."""
         self._memory.switches.append(Switch(self.samples, name))
+
+    def boundary_detected(self, signal: str) -> None:
+        """Note that ``signal`` tells of another subject."""
+        if len(self._memory.boundaries) < MOST_BOUNDARIES:
+            self._memory.boundaries.append(Boundary(self.samples, signal))
 
     def evaluated(self, event: Evaluated) -> Measured:
         """Take in an evaluation and return the scores and R as they are after it.

@@ -174,12 +174,21 @@ def _over_the_stream(run: RunResult, axes: Axes, y: Mapping[str, object]) -> Map
             "title": {"text": "samples learned"},
         },
         "yaxis": y,
-        "shapes": [_boundary(switch.samples) for switch in run.switches if switch.samples > 0],
+        "shapes": [
+            *(_switch(switch.samples) for switch in run.switches if switch.samples > 0),
+            *(_detected(boundary.samples) for boundary in run.boundaries.detected),
+        ],
         "annotations": list(_segment_names(run)),
     }
 
 
-def _boundary(samples: int) -> Mapping[str, object]:
+def _detected(samples: int) -> Mapping[str, object]:
+    """A tick at the foot, where a boundary was detected."""
+    line = {"color": "--ink", "width": 2}
+    return {"type": "line", "yref": "paper", "x0": samples, "x1": samples, "y0": 0, "y1": 0.06, "line": line}
+
+
+def _switch(samples: int) -> Mapping[str, object]:
     line = {"color": "--soft", "width": 1.25, "dash": "dot"}
     return {"type": "line", "yref": "paper", "x0": samples, "x1": samples, "y0": 0, "y1": 1.09, "line": line}
 

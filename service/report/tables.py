@@ -164,6 +164,9 @@ def measurement(runs: Sequence[RunResult]) -> str:
         ("samples a second", lambda run: number(run.samples_per_second)),
         ("largest memory (RSS)", lambda run: mebibytes(run.peak_rss_bytes)),
         ("keeps of the samples", lambda run: run.retains),
+        ("boundaries found", _found),
+        ("samples until they were", _delays),
+        ("false alarms", lambda run: number(run.boundaries.false_alarms)),
     )
     return _by_learner(runs, [(name, [escape(value(run)) for run in runs]) for name, value in facts])
 
@@ -179,6 +182,16 @@ def _by_learner(runs: Sequence[RunResult], rows: Iterable[tuple[str, Sequence[st
         f'<div class="scroll"><table class="facts"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _found(run: RunResult) -> str:
+    switches = len(run.boundaries.delays)
+    return f"{number(switches - run.boundaries.missed)} of {number(switches)}"
+
+
+def _delays(run: RunResult) -> str:
+    found = [delay for delay in run.boundaries.delays if delay is not None]
+    return ", ".join(number(delay) for delay in found[:8]) + (", …" if len(found) > 8 else "") or UNDEFINED
 
 
 def _curves(run: RunResult) -> list[list[float]]:

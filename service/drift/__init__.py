@@ -1,0 +1,1 @@
+"""Boundaries: where the stream's subject changes, found in plain numbers about each batch."""
