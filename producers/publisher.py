@@ -2,21 +2,22 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Final, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError
 
 from producers.broker import Broker
 from producers.records import Record
 from producers.replay import LOOK_BACK, Tail, is_of
 from service.errors import BrokerUnavailable, InvalidSetting
+from service.stream.client import open_client
 
-__all__ = ["Broker", "Publisher"]
+__all__ = ["Broker", "Publisher", "short_lived"]
 
 DEFAULT_PARTITIONS: Final = 4
 UNACKNOWLEDGED: Final = 10_000
@@ -31,12 +32,32 @@ POLL_MS: Final = 200
 GROWTH: Final = 8
 """Of the part of a topic that is searched for a stream's last record, each time that it was not there."""
 CLOSE_SECONDS: Final = 1
+SMALLEST_SEGMENT: Final = 1 << 20
+"""Bytes; Kafka 4 takes no smaller segments."""
+SEGMENT_SECONDS: Final = 60.0
+
+
+def short_lived(retention: float) -> dict[str, str]:
+    """Return the configuration of a topic that bounds how long its records are on the broker's disk.
+
+    A purge hides records at once, but their bytes go with their segment: so segments are small and
+    short, and deleted soon. No record, learned or not, is served for longer than about ``retention``
+    seconds: without that, the last segment of a topic that nobody writes to would stay for ever.
+    """
+    return {
+        "cleanup.policy": "delete",
+        "segment.bytes": str(SMALLEST_SEGMENT),
+        "segment.ms": str(round(1000 * min(retention, SEGMENT_SECONDS))),
+        "retention.ms": str(round(1000 * retention)),
+        "file.delete.delay.ms": "1000",
+    }
 
 
 class Publisher:
     """An idempotent producer for one topic, which is created when it is missing.
 
-    ``partitions`` None takes a topic as it is and creates one with four. A record that is too large
+    ``partitions`` None takes a topic as it is and creates one with four; ``configs`` are for one that
+    is created, see `short_lived`. A record that is too large
     for the broker, as a poisoned scenario wants some to be, is sent compressed; the others are not,
     because compressing them all would cost three quarters of the speed.
 
@@ -51,10 +72,11 @@ class Publisher:
         topic: str,
         partitions: int | None = None,
         replication_factor: int = 1,
+        configs: Mapping[str, str] | None = None,
     ) -> None:
         self.topic = topic
         self.acknowledged = 0
-        self._broker = broker
+        self._broker, self._configs = broker, dict(configs or {})
         self._waiting: deque[Any] = deque()
         with self._reached():
             self.partitions = self._ensure_topic(partitions, replication_factor)
@@ -101,7 +123,8 @@ class Publisher:
         return self._new_producer(compression="gzip")
 
     def _new_producer(self, compression: str | None) -> Any:
-        return KafkaProducer(
+        return open_client(
+            KafkaProducer,
             **self._broker.options,
             acks="all",
             enable_idempotence=True,
@@ -165,8 +188,11 @@ class Publisher:
     @contextmanager
     def _consumer(self) -> Iterator[Any]:
         with self._reached():
-            consumer = KafkaConsumer(
-                **self._broker.options, enable_auto_commit=False, request_timeout_ms=self._broker.timeout_ms
+            consumer = open_client(
+                KafkaConsumer,
+                **self._broker.options,
+                enable_auto_commit=False,
+                request_timeout_ms=self._broker.timeout_ms,
             )
             try:
                 yield consumer
@@ -174,7 +200,8 @@ class Publisher:
                 consumer.close()
 
     def _ensure_topic(self, partitions: int | None, replication_factor: int) -> int:
-        admin = KafkaAdminClient(**self._broker.options, request_timeout_ms=self._broker.timeout_ms)
+        timeout_ms = self._broker.timeout_ms
+        admin = open_client(KafkaAdminClient, **self._broker.options, request_timeout_ms=timeout_ms)
         try:
             if self.topic not in admin.list_topics():
                 self._create(admin, partitions or DEFAULT_PARTITIONS, replication_factor)
@@ -187,7 +214,11 @@ class Publisher:
         return found
 
     def _create(self, admin: Any, partitions: int, replication_factor: int) -> None:
-        wanted = {"num_partitions": partitions, "replication_factor": replication_factor}
+        wanted = {
+            "num_partitions": partitions,
+            "replication_factor": replication_factor,
+            "configs": self._configs,
+        }
         try:
             admin.create_topics({self.topic: wanted}, self._broker.timeout_ms, wait_for_metadata=True)
         except TopicAlreadyExistsError:
@@ -208,8 +239,6 @@ class Publisher:
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except KafkaConfigurationError as error:
-            raise InvalidSetting(f"security: kafka-python refuses the options: {error}") from error
         except KafkaError as error:
             raise BrokerUnavailable(
                 f"the broker at {self._broker.bootstrap_servers} does not serve topic {self.topic}: {error}"

@@ -37,8 +37,14 @@ ONLY = [
     Only(
         who=("producers",),
         what="service",
-        allowed=("service.wire", "service.probeset", "service.errors", "service.section"),
-        why="a producer knows the two contracts, not the service behind them",
+        allowed=(
+            "service.wire",
+            "service.probeset",
+            "service.errors",
+            "service.section",
+            "service.stream.client",
+        ),
+        why="a producer knows the two contracts and how kafka-python is tamed, not the service behind them",
     ),
     Only(
         who=("service.wire",),
@@ -148,7 +154,9 @@ NEVER = [
             "service.stream.broker",
             "service.stream.cluster",
             "service.stream.client",
+            "service.stream.refusal",
             "service.stream.deadletter",
+            "service.stream.purge",
             "producers.publisher",
         ),
         why="one client library can be exchanged in five places",

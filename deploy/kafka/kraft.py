@@ -8,7 +8,7 @@ import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -30,6 +30,9 @@ PROPERTIES: Final = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": (
+        "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL"
+    ),
     "inter.broker.listener.name": "PLAINTEXT",
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
@@ -70,15 +73,22 @@ class KafkaNode:
     """One broker and controller in a JVM of its own; its data live in ``directory``.
 
     The node is killed with the thread that started it (on Linux), so that a killed test
-    leaves no JVM. ``properties`` override `PROPERTIES`; see also `FAST_RETENTION`.
+    leaves no JVM. ``properties`` override `PROPERTIES`; see also `FAST_RETENTION`. ``listeners`` are
+    further ones beside the plain one at ``port``, such as ``SASL_SSL://127.0.0.1:9093``.
     """
 
     def __init__(
-        self, directory: Path, *, port: int = 0, properties: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        properties: Mapping[str, str] | None = None,
+        listeners: Sequence[str] = (),
     ) -> None:
         self.directory = directory.resolve()
         self.port = port or free_port()
         self._properties = dict(properties or {})
+        self._listeners = tuple(listeners)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -167,7 +177,9 @@ class KafkaNode:
         controller = next(port for port in iter(free_port, None) if port != self.port)
         properties = PROPERTIES | {
             "controller.quorum.voters": f"1@{HOST}:{controller}",
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{controller}",
+            "listeners": ",".join(
+                [f"PLAINTEXT://{HOST}:{self.port}", f"CONTROLLER://{HOST}:{controller}", *self._listeners]
+            ),
             "log.dirs": str(self.directory / "data"),
             **self._properties,
         }

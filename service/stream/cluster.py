@@ -1,6 +1,6 @@
 """What is asked of a Kafka cluster as such: its topics; and its errors as ours."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ def kafka_errors(settings: StreamSettings) -> Iterator[None]:
     except (OffsetOutOfRangeError, LogTruncationError, NoOffsetForPartitionError) as error:
         raise PositionLost(f"topic {settings.topic}: {error}") from error
     except (RetriableError, KafkaConnectionError) as error:
-        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        reason = str(error) or type(error).__name__
         raise BrokerUnavailable(f"{where} does not answer ({reason})") from error
     except (KafkaError, BrokerResponseError) as error:
         raise InvalidSetting(f"{where}: {type(error).__name__}: {error}") from error
@@ -58,15 +58,17 @@ def open_admin(settings: StreamSettings) -> Iterator[Any]:
             admin.close()
 
 
-def ensure_topic(settings: StreamSettings, name: str, partitions: int = 1) -> None:
-    """Create topic ``name`` unless it is there.
+def ensure_topic(
+    settings: StreamSettings, name: str, partitions: int = 1, configs: Mapping[str, str] | None = None
+) -> None:
+    """Create topic ``name``, configured so, unless it is there.
 
     Raises BrokerUnavailable; InvalidSetting when the broker refuses.
     """
     with open_admin(settings) as admin, suppress(TopicAlreadyExistsError):
         # asked first: a cluster may list topics to those whom it lets create none
         if name not in admin.list_topics():
-            admin.create_topics([NewTopic(name, partitions, -1)])
+            admin.create_topics([NewTopic(name, partitions, -1, topic_configs=dict(configs or {}))])
 
 
 def delete_topics(settings: StreamSettings, names: Sequence[str]) -> None:
