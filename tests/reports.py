@@ -1,0 +1,189 @@
+"""Runs made up for the report's tests, and a report as a browser sees it."""
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from service.evaluation.history import History
+from service.events import Evaluated
+from service.report import write_report
+from service.result import (
+    EvaluationPoint,
+    PrequentialPoint,
+    RunResult,
+    SampleCounts,
+    SegmentSwitch,
+    ThroughputPoint,
+)
+
+__all__ = ["EVERY", "SEGMENT", "Page", "demo", "made_up", "report", "started"]
+
+
+EVERY = 2000
+SEGMENT = 60_000
+
+
+def made_up(
+    learner: str,
+    keeps: float,
+    *,
+    segments: Sequence[str] = ("mnist", "fashion-mnist"),
+    top: Sequence[float] = (0.977, 0.872),
+    speed: float = 5200.0,
+    retains: str = "nothing",
+) -> RunResult:
+    """A run as the loop makes it: a skill rises while taught; afterwards a share ``keeps`` of it stays."""
+    noise = random.Random(learner)
+    names = list(dict.fromkeys(segments))
+    peak = {name: top[place % len(top)] for place, name in enumerate(names)}
+    skill = dict.fromkeys(names, 0.1)
+    history = History(names)
+    throughput = []
+
+    def measure(samples: int, ends: bool) -> None:
+        shown = {n: min(1.0, max(0.0, a if ends else a + noise.gauss(0, 0.006))) for n, a in skill.items()}
+        visit = len(history.segments)
+        segment = history.segments[-1] if visit else None
+        final.append(
+            history.evaluated(Evaluated(samples, shown, ends or visit == 0, visit, segment, ends, 0.1))
+        )
+
+    final = [history.evaluated(Evaluated(0, skill, True, 0, None, False, 0.1))]
+    for visit, taught in enumerate(segments):
+        history.segment_started(taught)
+        before = dict(skill)
+        for step in range(1, SEGMENT // EVERY + 1):
+            done = step * EVERY
+            for name in names:
+                goal, pace = (
+                    (peak[name], 1500) if name == taught else (0.1 + keeps * (before[name] - 0.1), 6000)
+                )
+                skill[name] = goal + (before[name] - goal) * math.exp(-done / pace)
+            history.learned(EVERY, round(EVERY * skill[taught]))
+            throughput.append(
+                ThroughputPoint(
+                    samples=visit * SEGMENT + done,
+                    samples_per_second=speed * (1 + 0.04 * noise.gauss(0, 1)),
+                )
+            )
+            measure(visit * SEGMENT + done, step == SEGMENT // EVERY)
+    scores, learned = final[-1].scores, SEGMENT * len(segments)
+    return RunResult(
+        learner=learner,
+        retains=retains,
+        summary="a small convolutional network, plain gradient descent",
+        seed=0,
+        scenario="mnist-to-fashion",
+        broker="embedded",
+        segments=history.segments,
+        probes=names,
+        R=[list(row) for row in final[-1].R],
+        acc=scores.acc,
+        bwt=scores.bwt,
+        fwt=scores.fwt,
+        forgetting=scores.forgetting,
+        forgetting_by_probe=dict(scores.forgetting_by_probe),
+        min_acc=scores.min_acc,
+        wc_acc=scores.wc_acc,
+        anytime_accuracy=scores.anytime_accuracy,
+        prequential_accuracy=scores.prequential_accuracy,
+        samples=SampleCounts(
+            received=learned + 12, learned=learned, discarded=learned, dead_lettered=12, lost=0, resident=0
+        ),
+        dead_letters={"undecodable": 7, "label_out_of_range": 5},
+        samples_per_second=speed,
+        seconds=learned / speed,
+        evaluation_seconds=6.25,
+        peak_rss_bytes=612 << 20,
+        evaluate_every=EVERY,
+        probe_subset=1000,
+        evaluations=EvaluationPoint.of(history),
+        switches=SegmentSwitch.of(history),
+        throughput=throughput,
+        prequential=PrequentialPoint.of(history),
+    )
+
+
+def demo() -> list[RunResult]:
+    """The two learners of the demo, with values like those that were measured."""
+    ridge = made_up("ridge", 0.9955, top=(0.989, 0.91), speed=1640, retains="statistics")
+    return [
+        made_up("finetune", 0.23),
+        ridge.model_copy(update={"summary": "recursive ridge regression on fixed features"}),
+    ]
+
+
+def started() -> RunResult:
+    """A run that was stopped before its first segment ended: hardly a score is defined."""
+    undefined = [
+        "acc",
+        "bwt",
+        "fwt",
+        "forgetting",
+        "min_acc",
+        "wc_acc",
+        "anytime_accuracy",
+        "prequential_accuracy",
+    ]
+    empty: dict[str, Any] = {
+        "forgetting_by_probe": {},
+        "evaluations": [],
+        "throughput": [],
+        "prequential": [],
+        "switches": [],
+    }
+    run = (
+        demo()[0].model_dump()
+        | dict.fromkeys(undefined)
+        | empty
+        | {"R": [], "segments": [], "scenario": None}
+    )
+    return RunResult.model_validate(run)
+
+
+class Page(HTMLParser):
+    """What a browser sees: texts, attributes and the elements that are open."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text("utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+    @property
+    def figures(self) -> dict[str, dict[str, Any]]:
+        figures: dict[str, dict[str, Any]] = json.loads(self.scripts[0])
+        return figures
+
+
+def report(runs: Sequence[RunResult], tmp_path: Path) -> Page:
+    path = tmp_path / "reports" / "report.html"
+    write_report(runs, path)
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+    return Page(path)

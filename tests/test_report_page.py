@@ -1,0 +1,126 @@
+"""The report's page is drawn for any run, fetches nothing, and can be read by everyone."""
+
+import re
+from html import escape
+from pathlib import Path
+
+import pytest
+
+from service.report.figures import PALETTE
+from service.report.page import POLICY
+from tests.reports import SEGMENT, demo, made_up, report
+
+
+def test_the_curves_are_drawn_side_by_side_on_the_same_axes(tmp_path: Path) -> None:
+    runs = demo()
+    page = report(runs, tmp_path)
+    assert list(page.figures) == [
+        f"{kind}-{place}"
+        for kind in ("accuracy", "forgetting", "prequential", "throughput")
+        for place in (0, 1)
+    ]
+    divisions = {attributes.get("id") for tag, attributes in page.tags if tag == "div"}
+    assert set(page.figures) <= divisions
+    for kind in ("accuracy", "forgetting", "prequential", "throughput"):
+        one, two = (page.figures[f"{kind}-{place}"]["layout"] for place in (0, 1))
+        assert one["xaxis"] == two["xaxis"]
+        assert one["yaxis"] == two["yaxis"]
+    mnist, fashion = page.figures["accuracy-0"]["data"]
+    assert mnist["x"] == [point.samples for point in runs[0].evaluations]
+    assert fashion["y"] == [point.accuracy["fashion-mnist"] for point in runs[0].evaluations]
+    layout = page.figures["accuracy-0"]["layout"]
+    assert [shape["x0"] for shape in layout["shapes"]] == [SEGMENT]
+    assert [note["text"] for note in layout["annotations"]] == ["mnist", "fashion-mnist"]
+
+
+@pytest.mark.parametrize("learners", [1, 3])
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_any_number_of_learners_and_segments_makes_a_well_formed_page(
+    tmp_path: Path, learners: int, count: int
+) -> None:
+    segments = [f"rotated-by-{90 * n // count}" for n in range(count)]
+    page = report([made_up(f"learner-{n}", 0.5, segments=segments) for n in range(learners)], tmp_path)
+    assert page.open == []
+    assert page.text.count("rotated-by-0") >= learners
+    figures = [name for name in page.figures if name.startswith("accuracy")]
+    assert len(figures) == learners
+    colours = [trace["line"]["color"] for trace in page.figures["accuracy-0"]["data"]]
+    assert len(set(colours)) == count
+
+
+def test_a_ninth_probe_is_told_apart_by_its_dashes(tmp_path: Path) -> None:
+    page = report([made_up("x", 0.5, segments=[f"permuted-{n}" for n in range(9)])], tmp_path)
+    lines = {(t["line"]["color"], t["line"]["dash"]) for t in page.figures["accuracy-0"]["data"]}
+    assert len(lines) == 9
+    dashes = [a["class"] for tag, a in page.tags if tag == "i" and a.get("class")]
+    assert dashes == ["dashed"], "the legend shows them too"
+
+
+def test_segments_without_room_for_names_are_numbered_and_listed(tmp_path: Path) -> None:
+    segments = ("mnist", "fashion-mnist") * 3
+    page = report([made_up("x", 0.5, segments=segments)], tmp_path)
+    notes = page.figures["accuracy-0"]["layout"]["annotations"]
+    assert [note["text"] for note in notes] == ["1", "2", "3", "4", "5", "6"]
+    assert "Segments: 1\N{NO-BREAK SPACE}mnist, 2\N{NO-BREAK SPACE}fashion-mnist" in page.text
+
+
+def test_a_long_stream_has_lines_without_labels(tmp_path: Path) -> None:
+    page = report([made_up("x", 0.5, segments=("mnist", "fashion-mnist") * 7)], tmp_path)
+    layout = page.figures["accuracy-0"]["layout"]
+    assert len(layout["shapes"]) == 13
+    assert layout["annotations"] == []
+
+
+def test_the_page_fetches_nothing(tmp_path: Path) -> None:
+    page = report(demo(), tmp_path)
+    for _, attributes in page.tags:
+        assert not {"src", "href", "action", "data", "poster", "srcset"} & set(attributes)
+    style = page.source[page.source.index("<style>") : page.source.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    policies = [a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == [POLICY]
+    assert "http" not in POLICY
+    assert "connect-src" not in POLICY, "default-src 'none' forbids every connection"
+    assert sum("plotly.js v" in script for script in page.scripts) == 1, "inlined, once"
+
+
+def test_no_name_becomes_markup(tmp_path: Path) -> None:
+    evil = '</script><img src=x onerror="alert(1)">&'
+    segments = (evil, "b")
+    run = made_up("x", 0.5, segments=segments).model_copy(
+        update={"learner": evil, "summary": evil, "scenario": evil, "broker": evil, "dead_letters": {evil: 1}}
+    )
+    page = report([run, run], tmp_path)
+    assert page.open == []
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert len(page.scripts) == 3
+    assert evil in page.text
+    # Plotly reads its texts as HTML as well
+    assert page.figures["accuracy-0"]["data"][0]["name"] == escape(evil)
+    assert escape(evil) in page.figures["forgetting-0"]["data"][0]["y"]
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, two: str) -> float:
+    low, high = sorted((luminance(one), luminance(two)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_colour_can_be_read_in_both_themes(tmp_path: Path) -> None:
+    style = report(demo(), tmp_path).source
+    light, dark = (dict(re.findall(r"(--[\w-]+): (#\w{6})", part)) for part in style.split("@media", 2)[:2])
+    assert set(light) == set(dark)
+    for theme in (light, dark):
+        for text in ("--ink", "--soft"):
+            assert contrast(theme[text], theme["--paper"]) >= 4.5
+            assert contrast(theme[text], theme["--card"]) >= 4.5
+        assert contrast(theme["--ink"], theme["--heat-full"]) >= 4.5
+        for place in range(PALETTE):
+            assert contrast(theme[f"--p{place}"], theme["--paper"]) >= 3
+        assert len({theme[f"--p{place}"] for place in range(PALETTE)}) == PALETTE

@@ -1,0 +1,44 @@
+"""A run survives its file, and one that contradicts itself is refused."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import InvalidFile
+from service.result import (
+    RunResult,
+)
+from tests.reports import demo
+
+
+def test_a_run_comes_back_from_its_file_unchanged(tmp_path: Path) -> None:
+    run = demo()[0]
+    run.write(tmp_path / "finetune" / "run.json")
+    assert RunResult.read(tmp_path / "finetune" / "run.json") == run
+    assert [file.name for file in (tmp_path / "finetune").iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"learner": "ridge"}', "[1, 2"])
+def test_a_file_that_is_no_run_is_refused_by_name(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "run.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InvalidFile, match=re.escape(f"{path} is not a run")):
+        RunResult.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"R": [[0.1, 0.1], [0.9]]}, "every row has 2 accuracies"),
+        ({"R": [[0.1, 0.1]] * 4}, "4 rows, 2 segments"),
+        ({"forgetting_by_probe": {"cifar": 0.5}}, "cifar measured, but not listed"),
+        ({"bwt": float("nan")}, "finite number"),
+        ({"mood": "good"}, "mood"),
+    ],
+)
+def test_a_run_that_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunResult.model_validate(demo()[0].model_dump() | change)
