@@ -18,6 +18,7 @@ from service.errors import LetheError
 from service.flags import with_settings
 from service.learner_commands import learners
 from service.privacy.commands import audit_ledger
+from service.privacy.forget_command import forget_samples
 from service.settings import Settings
 
 __all__ = ["app", "main"]
@@ -78,6 +79,7 @@ def demo(
 
 
 app.command("audit")(audit_ledger)
+app.command("forget")(forget_samples)
 
 
 app.command()(learners)

@@ -9,6 +9,7 @@
     ├── PositionLost           stops the service: records it had not learned are gone
     ├── DivergedLoss           stops the service before the weights are touched
     ├── BudgetSpent            ends learning: another batch would cost more privacy than is allowed
+    ├── NeverLearned           stops the command: what it shall forget cannot have been learned
     ├── PolicyBroken           stops the service: its policy says that a violation does
     ├── StateNotKept           the service ended, but its last state is not on the disk
     ├── FeederDied             stops the service: the process that reads the broker is gone
@@ -30,6 +31,7 @@ __all__ = [
     "InvalidSetting",
     "LetheError",
     "MalformedRecord",
+    "NeverLearned",
     "PolicyBroken",
     "PositionLost",
     "StateNotKept",
@@ -71,6 +73,10 @@ class DivergedLoss(LetheError):
 
 class BudgetSpent(LetheError):
     """A differentially private learner must not learn another batch; raised before anything changes."""
+
+
+class NeverLearned(LetheError):
+    """Samples to be forgotten cannot all have been learned; raised before anything changes."""
 
 
 class PolicyBroken(LetheError):

@@ -46,6 +46,13 @@ class Gram:
         if self.unfolded >= _FOLD_EVERY:
             self._fold()
 
+    def subtract(self, features_BD: Tensor) -> None:
+        """Take φᵀφ off again, for φ that was added; what is left differs by the rounding of both."""
+        for start, panel in zip(self._bounds, self._panels(self.recent), strict=False):
+            right_BE = features_BD[:, start:]
+            add_product(panel, -right_BE[:, : len(panel)].T, right_BE)
+        self._fold()
+
     def upper(self) -> Tensor:
         """Return A in float64, of shape [D, D]; what is below the diagonal means nothing."""
         features = self._bounds[-1]

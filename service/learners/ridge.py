@@ -4,20 +4,23 @@ Shapes: B batch, C channels, H height, W width, D features, K classes.
 """
 
 import math
+from functools import partial
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from service.errors import DivergedLoss
+from service.errors import DivergedLoss, NeverLearned
 from service.learners.base import Learned, Learner, LearnerContext, Retention, State
 from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
 from service.learners.options import Options
+from service.learners.predictor import Predictor
 
 __all__ = ["Ridge", "RidgeOptions"]
 
+_LEVERAGE_ROUNDS = 0.01  # how far rounding may take a leverage beyond 1; a stranger's is far beyond
 _PREDICT_ROWS = 256  # bounds the memory of a prediction, whatever the number of images
 
 
@@ -94,11 +97,52 @@ class Ridge(Learner):
         """Solve for `learn`'s own predictions as often as at the start, from the next batch on."""
         self._since, self._due = self._seen, self._seen + self._options.first_refresh
 
+    def unlearn(self, x_BCHW: Tensor, y_B: Tensor, batch: int) -> None:
+        """Take samples off both sums, A − φφᵀ and B − φyᵀ, and solve anew: `service.learners.unlearning`.
+
+        Both sums and W are then those of never having seen them, up to the rounding of float32: in
+        products of the same size, features come out the same to the last bit. Raises NeverLearned
+        when there are fewer samples of a class than shall be forgotten, or when one has a leverage
+        φᵀ(A + λI)⁻¹φ above 1, which no sample in A has. So a sample that was never learned is
+        refused while A has few, and may pass once A spans all features.
+        """
+        blank = x_BCHW.new_zeros(-len(x_BCHW) % batch, *x_BCHW.shape[1:])
+        batches = torch.split(torch.cat((x_BCHW, blank)), batch)
+        features_BD = torch.cat([self._features(x) for x in batches])[: len(x_BCHW)]
+        onehot_BK = nn.functional.one_hot(y_B, self._classes).to(features_BD)
+        learned_K, asked_K = self._B_DK[-1], onehot_BK.sum(0)  # the last feature is 1 for every sample
+        for label in (asked_K > learned_K).nonzero().flatten().tolist():
+            raise NeverLearned(
+                f"{int(asked_K[label])} samples of class {label} are to be forgotten, "
+                f"{int(learned_K[label])} were learned"
+            )
+        solved_DB = self._gram.solve(features_BD.T, self._options.penalty)
+        left_BB = torch.eye(len(y_B), device=solved_DB.device) - features_BD @ solved_DB
+        if torch.linalg.eigvalsh(left_BB).min().item() < -_LEVERAGE_ROUNDS:
+            raise NeverLearned(f"not all {len(y_B)} samples can be in the sums: their leverage is above 1")
+        self._gram.subtract(features_BD)
+        self._B_DK.addmm_(features_BD.T, onehot_BK, alpha=-1)
+        self._seen -= len(y_B)
+        self._since = min(self._since, self._seen)
+        self._due -= len(y_B)
+        self._solved = (-1, self._W_DK)
+        if self._predicts:
+            self._W_DK = self._exact()
+
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the exact scores over the temperature; solves when that is stale."""
-        W_DK = self._exact()
+        return self._probabilities(self._exact(), x_BCHW)
+
+    def _probabilities(self, W_DK: Tensor, x_BCHW: Tensor) -> Tensor:
         parts = [self._features(x) @ W_DK for x in torch.split(x_BCHW, _PREDICT_ROWS)]
         return torch.cat(parts).div_(self._options.temperature).softmax(1).cpu()
+
+    def predictor(self) -> Predictor:
+        """Return what predicts from the W of the last solve; after `load_state` it solves first."""
+        if self._solved[0] < 0:
+            self._exact()
+        samples, W_DK = self._solved  # never written to: the next solve makes another
+        return Predictor(partial(self._probabilities, W_DK), self._seen - samples)
 
     def state(self) -> State:
         """Return both sums, the W that `learn` predicts from, and the counts of samples."""
