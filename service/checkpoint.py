@@ -22,7 +22,17 @@ from service.errors import InvalidFile
 from service.learners.base import JSON, State
 from service.stream.source import Position
 
-__all__ = ["SCHEMA", "At", "Checkpoint", "ignore", "read_checkpoint", "state_digest", "write_checkpoint"]
+__all__ = [
+    "SCHEMA",
+    "At",
+    "Checkpoint",
+    "force_folder",
+    "ignore",
+    "read_checkpoint",
+    "read_position",
+    "state_digest",
+    "write_checkpoint",
+]
 
 SCHEMA: Final = "lethe-checkpoint/1"
 At = Callable[[str], None]
@@ -106,7 +116,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int
             at("forced")
         partial.replace(path)
         at("renamed")
-        _force_folder(path.parent)
+        force_folder(path.parent)
         at("folder forced")
     except OSError:
         partial.unlink(missing_ok=True)
@@ -131,14 +141,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise InvalidFile(f"{path} is not a checkpoint that can be read: {error}") from error
 
 
+def read_position(path: Path) -> Position:
+    """Read where a checkpoint stands, without its tensors, and without verifying them.
+
+    Raises InvalidFile for what is no checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _position(json.loads((file.metadata() or {})["lethe"])["position"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InvalidFile(f"{path} is not a checkpoint that can be read: {error}") from error
+
+
+def _position(about: dict[str, Any]) -> Position:
+    offsets = {int(partition): offset for partition, offset in about["offsets"].items()}
+    return Position(offsets, about["turn"], about["topic_id"])
+
+
 def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     if about["schema"] != SCHEMA:
         raise ValueError(f"it has schema {about['schema']}, this version reads {SCHEMA}")
-    position = about["position"]
-    offsets = {int(partition): offset for partition, offset in position["offsets"].items()}
     return Checkpoint(
         fingerprint=about["fingerprint"],
-        position=Position(offsets, position["turn"], position["topic_id"]),
+        position=_position(about["position"]),
         learner=State(_named(tensors, LEARNER), about["values"]),
         random=_named(tensors, RANDOM),
         history=about["history"],
@@ -162,8 +187,8 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     return state_digest(State(tensors, {"metadata": text}))
 
 
-def _force_folder(folder: Path) -> None:
-    """Force a rename to the disk: the folder's entry is what names the file."""
+def force_folder(folder: Path) -> None:
+    """Force renames to the disk: the folder's entry is what names a file. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -15,7 +15,14 @@ from service.probeset import ProbeSet, load_folder
 from service.settings import EvaluationSettings, LearnerSettings, Settings
 from service.wire import Layout
 
-__all__ = ["build_labels", "create_evaluator", "create_learner", "create_registry", "load_probes"]
+__all__ = [
+    "build_labels",
+    "create_evaluator",
+    "create_learner",
+    "create_registry",
+    "device_of",
+    "load_probes",
+]
 
 
 def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
@@ -28,14 +35,19 @@ def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
     if settings.threads:
         torch.set_num_threads(settings.threads)
         threadpool_limits(settings.threads, user_api="blas")  # scipy's, which torch does not govern
-    wanted = settings.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InvalidSetting("learner.device cuda: torch finds no CUDA device; auto takes the CPU then")
-    device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    device = device_of(settings)
     try:
         return create(settings.name, LearnerContext(layout, settings.seed, device, settings.options))
     except ValueError as error:
         raise InvalidSetting(f"learner {settings.name}: {error}") from error
+
+
+def device_of(settings: LearnerSettings) -> torch.device:
+    """Return where tensors live; raises InvalidSetting for a device that this machine does not have."""
+    there = torch.cuda.is_available()
+    if settings.device == "cuda" and not there:
+        raise InvalidSetting("learner.device cuda: torch finds no CUDA device; auto takes the CPU then")
+    return torch.device("cuda" if settings.device != "cpu" and there else "cpu")
 
 
 def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:

@@ -1,24 +1,37 @@
 """A run into a checkpoint and back: which parts there are, and that the settings still fit."""
 
+import hashlib
+import json
+import logging
 from dataclasses import asdict
-from typing import Any, cast
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
 
 from service.checkpoint import Checkpoint
-from service.errors import InvalidSetting
 from service.drift.watch import Watch
+from service.errors import InvalidSetting
 from service.evaluation.history import History
 from service.events import Emit, Resumed, SegmentStarted
 from service.journal import Journal
 from service.learners import find
 from service.learners.base import JSON, Learner, State
+from service.parts import device_of
 from service.privacy.receipts import Receipts
+from service.probeset import load_folder
 from service.settings import Settings
 from service.stream.source import Position
 
-__all__ = ["check_fingerprint", "fingerprint", "restore", "resumed", "take"]
+__all__ = ["check_fingerprint", "fingerprint", "restore", "resumed", "run_id", "take"]
+
+logger = logging.getLogger("lethe")
+
+EXACT: Final = frozenset({"learner.device", "learner.threads", "batch.linger"})
+"""What decides on the last bits, or on where batches end, and not on what is learned: a service may be
+moved to another machine, and is told that from there on it is not the run that it would have been."""
 
 
 def fingerprint(settings: Settings) -> dict[str, JSON]:
@@ -28,7 +41,10 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         "learner.name": settings.learner.name,
         "learner.seed": settings.learner.seed,
         **{f"learner.options.{name}": value for name, value in options.model_dump(mode="json").items()},
+        "learner.device": device_of(settings.learner).type,
+        "learner.threads": settings.learner.threads or torch.get_num_threads(),
         "batch.size": settings.batch.size,
+        "batch.linger": settings.batch.linger,
         **{f"sample.{name}": value for name, value in settings.sample.model_dump().items()},
         "stream.topic": settings.stream.topic,
         "stream.rank": settings.stream.rank,
@@ -36,18 +52,39 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         "drift.oracle": settings.drift.oracle,
         "evaluation.every": settings.evaluation.every,
         "evaluation.subset": settings.evaluation.subset,
+        **_probes(settings.evaluation.probes),
     }
 
 
+@cache
+def _probes(folder: Path | None) -> dict[str, JSON]:
+    """Return what the probes are: numbers measured on others would not compare."""
+    probes = [] if folder is None else load_folder(folder)
+    return {f"evaluation.probes.{probe.name}": f"SHA-256 {probe.sha256}" for probe in probes}
+
+
+def run_id(settings: Settings) -> str:
+    """Return what tells a run from one that learns something else."""
+    decisive = {name: value for name, value in fingerprint(settings).items() if name not in EXACT}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
 def check_fingerprint(checkpoint: Checkpoint, settings: Settings) -> None:
-    """Raise InvalidSetting, naming each difference, unless the checkpoint is of such a run."""
+    """Raise InvalidSetting, naming each difference, unless the checkpoint is of such a run.
+
+    A difference that only the last bits show is a warning.
+    """
     was, now = dict(checkpoint.fingerprint), fingerprint(settings)
     other = was["learner.name"] != now["learner.name"]  # whose options say nothing
-    differences = [
-        f"{name} was {was.get(name, 'not there')}, is {now.get(name, 'not there')}"
+    changed = {
+        name: f"{name} was {was.get(name, 'not there')}, is {now.get(name, 'not there')}"
         for name in was | now
         if was.get(name, ...) != now.get(name, ...) and not (other and name.startswith("learner.options."))
-    ]
+    }
+    differences = [difference for name, difference in changed.items() if name not in EXACT]
+    if not differences and changed:
+        told = "; ".join(changed.values())
+        logger.warning("from here on not bit for bit what it would have been: %s", told)
     if differences:
         raise InvalidSetting(
             f"the checkpoint in {settings.checkpoint.folder} is of another run: {'; '.join(differences)}; "

@@ -29,6 +29,8 @@ logger = logging.getLogger("lethe")
 DIGITS: Final = 12
 COPY_BYTES: Final = 1 << 20
 PATTERN: Final = f"checkpoint-{'[0-9]' * DIGITS}.safetensors"
+FRESH: Final = "fresh"
+"""Names the run that a fresh start has begun here."""
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -105,8 +107,31 @@ class StateFolder:
             )
         return None
 
+    def begin_anew(self, run: str) -> None:
+        """Put what is here out of the way, once for each ``run``; nothing is deleted.
+
+        A supervisor that starts the service again with the same settings, and so with the same wish
+        to begin anew, gets the run that it has begun before.
+        """
+        marker = self.folder / FRESH
+        if marker.exists() and marker.read_text() == run:
+            logger.warning("this run has begun anew before and goes on; without %s it would again", marker)
+            return
+        self.set_aside()
+        partial = marker.with_name(f"{FRESH}.partial")
+        with partial.open("w") as file:
+            file.write(run)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(marker)
+        force_folder(self.folder)
+
+    def go_on(self) -> None:
+        """Keep what is here; whoever wants to begin anew next time may."""
+        (self.folder / FRESH).unlink(missing_ok=True)
+
     def set_aside(self) -> None:
-        """Put what is here out of the way, for a fresh start; nothing is deleted."""
+        """Put what is here out of the way; nothing is deleted."""
         files = [*checkpoint_files(self.folder), *self.folder.glob("ledger*.jsonl")]
         if not files:
             return

@@ -20,11 +20,12 @@ from service.journal import Journal
 from service.learners.base import Learned, Learner, LearnerContext, State
 from service.learners.finetune import Finetune
 from service.loop import Loop
-from service.resume import check_fingerprint, fingerprint, restore, take
+from service.probeset import ProbeSet, save_probe
+from service.resume import check_fingerprint, fingerprint, restore, run_id, take
 from service.settings import Settings
 from service.state_folder import StateFolder, checkpoint_files
 from service.stream.source import Position
-from tests.feeds import LAYOUT, Dead, Gap, Item, MemoryFeed, segment
+from tests.feeds import LAYOUT, Dead, Gap, Item, MemoryFeed, images, segment
 from tests.runs import probe
 
 PROBES = ("a", "b")
@@ -211,6 +212,47 @@ def test_an_option_that_another_version_did_not_have_is_a_difference() -> None:
     older = {name: value for name, value in checkpoint.fingerprint.items() if name != "learner.options.lr"}
     with pytest.raises(InvalidSetting, match=r"learner\.options\.lr was not there, is 0\.001; --fresh"):
         check_fingerprint(replace(checkpoint, fingerprint=older), Settings())
+
+
+def folder_of_probes(folder: Path, *names: str, seed: int = 99) -> dict[str, dict[str, Any]]:
+    x_NCHW, y_N = images(20, seed=seed)
+    for order, name in enumerate(names):
+        save_probe(ProbeSet(name, x_NCHW, y_N, "made up", "none needed"), folder, order)
+    return {"evaluation": {"probes": folder}}
+
+
+def test_probes_that_became_others_are_refused_by_name(tmp_path: Path) -> None:
+    before = checkpoint_of(Settings.read(folder_of_probes(tmp_path / "before", "a", "b")))
+    check_fingerprint(before, Settings.read(folder_of_probes(tmp_path / "copied", "a", "b")))
+    for changed, said in [
+        (folder_of_probes(tmp_path / "changed", "a", "b", seed=7), r"evaluation\.probes\.b was SHA-256"),
+        (folder_of_probes(tmp_path / "more", "a", "b", "c"), r"evaluation\.probes\.c was not there"),
+        ({}, r"evaluation\.probes\.a was SHA-256 \w+, is not there"),
+    ]:
+        with pytest.raises(InvalidSetting, match=said):
+            check_fingerprint(before, Settings.read(changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"learner": {"threads": 3}}, "learner.threads was 1, is 3"),
+        ({"batch": {"linger": 2.0}}, "batch.linger was 0.0, is 2.0"),
+    ],
+)
+def test_what_only_the_last_bits_show_may_change_and_is_said(
+    changed: dict[str, dict[str, Any]], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_fingerprint(checkpoint_of(Settings()), Settings())
+    assert not caplog.records
+    check_fingerprint(checkpoint_of(Settings()), Settings.read(changed))
+    assert f"not bit for bit what it would have been: {said}" in caplog.text
+
+
+def test_a_run_is_known_by_what_it_learns() -> None:
+    run = run_id(Settings())
+    assert run_id(Settings.read({"learner": {"threads": 3}, "serve": {"port": 1}})) == run
+    assert run_id(Settings.read({"learner": {"seed": 1}})) != run
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,43 @@ def test_a_fresh_start_sets_aside_and_deletes_nothing(
         assert str(aside) in caplog.text
 
 
+def test_a_run_begins_anew_once_however_often_it_is_told_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with StateFolder(tmp_path, keep=3) as folder:
+        folder.write(checkpoint(64))
+        folder.begin_anew("one run")
+        assert folder.newest(refuse) is None
+        folder.write(checkpoint(128))
+    with StateFolder(tmp_path, keep=3) as folder:
+        folder.begin_anew("one run")  # a supervisor's restart
+        assert samples_of_newest(folder) == 128
+        assert "has begun anew before and goes on" in caplog.text
+        folder.begin_anew("another run")
+        assert folder.newest(refuse) is None
+
+
+def test_a_start_without_the_wish_makes_it_count_again(tmp_path: Path) -> None:
+    with StateFolder(tmp_path, keep=3) as folder:
+        folder.begin_anew("run")
+        folder.write(checkpoint(64))
+        folder.go_on()
+        assert samples_of_newest(folder) == 64
+        folder.begin_anew("run")
+        assert folder.newest(refuse) is None
+
+
+def test_a_fresh_start_that_was_killed_halfway_is_made_again(tmp_path: Path) -> None:
+    with StateFolder(tmp_path, keep=3) as folder:
+        folder.write(checkpoint(64))
+        folder.set_aside()
+        (tmp_path / "fresh.partial").write_text("ru")
+    with StateFolder(tmp_path, keep=3) as folder:
+        folder.begin_anew("run")
+        assert folder.newest(refuse) is None
+        assert (tmp_path / "fresh").read_text() == "run"
+
+
 def test_what_a_killed_service_was_writing_is_cleared_away(tmp_path: Path) -> None:
     with StateFolder(tmp_path, keep=3) as folder:
         folder.write(checkpoint(64))

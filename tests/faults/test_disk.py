@@ -123,8 +123,13 @@ def test_when_all_are_damaged_the_service_refuses_until_it_is_told_to_begin_anew
         assert "none of the 3 checkpoints" in service.log
         assert "--fresh" in service.log
     assert len(checkpoint_files(state)) == 3
-    with running(stage.settings("finetune", state, checkpoint={"fresh": True})) as service:
+    fresh = stage.settings("finetune", state, checkpoint={"fresh": True})
+    with running(fresh) as service:
+        until(lambda: len(checkpoint_files(state)) == 2, "it has begun anew")
+        service.kill()
+    with running(fresh) as service:  # as a supervisor does it, with the flag still given
         assert service.status() == 0
+        assert "going on from a checkpoint" in service.log
     assert Outcome.of(state) == untouched("finetune")
 
 
