@@ -204,18 +204,19 @@ class Batcher:
 
     def _hand_over(self, slot: int) -> Filled:
         self._dead_letters.flush()
+        ends = self._source.known_ends()
         filled = Filled(
             slot=slot,
             samples=self._samples,
             first=self._first,
-            position=Position(dict(self._next), self._turn, self._source.topic_id),
+            position=Position(dict(self._next), self._turn, self._source.topic_id, ends),
             received=self._received,
             dead=dict(self._dead),
             lost=self._lost,
             segments=tuple(self._segments),
             arrived=self._arrived,
             produced=self._produced,
-            ends=self._source.known_ends(),
+            ends=ends,
             left=self._left,
         )
         self._begin()

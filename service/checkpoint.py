@@ -88,7 +88,9 @@ def ignore(step: str) -> None:
 def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int:
     """Write a checkpoint to ``path``, atomically, and return its size in bytes.
 
-    Raises OSError; then what was at ``path`` still is.
+    Raises OSError. If the rename did not come about, what was at ``path`` still is; if it did and only
+    the folder could not be forced to the disk, the new checkpoint is there, and a crash of the machine,
+    not of the process, may bring back the old one.
     """
     metadata = {
         "schema": SCHEMA,
@@ -154,8 +156,10 @@ def read_position(path: Path) -> Position:
 
 
 def _position(about: dict[str, Any]) -> Position:
-    offsets = {int(partition): offset for partition, offset in about["offsets"].items()}
-    return Position(offsets, about["turn"], about["topic_id"])
+    offsets, ends = (
+        {int(partition): offset for partition, offset in about[name].items()} for name in ("offsets", "ends")
+    )
+    return Position(offsets, about["turn"], about["topic_id"], ends)
 
 
 def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:

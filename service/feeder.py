@@ -233,8 +233,9 @@ class _Feeder:
             return given
         if not self._stream.accept_loss:
             raise PositionLost(
-                f"topic {self._stream.topic} was deleted and created anew: the records from offsets "
-                f"{dict(given.offsets)} (by partition) on are gone; --accept-loss starts with the new ones"
+                f"topic {self._stream.topic} was deleted and created anew: with it at least {given.ahead} "
+                f"samples from offsets {dict(given.offsets)} (by partition) on are gone, as many as there "
+                "were when it was last seen; --accept-loss starts with the new topic"
             )
         return Position(source.starts(), 0, source.topic_id)
 

@@ -164,7 +164,7 @@ def test_everything_but_the_tensors_is_json_that_any_program_reads(good: bytes) 
     about = json.loads(json.loads(good[8 : 8 + length])["__metadata__"]["lethe"])
     assert about["schema"] == SCHEMA
     assert about["samples"] == 64
-    assert about["position"] == {"offsets": {"0": 64}, "turn": 0, "topic_id": "topic"}
+    assert about["position"] == {"offsets": {"0": 64}, "turn": 0, "topic_id": "topic", "ends": {}}
 
 
 def test_the_steps_are_told_in_order(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -35,7 +35,8 @@ class Outcome:
             raise InvalidFile(f"{folder} holds no checkpoint: the run left nothing")
         last = read_checkpoint(files[-1])
         random = state_digest(State(last.random, {}))
-        memory = json.dumps([last.history, last.counts, asdict(last.position), random], sort_keys=True)
+        position = asdict(replace(last.position, ends={}))  # how far a producer was is no part of it
+        memory = json.dumps([last.history, last.counts, position, random], sort_keys=True)
         counts = cast("dict[str, Any]", last.counts)
         return cls(
             learner=last.digest,

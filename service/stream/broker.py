@@ -95,19 +95,22 @@ class KafkaSource:
         for partition in self._partitions:
             p = partition.partition
             offset = offsets.get(p, fresh[p])
-            if offset < starts[p] and not self._settings.accept_loss:
-                raise PositionLost(
-                    f"topic {self._settings.topic}, partition {p}: {starts[p] - offset} samples from offset "
-                    f"{offset} on are gone, the log starts at {starts[p]}; --accept-loss goes on without them"
-                )
             if offset > ends[p] and not self._settings.accept_loss:
                 raise PositionLost(
                     f"topic {self._settings.topic}, partition {p}: offset {offset} is past the "
-                    f"end {ends[p]}; the topic was deleted and created anew"
+                    f"end {ends[p]}; the topic was cut short, or deleted and created anew; --accept-loss "
+                    "goes on at its end"
                 )
             offset = min(offset, ends[p])
             self._consumer.seek(partition, max(offset, starts[p]))
             in_force[p] = offset
+        gone = {p: (o, starts[p]) for p, o in in_force.items() if o < starts[p]}
+        if gone and not self._settings.accept_loss:
+            where = ", ".join(f"{o} to {start - 1} of partition {p}" for p, (o, start) in gone.items())
+            raise PositionLost(
+                f"topic {self._settings.topic}: {sum(start - o for o, start in gone.values())} samples are "
+                f"gone, offsets {where}; --accept-loss goes on without them"
+            )
         return in_force
 
     def poll(self, timeout: float, limit: int, full: Collection[int]) -> list[Record]:

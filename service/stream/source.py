@@ -1,7 +1,7 @@
 """Where records come from: the contract between a stream and the service."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.wire import Headers
@@ -40,12 +40,20 @@ class Position:
     ``offsets`` maps each partition to the first offset not yet learned. ``turn`` is the index,
     among the sorted partitions, of the one whose record comes next: with it the rotation goes
     on after a restart exactly where it was. ``topic_id`` is the broker's own identity of the
-    topic, where it has one: a topic of the same name that was created anew has another.
+    topic, where it has one: a topic of the same name that was created anew has another. ``ends`` are
+    the partitions' ends when they were last seen: how much is gone if the topic is. Where learning
+    stands does not depend on them.
     """
 
     offsets: Mapping[int, int]
     turn: int = 0
     topic_id: str | None = None
+    ends: Mapping[int, int] = field(default_factory=dict, compare=False)
+
+    @property
+    def ahead(self) -> int:
+        """How many records were known to come after it."""
+        return sum(max(0, end - self.offsets.get(p, end)) for p, end in self.ends.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,8 @@
 
 import random
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,8 +19,9 @@ from service.errors import MalformedRecord
 from service.learners import LEARNERS
 from service.state_folder import checkpoint_files
 from service.wire import Layout, decode
+from tests.faults.clocks import Clock
 from tests.faults.conftest import Fill, Outgoing, records
-from tests.faults.harness import FAILED, SIZE, Forked, Stage, running, until
+from tests.faults.harness import FAILED, OF_EACH_KIND, SIZE, Forked, Stage, all_running, running, until
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -30,53 +29,46 @@ FUZZED = 10_000
 LAYOUT = Layout(height=SIZE, width=SIZE, max_bytes=4096)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
 def test_a_broker_that_is_killed_midway_and_comes_back(
-    learner: str, stage: Stage, untouched: Callable[[str], Outcome], kafka_node: KafkaNode, tmp_path: Path
+    stage: Stage, untouched: Callable[[str], Outcome], kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
-    wanted = untouched(learner)
-    with running(stage.settings(learner, tmp_path / "state")) as service:
-        service.has_learned(300)
+    with all_running(stage, tmp_path) as services:
+        for service in services.values():
+            service.has_learned(200)
         kafka_node.kill()
         kafka_node.start()
-        assert service.status() == 0
-    assert Outcome.of(tmp_path / "state") == wanted
+        all_end_well(services, untouched, tmp_path)
 
 
 def test_a_broker_that_is_absent_at_the_start(
     stage: Stage, untouched: Callable[[str], Outcome], kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
-    wanted = untouched("finetune")
     kafka_node.stop()
     try:
-        with running(stage.settings("finetune", tmp_path / "state")) as service:
-            until(lambda: "waiting for the broker" in service.log, "the service says what it waits for")
+        with all_running(stage, tmp_path) as services:
+            for service in services.values():
+                until(lambda log=service: "waiting for the broker" in log.log, "it says what it waits for")
             kafka_node.start()
-            assert service.status() == 0
+            all_end_well(services, untouched, tmp_path)
     finally:
         kafka_node.start()
-    assert Outcome.of(tmp_path / "state") == wanted
 
 
-@dataclass
-class JumpAt:
-    """Sets this process's clock an hour ahead at the second checkpoint, and back at the fourth."""
-
-    taken: int = 0
-
-    def __call__(self, step: str) -> None:
-        self.taken += step == "taken"
-        if step == "taken" and self.taken in (2, 4):
-            real, hour = time.time, 3600 if self.taken == 2 else -3600
-            time.time = lambda: real() + hour
+def all_end_well(services: dict[str, Forked], untouched: Callable[[str], Outcome], folder: Path) -> None:
+    for learner, service in services.items():
+        assert service.status() == 0, learner
+        assert Outcome.of(folder / learner / "state") == untouched(learner), learner
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_a_clock_that_jumps_an_hour(
+def test_a_clock_that_jumps_an_hour_and_back_in_both_processes(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
-    with running(stage.settings(learner, tmp_path / "state"), JumpAt()) as service:
+    clock = Clock(tmp_path / "ahead")
+    with running(stage.settings(learner, tmp_path / "state"), clock, clock.start) as service:
         assert service.status() == 0
+    noticed = (tmp_path / "clocks").read_text().splitlines()  # the feeder only if it asks for the time
+    assert [line for line in noticed if "service" in line] == ["service ahead", "service back"]
     assert Outcome.of(tmp_path / "state") == untouched(learner)
 
 
@@ -88,25 +80,27 @@ def poisoned(count: int, bad: int) -> list[Outgoing]:
 def test_a_dead_letter_topic_that_takes_nothing_stops_the_service_and_loses_nothing(
     fill: Fill, run_alone: Callable[..., Outcome], topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
-    stage = fill(topic, poisoned(1200, 5))
-    elsewhere = {"dead_letter_topic": f"{topic}.alone"}
-    wanted = run_alone(stage, "finetune", tmp_path / "alone", stream=elsewhere)
-    assert wanted.dead == 5
+    stage = fill(topic, poisoned(800, 5))
     letters = f"{topic}.dead-letters"
     with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
         small = {"max.message.bytes": "100"}  # less than a report with its headers
         admin.create_topics({letters: {"num_partitions": 1, "replication_factor": 1, "configs": small}})
-        with running(stage.settings("finetune", tmp_path / "state")) as service:
-            assert service.status() == FAILED
-            assert letters in service.log
-        for path in checkpoint_files(tmp_path / "state"):
-            assert sum(read_checkpoint(path).position.offsets.values()) <= 600
+        with all_running(stage, tmp_path, OF_EACH_KIND) as services:
+            for learner, service in services.items():
+                assert service.status() == FAILED, learner
+                assert letters in service.log
+                for path in checkpoint_files(tmp_path / learner / "state"):
+                    assert sum(read_checkpoint(path).position.offsets.values()) <= 400
         admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "100000"})]
         )
-    with running(stage.settings("finetune", tmp_path / "state")) as service:
-        assert service.status() == 0
-    assert Outcome.of(tmp_path / "state") == wanted
+    elsewhere = {"dead_letter_topic": f"{topic}.alone"}
+    with all_running(stage, tmp_path, OF_EACH_KIND) as services:
+        for learner, service in services.items():
+            assert service.status() == 0, learner
+            wanted = run_alone(stage, learner, tmp_path / "alone" / learner / "state", stream=elsewhere)
+            assert wanted.dead == 5
+            assert Outcome.of(tmp_path / learner / "state") == wanted
 
 
 def fuzzed(good: list[Outgoing], count: int, seed: int) -> list[Outgoing]:
@@ -192,7 +186,9 @@ def test_records_that_are_gone_are_counted_and_refused_until_that_is_accepted(
         admin.delete_records({TopicPartition(topic, p): 800 for p in (0, 1)})
     with running(stage.settings("finetune", tmp_path / "state")) as service:
         assert service.status() == FAILED
-        assert f"{800 - learned // 2} samples from offset {learned // 2} on are gone" in service.log
+        begin = learned // 2
+        assert f"{2 * (800 - begin)} samples are gone" in service.log
+        assert f"offsets {begin} to 799 of partition 0, {begin} to 799 of partition 1" in service.log
         assert "--accept-loss" in service.log
     accepting = stage.settings("finetune", tmp_path / "state", stream={"accept_loss": True})
     with running(accepting) as service:
@@ -215,6 +211,7 @@ def test_a_topic_created_anew_is_refused_until_that_is_accepted(
     with running(stage.settings("finetune", tmp_path / "state")) as service:
         assert service.status() == FAILED
         assert "deleted and created anew" in service.log
+        assert f"at least {stage.total - learned} samples" in service.log
         assert "--accept-loss" in service.log
     accepting = stage.settings("finetune", tmp_path / "state", stream={"accept_loss": True})
     for _ in range(2):  # the second one goes on from the new topic's checkpoints
