@@ -12,6 +12,7 @@ from rich.markup import escape
 from typer import Option
 
 from service import checkpoint_commands as checkpoints
+from service.attack.command import attack_learners
 from service.bench import commands as bench
 from service.chaos.command import chaos
 from service.errors import LetheError
@@ -80,6 +81,7 @@ def demo(
 
 app.command("audit")(audit_ledger)
 app.command("forget")(forget_samples)
+app.command("attack")(attack_learners)
 
 
 app.command()(learners)

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from service.errors import InvalidSetting
 from service.settings import Settings, variable
 
-__all__ = ["with_settings"]
+__all__ = ["read_pairs", "with_settings"]
 
 
 def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
@@ -27,7 +27,9 @@ def with_settings(command: Callable[[Settings], None]) -> Callable[..., None]:
             value = given[f"{section}_{name}"]
             if value is not None:
                 pairs = _metavar(leaves[section, name]) is not None
-                flags.setdefault(section, {})[name] = _read(f"{section}.{name}", value) if pairs else value
+                flags.setdefault(section, {})[name] = (
+                    read_pairs(f"{section}.{name}", value) if pairs else value
+                )
         command(Settings.read(flags))
 
     parameters = [
@@ -67,8 +69,11 @@ def _metavar(leaf: FieldInfo) -> str | None:
     return str(extra["metavar"]) if isinstance(extra, dict) and "metavar" in extra else None
 
 
-def _read(setting: str, pairs: list[str]) -> dict[str, Any]:
-    """Return names and values; a value is JSON where it can be read as such, and text otherwise."""
+def read_pairs(setting: str, pairs: list[str]) -> dict[str, Any]:
+    """Return names and values; a value is JSON where it can be read as such, and text otherwise.
+
+    Raises InvalidSetting, naming ``setting``, for what is not NAME=VALUE.
+    """
     read = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

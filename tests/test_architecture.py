@@ -144,7 +144,7 @@ NEVER = [
     Never(
         who=("service",),
         what=("producers",),
-        except_in=("service.demo", "service.bench", "service.chaos"),
+        except_in=("service.demo", "service.bench", "service.chaos", "service.attack"),
         why="the road has one direction; demo, benchmarks and chaos stand above both ends of it",
     ),
     Never(

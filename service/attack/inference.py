@@ -1,0 +1,60 @@
+"""Two attacks on membership: by the loss alone, and by how it compares with that of shadow learners.
+
+Shapes: M learners, N samples.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from service.attack.roc import Scores
+
+__all__ = ["Confidences", "Members", "likelihood_ratio", "logit", "loss_threshold"]
+
+Confidences = npt.NDArray[np.float64]
+Members = npt.NDArray[np.bool_]
+
+_LEAST = 1e-45  # below the smallest positive float32: what a probability of 0 is taken for
+
+
+def logit(p_NK: npt.NDArray[np.float64], y_N: npt.NDArray[np.int64]) -> Confidences:
+    """Return log p / (1 − p) of each sample's own class, of shape [N]; 1 − p is summed, not subtracted."""
+    own = np.arange(len(y_N)), y_N
+    others_NK = p_NK.copy()
+    others_NK[own] = 0
+    return np.log(np.maximum(p_NK[own], _LEAST)) - np.log(np.maximum(others_NK.sum(1), _LEAST))
+
+
+def loss_threshold(logit_N: Confidences) -> Scores:
+    """Return scores that say "learned" where the loss is small (Yeom et al. 2018).
+
+    A logit is a decreasing function of the cross entropy, so it orders the samples the same way.
+    """
+    return logit_N
+
+
+def likelihood_ratio(logit_MN: Confidences, member_MN: Members, target: int) -> Scores:
+    """Return the log-likelihood ratio of each sample of learner ``target``, the others being shadows.
+
+    For each sample, the logits of the shadows that learned it and of those that did not are taken for
+    normal, with means of their own and, as shadows are few, with variances shared by all samples
+    (Carlini et al. 2022, Membership Inference Attacks From First Principles). Every sample needs a
+    shadow of each kind.
+    """
+    shadows = np.arange(len(logit_MN)) != target
+    logit_SN, member_SN = logit_MN[shadows], member_MN[shadows]
+    mean_in, variance_in = _normal(logit_SN, member_SN)
+    mean_out, variance_out = _normal(logit_SN, ~member_SN)
+    seen = logit_MN[target]
+    near_in = (seen - mean_in) ** 2 / variance_in + np.log(variance_in)
+    near_out = (seen - mean_out) ** 2 / variance_out + np.log(variance_out)
+    scores: Scores = (near_out - near_in) / 2
+    return scores
+
+
+def _normal(logit_SN: Confidences, chosen_SN: Members) -> tuple[Confidences, float]:
+    """Return each sample's mean over the chosen shadows, and the variance around these means."""
+    count_N = chosen_SN.sum(0)
+    mean_N = np.where(chosen_SN, logit_SN, 0).sum(0) / count_N
+    squares = np.where(chosen_SN, logit_SN - mean_N, 0) ** 2
+    freedom = max(1, int((count_N - 1).sum()))
+    return mean_N, max(float(squares.sum() / freedom), 1e-12)
