@@ -62,7 +62,8 @@ def results(runs: Sequence[RunResult]) -> RenderableType:
     """Return what came of the runs as a table; accuracies are when learned → at the end, in percent."""
     probes = runs[0].probes
     abreast = _abreast(probes)
-    table = Table(title="What is left at the end of the stream, in %", title_justify="left")
+    title = "What is left at the end of the stream, in %"
+    table = Table(title=title if abreast else None, title_justify="left")
     table.add_column("learner\nkeeps", no_wrap=True)
     for probe in abreast:
         table.add_column(f"{probe}\nthen → now", justify="right", no_wrap=True)
@@ -80,17 +81,19 @@ def results(runs: Sequence[RunResult]) -> RenderableType:
     if abreast:
         return table
     told = {run.learner: [_then_now(run, column) for column in range(len(probes))] for run in runs}
-    return Group(_by_probe("probe\nthen → now", told, probes), table)
+    return Group(_by_probe("probe\nthen → now", told, probes, title), table)
 
 
 def _abreast(probes: Sequence[str]) -> Sequence[str]:
     return probes if sum(map(len, probes)) <= ABREAST else ()
 
 
-def _by_probe(title: str, told: Mapping[str, Sequence[str]], probes: Sequence[str]) -> Table:
+def _by_probe(
+    head: str, told: Mapping[str, Sequence[str]], probes: Sequence[str], title: str | None = None
+) -> Table:
     """Return a table with a row for each probe and a column for each learner."""
-    table = Table()
-    table.add_column(title, no_wrap=True)
+    table = Table(title=title, title_justify="left")
+    table.add_column(head, no_wrap=True)
     for learner in told:
         table.add_column(learner, justify="right", no_wrap=True)
     for row, probe in enumerate(probes):
