@@ -3,15 +3,38 @@
 from typing import Final
 
 from service.errors import InvalidSetting
+from service.learners.agem import AGEM
 from service.learners.base import Learner, LearnerContext
+from service.learners.der import DarkReplay
 from service.learners.dp_finetune import DPFinetune
+from service.learners.ewc import EWC
 from service.learners.finetune import Finetune
+from service.learners.generative_replay import GenerativeReplay
+from service.learners.lwf import LwF
+from service.learners.mas import MAS
 from service.learners.plugins import plugins
+from service.learners.replay import Replay
 from service.learners.ridge import Ridge
+from service.learners.si import SI
 
 __all__ = ["LEARNERS", "create", "find"]
 
-LEARNERS: Final[dict[str, type[Learner]]] = {kind.name: kind for kind in (Finetune, Ridge, DPFinetune)}
+LEARNERS: Final[dict[str, type[Learner]]] = {
+    kind.name: kind
+    for kind in (
+        Finetune,
+        Ridge,
+        DPFinetune,
+        EWC,
+        SI,
+        MAS,
+        LwF,
+        GenerativeReplay,
+        Replay,
+        DarkReplay,
+        AGEM,
+    )
+}
 """Every learner of ours by the name that ``--learner`` calls it; each is built from a context alone."""
 
 

@@ -5,7 +5,8 @@ Shapes: B batch, C channels, H height, W width, K classes.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from hashlib import blake2b
+from typing import ClassVar, cast
 
 import torch
 from pydantic import Field, field_validator
@@ -43,11 +44,14 @@ class GradientOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is known of a batch after the forward pass; everything is on the learner's device.
+    """What is known of a batch after the forward pass.
 
-    ``x_BCHW`` are float32 images in −1 … 1, ``loss`` the mean cross entropy of ``scores_BK``.
+    ``pixels_BCHW`` are the caller's uint8 images, which are not to be kept; the rest is on the
+    learner's device: ``x_BCHW`` float32 images in −1 … 1, ``loss`` the mean cross entropy of
+    ``scores_BK``.
     """
 
+    pixels_BCHW: Tensor
     x_BCHW: Tensor
     y_B: Tensor
     scores_BK: Tensor
@@ -57,14 +61,17 @@ class Step:
 class GradientLearner(Learner):
     """Cross entropy and one step of the optimizer a batch; a method against forgetting adds to it.
 
-    Parts that a method replaces: `_objective`, what is minimised.
+    Parts that a method replaces, in the order of `learn`: `_objective`, what is minimised;
+    `_before_step`, when the gradients are there; `_after_step`, when the weights have moved. Only
+    the last two may change what the learner keeps: a batch may be refused before.
     """
 
     Options: ClassVar[type[GradientOptions]] = GradientOptions
 
     def __init__(self, context: LearnerContext) -> None:
-        options = self.Options.of(context.options)
-        self._device = context.device
+        options = self._options = self.Options.of(context.options)
+        self._device, self._seed = context.device, context.seed
+        self._seen = 0
         self._model = build(options.backbone, context.layout, context.seed).to(context.device)
         self._parameters = dict(self._model.named_parameters())
         self._optimizer = create_optimizer(
@@ -87,17 +94,34 @@ class GradientLearner(Learner):
                 raise DivergedLoss(f"a batch of {len(y_B)}: cross entropy {loss}, objective {minimised}")
             self._optimizer.zero_grad()
             torch.autograd.backward(objective)
-        self._optimizer.step()
+            self._before_step(step)
+            self._optimizer.step()
+            self._seen += len(y_B)
+            self._after_step(step)
         return Learned(step.scores_BK.detach().argmax(1).cpu(), loss)
 
-    def _forward(self, x_BCHW: Tensor, y_B: Tensor) -> Step:
-        x_BCHW, y_B = self._floats(x_BCHW), y_B.to(self._device)
+    def _forward(self, pixels_BCHW: Tensor, y_B: Tensor) -> Step:
+        x_BCHW, y_B = self._floats(pixels_BCHW), y_B.to(self._device)
         scores_BK = self._model(x_BCHW)
-        return Step(x_BCHW, y_B, scores_BK, nn.functional.cross_entropy(scores_BK, y_B))
+        return Step(pixels_BCHW, x_BCHW, y_B, scores_BK, nn.functional.cross_entropy(scores_BK, y_B))
 
     def _objective(self, step: Step) -> Tensor:
         """Return the scalar that is minimised."""
         return step.loss
+
+    def _before_step(self, step: Step, /) -> None:
+        """Use or change the gradients."""
+
+    def _after_step(self, step: Step, /) -> None:
+        """Use or change the weights."""
+
+    def _dice(self, purpose: str) -> torch.Generator:
+        """Return random numbers, on the CPU, for one purpose within a batch.
+
+        They follow from the seed and what was seen so far, so a batch that is refused has drawn none.
+        """
+        key = f"{self._seed} {self._seen} {purpose}".encode()
+        return torch.Generator().manual_seed(int.from_bytes(blake2b(key, digest_size=8).digest()))
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores."""
@@ -112,10 +136,11 @@ class GradientLearner(Learner):
     def state(self) -> State:
         """Return weights and moments: ``model.*``, and ``optimizer.*`` once a batch was learned."""
         weights = {f"model.{name}": tensor.contiguous() for name, tensor in self._model.state_dict().items()}
-        return State(weights | moments(self._optimizer, self._parameters), {})
+        return State(weights | moments(self._optimizer, self._parameters), {"seen": self._seen})
 
     def load_state(self, state: State) -> None:
         """Copy the weights and moments of ``state`` into this learner."""
+        self._seen = int(cast("int", state.values["seen"]))
         with torch.no_grad():
             for name, tensor in self._model.state_dict().items():
                 tensor.copy_(state.tensors[f"model.{name}"])

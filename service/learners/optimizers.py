@@ -67,6 +67,8 @@ def load_moments(
     for key, saved in tensors.items():
         if key.startswith("optimizer."):
             name, _, moment = key.removeprefix("optimizer.").rpartition(".")
+            if name not in parameters:
+                continue  # of another optimizer of the same learner
             parameter = parameters[name]
             like = parameter if saved.shape == parameter.shape else saved
             own = torch.empty_like(like, dtype=saved.dtype, device=parameter.device).copy_(saved)

@@ -1,0 +1,105 @@
+"""What EWC, SI and MAS share: weights that mattered are held near where they were."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from service.learners.base import LearnerContext, State
+from service.learners.gradient import GradientLearner, GradientOptions, Step
+from service.learners.lagged import Lagged
+
+__all__ = ["Anchored", "AnchoredOptions", "Weights"]
+
+Weights = Mapping[str, Tensor]
+"""A number for each weight, by the name and in the shape of its parameter."""
+
+_LEAST_MEAN: Final = 1e-12  # an importance that is zero everywhere stays so
+
+
+class AnchoredOptions(GradientOptions):
+    """How firmly weights are held."""
+
+    strength: float = Field(default=1.0, ge=0)
+    """λ: how firmly a weight of mean importance is held."""
+    decay: float = Field(default=0.9, ge=0, le=1)
+    """What is left of earlier regimes' importance when another is added; below 1 the sum is bounded."""
+    lag: int = Field(default=2048, ge=0)
+    """Samples within which a boundary is noticed; 0 for boundaries that are told in time."""
+
+
+class Anchored(GradientLearner):
+    """Holds each weight θ near its anchor θ*, in proportion to its importance Ω.
+
+    A method gathers, from the stream alone, how much each weight matters. At a boundary Ω and θ*
+    are renewed from what was gathered and from the weights as they were ``lag`` samples ago, since a
+    boundary is noticed late. What was gathered is divided by its mean over all weights, so that
+    ``strength`` λ means the same for any network and loss.
+
+    The penalty ½ λ Σ Ω (θ − θ*)² is not part of the loss: after each step on the cross entropy, an
+    implicit step on the penalty moves θ to θ* + (θ − θ*) / (1 + lr λ Ω). That is stable for any λ, and
+    Adam, which makes small and large gradients alike, cannot undo the differences in Ω.
+
+    It keeps the network eight times: weights, what is gathered, Ω, θ*, and two copies of the first
+    two. Beside the method's own work, a step costs a few operations a weight.
+    """
+
+    Options: ClassVar[type[AnchoredOptions]] = AnchoredOptions
+    _options: AnchoredOptions
+
+    def __init__(self, context: LearnerContext) -> None:
+        super().__init__(context)
+        self._gathered = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
+        self._importance = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
+        self._anchor = {name: p.detach().clone() for name, p in self._parameters.items()}
+        live = {f"weight.{name}": p.detach() for name, p in self._parameters.items()}
+        live |= {f"gathered.{name}": tensor for name, tensor in self._gathered.items()}
+        self._lagged = Lagged(live, self._options.lag)
+
+    def boundary(self) -> None:
+        """Add the importance of the regime that ended, and anchor the weights where it left them."""
+        before = self._lagged.before()
+        if before is not None:
+            weight = {name: before[f"weight.{name}"] for name in self._parameters}
+            gathered = {name: before[f"gathered.{name}"] for name in self._parameters}
+            importance = self._importance_of(gathered, weight)
+            mean = float(torch.cat([tensor.flatten() for tensor in importance.values()]).mean())
+            for name, tensor in importance.items():
+                self._importance[name].mul_(self._options.decay).add_(tensor / max(mean, _LEAST_MEAN))
+                self._anchor[name].copy_(weight[name])
+        for tensor in self._gathered.values():
+            tensor.zero_()
+        self._lagged.restart(self._seen)
+
+    @abstractmethod
+    def _importance_of(self, gathered: Weights, weight: Weights, /) -> Weights:
+        """Return the importance, at least 0, of each weight in a regime that ended with ``weight``."""
+
+    def _after_step(self, _: Step) -> None:
+        for name, parameter in self._parameters.items():
+            anchor = self._anchor[name]
+            pull = 1 + self._options.lr * self._options.strength * self._importance[name]
+            parameter.detach().sub_(anchor).div_(pull).add_(anchor)
+        self._lagged.saw(self._seen)
+
+    def state(self) -> State:
+        """Return also what was gathered, the importance, the anchors and the copies of a while ago."""
+        state = super().state()
+        own = {f"{kind}.{name}": t.contiguous() for kind, ts in self._own().items() for name, t in ts.items()}
+        return State(
+            {**state.tensors, **own, **self._lagged.tensors()}, {**state.values, **self._lagged.values()}
+        )
+
+    def load_state(self, state: State) -> None:
+        """Copy all of ``state`` into this learner."""
+        super().load_state(state)
+        for kind, tensors in self._own().items():
+            for name, tensor in tensors.items():
+                tensor.copy_(state.tensors[f"{kind}.{name}"])
+        self._lagged.load(state)
+
+    def _own(self) -> dict[str, dict[str, Tensor]]:
+        return {"gathered": self._gathered, "importance": self._importance, "anchor": self._anchor}

@@ -1,0 +1,62 @@
+"""Memory aware synapses: a weight matters if the scores depend on it; labels play no part."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from service.learners.anchored import Anchored, AnchoredOptions, Weights
+from service.learners.base import LearnerContext, Retention
+from service.learners.gradient import Step
+
+__all__ = ["MAS", "MASOptions"]
+
+
+class MASOptions(AnchoredOptions):
+    """How firmly weights are held, and how their importance is gathered."""
+
+    horizon: int = Field(default=20_000, ge=1)
+    """Samples over which the importance is averaged; older ones count less and less."""
+    every: int = Field(default=256, ge=1)
+    """Samples after which another batch is looked at."""
+
+
+class MAS(Anchored):
+    """Importance is the mean of |∂‖s‖²/∂θ|: how much the scores s change when a weight does.
+
+    It is gathered from the batches as they are learned, one every ``every`` samples, where the
+    original goes through the data of a regime again when it has ended. Such a batch costs one
+    backward pass more.
+
+    It keeps statistics: one mean a weight. See `Anchored` for what it costs beside.
+    """
+
+    name: ClassVar[str] = "mas"
+    retains: ClassVar[Retention] = Retention.STATISTICS
+    summary: ClassVar[str] = "a network whose weights are held in proportion to what the scores owe them"
+    paper: ClassVar[str] = "Aljundi et al. 2018, Memory Aware Synapses: Learning What (Not) to Forget"
+    Options: ClassVar[type[MASOptions]] = MASOptions
+    _options: MASOptions
+
+    def __init__(self, context: LearnerContext) -> None:
+        super().__init__(context)
+        self._sensitivity: dict[str, Tensor] = {}  # of the scores of the batch being learned
+
+    def _objective(self, step: Step) -> Tensor:
+        self._sensitivity = {}
+        if self._seen // self._options.every != (self._seen + len(step.y_B)) // self._options.every:
+            length = (step.scores_BK**2).sum(1).mean()
+            parts = torch.autograd.grad(length, list(self._parameters.values()), retain_graph=True)
+            self._sensitivity = dict(zip(self._parameters, parts, strict=True))
+        return step.loss
+
+    def _after_step(self, step: Step) -> None:
+        share = min(1.0, max(len(step.y_B), self._options.every) / self._options.horizon)
+        for name, sensitivity in self._sensitivity.items():
+            self._gathered[name].mul_(1 - share).add_(sensitivity.abs_(), alpha=share)
+        self._sensitivity = {}
+        super()._after_step(step)
+
+    def _importance_of(self, gathered: Weights, _: Weights) -> Weights:
+        return gathered
