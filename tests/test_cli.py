@@ -41,7 +41,7 @@ def test_the_learners_are_listed_with_what_they_retain(lethe: Lethe) -> None:
 def test_the_options_of_a_learner_are_shown_with_what_they_do(lethe: Lethe, name: str) -> None:
     shown = lethe("learners", name).stdout
     for option, field in LEARNERS[name].Options.model_fields.items():
-        (row,) = [line for line in shown.splitlines() if f" {option} " in line]
+        (row,) = [line for line in shown.splitlines() if line.startswith(f"│ {option} ")]
         assert json.dumps(field.get_default(call_default_factory=True)) in row
         assert field.description, f"{option} has no docstring"
 
