@@ -17,54 +17,67 @@ from service.drift.watch import Watch
 from service.errors import InvalidSetting, PolicyBroken, StateNotKept
 from service.evaluation.history import History
 from service.events import CheckpointUnreadable, Emit, Event, Turned
-from service.feed import FeederProcess
+from service.feed import SPAWN, FeederProcess, Processes
 from service.journal import Journal
 from service.log import log_event
 from service.loop import Loop
 from service.metrics import Metrics
 from service.parts import build_labels, create_evaluator, create_learner, create_registry, load_probes
+from service.prediction import Predictions, Snapshots
+from service.privacy.budget import within_budget
 from service.privacy.guard import Guard, held_to
 from service.privacy.policy import Policy, load_policy
 from service.privacy.receipts import Receipts, open_receipts
+from service.privacy.standing import Standing
 from service.probeset import ProbeSet
 from service.result import RunResult
-from service.resume import check_fingerprint, restore, resumed, take
-from service.settings import CheckpointSettings, Settings
+from service.resume import check_fingerprint, restore, resumed, run_id, take
+from service.settings import Settings
+from service.startup import Startup, age
 from service.state_folder import StateFolder
+from service.stream.purge import Sharing
 from service.web.app import create_app
+from service.web.predict import predict_router
 from service.web.server import Server
+from service.web.token import read_token
 
 __all__ = ["run_service"]
 
 logger = logging.getLogger("lethe")
 
 
-def run_service(settings: Settings, at: At = ignore) -> RunResult:
+def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAWN) -> RunResult:
     """Learn from the stream until it ends or a signal asks to stop, and return what came of it.
 
-    ``at`` is told each step of the checkpoints' protocol. Raises the LetheError that makes
-    starting, or going on, impossible.
+    ``at`` is told each step of the checkpoints' protocol, ``processes`` start the feeder. Raises the
+    LetheError that makes starting, or going on, impossible.
     """
+    imported = age()
     if settings.run.report is not None:
         settings.run.report.mkdir(parents=True, exist_ok=True)  # refused now, not after hours of learning
+    token = read_token(settings.serve.token_file) if settings.serve.token_file else None
     policy = load_policy(settings.privacy.policy) if settings.privacy.policy else None
     probes = load_probes(settings.evaluation, settings.sample)
+    if policy is not None:
+        settings = within_budget(policy, settings)
     learner = create_learner(settings.learner, settings.sample)
     if policy is not None:
         settings = held_to(policy, settings, type(learner), probes)
-    with _state_folder(settings.checkpoint) as folder, _stop_signals() as stop:
+    with _state_folder(settings) as folder, _stop_signals() as stop:
         unreadable: list[CheckpointUnreadable] = []
         checkpoint = _newest(folder, settings, unreadable)
         history, watch = _history(checkpoint, probes), _watch(checkpoint)
         journal = Journal(settings, type(learner), history)
         registry = create_registry()
         metrics = Metrics(registry, settings.sample.size, build_labels(learner))
-        subscribers: list[Emit] = [journal, metrics, log_event]
+        snapshots = Snapshots(learner)
+        subscribers: list[Emit] = [journal, metrics, log_event, snapshots]
 
         def emit(event: Event) -> None:
             for subscriber in subscribers:
                 subscriber(event)
 
+        subscribers.append(Startup(emit, imported))
         guard = None if policy is None else Guard(policy, emit)
         if guard is not None:
             subscribers.append(guard)
@@ -75,9 +88,13 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
             if checkpoint.timing is not None:
                 journal.go_on(cast("dict[str, Any]", checkpoint.timing))
         receipts = open_receipts(folder, settings.stream.topic, learner.retains, policy, checkpoint)
-        app = create_app(journal, registry, version("lethe"))
-        with Server(app, settings.serve.host, settings.serve.port):
-            with _feed(settings, policy, checkpoint) as (feed, start):
+        standing = Standing(policy, lambda: None if receipts is None else receipts.mark)
+        subscribers.append(standing)
+        predictions = Predictions(snapshots)
+        predict = predict_router(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
+        app = create_app(journal, registry, version("lethe"), standing, predict, token)
+        with predictions, Server(app, settings.serve.host, settings.serve.port):
+            with _feed(settings, policy, folder, checkpoint, processes) as (feed, start):
                 loop = Loop(
                     feed=feed,
                     learner=learner,
@@ -93,7 +110,7 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
                     watch=watch,
                     oracle=settings.drift.oracle,
                 )
-                publish = partial(_publish, feed, receipts)
+                publish = partial(_publish, feed, folder, receipts)
                 with _checkpointer(folder, settings, emit, publish, at, checkpoint) as loop.checkpointer:
                     loop.run(ended=start is not None and start.left is not None and start.left <= 0)
             emit(Turned(feed.resident))
@@ -112,11 +129,13 @@ def run_service(settings: Settings, at: At = ignore) -> RunResult:
     return result
 
 
-def _publish(feed: FeederProcess, receipts: Receipts | None, checkpoint: Checkpoint) -> None:
+def _publish(
+    feed: FeederProcess, folder: StateFolder | None, receipts: Receipts | None, checkpoint: Checkpoint
+) -> None:
     """Let the ledger and the broker know what is safe on the disk."""
     if receipts is not None:
         receipts.on_disk(checkpoint)
-    feed.commit(checkpoint.position)
+    feed.commit(checkpoint.position, None if folder is None else folder.fallback(checkpoint.position))
 
 
 def _leave_behind(result: RunResult, folder: Path | None) -> None:
@@ -130,14 +149,17 @@ def _leave_behind(result: RunResult, folder: Path | None) -> None:
 
 
 @contextmanager
-def _state_folder(settings: CheckpointSettings) -> Iterator[StateFolder | None]:
-    if settings.folder is None:
+def _state_folder(settings: Settings) -> Iterator[StateFolder | None]:
+    wanted = settings.checkpoint
+    if wanted.folder is None:
         logger.warning("no --state folder: after a restart, learning begins anew")
         yield None
         return
-    with StateFolder(settings.folder, settings.keep) as folder:
-        if settings.fresh:
-            folder.set_aside()
+    with StateFolder(wanted.folder, wanted.keep) as folder:
+        if wanted.fresh:
+            folder.begin_anew(run_id(settings))
+        else:
+            folder.go_on()
         yield folder
 
 
@@ -171,7 +193,11 @@ def _watch(checkpoint: Checkpoint | None) -> Watch:
 
 @contextmanager
 def _feed(
-    settings: Settings, policy: Policy | None, checkpoint: Checkpoint | None
+    settings: Settings,
+    policy: Policy | None,
+    folder: StateFolder | None,
+    checkpoint: Checkpoint | None,
+    processes: Processes,
 ) -> Iterator[tuple[FeederProcess, Start | None]]:
     """Give the feed, from where learning stands, and that place; None where it begins anew."""
     stream, start = settings.stream, None
@@ -183,8 +209,14 @@ def _feed(
         start = Start(checkpoint.position, left)
     residency = None if policy is None else policy.residency_seconds
     position = None if start is None else start.position
+    sharing = Sharing(
+        service="" if folder is None else folder.identity,
+        keep=None if folder is None or position is None else folder.fallback(position),
+        purges=policy is not None and policy.purge is not None,
+    )
+    paused = residency is not None
     feed = FeederProcess(
-        stream, settings.batch, settings.sample, position, residency, paused=residency is not None
+        stream, settings.batch, settings.sample, position, residency, paused, sharing, processes
     )
     try:
         yield feed, start

@@ -19,7 +19,7 @@ torch nor kafka, so that a producer can be small.
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -33,7 +33,19 @@ from pydantic import Field
 from service.errors import MalformedRecord
 from service.section import Section
 
-__all__ = ["PNG", "RAW", "Headers", "Labels", "Layout", "Pixels", "Reason", "Sample", "decode", "encode"]
+__all__ = [
+    "PNG",
+    "RAW",
+    "Headers",
+    "Labels",
+    "Layout",
+    "Pixels",
+    "Reason",
+    "Sample",
+    "decode",
+    "decode_pixels",
+    "encode",
+]
 
 PNG: Final = "image/png"
 RAW: Final = "application/octet-stream"
@@ -139,17 +151,24 @@ def decode(value: bytes | None, headers: Headers, layout: Layout) -> Sample:
     if by_name.get("lethe-version", VERSION) != VERSION:
         raise MalformedRecord(Reason.UNSUPPORTED_VERSION, f"lethe-version {_shown(by_name['lethe-version'])}")
     label = _label(_required(by_name, "label"), layout)
-    content_type = _required(by_name, "content-type")
-    if content_type == _RAW_TYPE:
-        pixels = _decode_raw(value, by_name, layout)
-    elif content_type == _PNG_TYPE:
-        pixels = _decode_png(value, layout)
-    else:
-        raise MalformedRecord(Reason.CONTENT_TYPE, f"{_shown(content_type)}: {PNG} and {RAW} are understood")
+    pixels = decode_pixels(value, by_name, layout)
     return Sample(pixels, label, _segment(by_name.get("segment")))
 
 
-def _required(headers: dict[str, bytes | None], name: str) -> bytes:
+def decode_pixels(value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
+    """Return the image alone, uint8 of shape [C, H, W], of a value no longer than ``layout.max_bytes``.
+
+    Raises MalformedRecord, as `decode` does.
+    """
+    content_type = _required(headers, "content-type")
+    if content_type == _RAW_TYPE:
+        return _decode_raw(value, headers, layout)
+    if content_type == _PNG_TYPE:
+        return _decode_png(value, layout)
+    raise MalformedRecord(Reason.CONTENT_TYPE, f"{_shown(content_type)}: {PNG} and {RAW} are understood")
+
+
+def _required(headers: Mapping[str, bytes | None], name: str) -> bytes:
     value = headers.get(name)
     if value is None:
         raise MalformedRecord(Reason.MISSING_HEADER, f"there is no {name} header")
@@ -180,7 +199,7 @@ def _segment(header: bytes | None) -> str | None:
     return name
 
 
-def _decode_raw(value: bytes, headers: dict[str, bytes | None], layout: Layout) -> Pixels:
+def _decode_raw(value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
     dtype = _required(headers, "dtype")
     if dtype != b"uint8":
         raise MalformedRecord(Reason.WRONG_DTYPE, f"dtype {_shown(dtype)}, uint8 is taken")

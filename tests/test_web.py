@@ -1,12 +1,12 @@
 """Whoever asks over HTTP gets the metrics, the state of the run, and an honest word on its health."""
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,11 +14,17 @@ from service.errors import InvalidSetting
 from service.evaluation.history import History
 from service.events import BrokerSeen, RecordsReceived, Turned
 from service.journal import Journal
+from service.learners.base import LearnerContext
 from service.learners.finetune import Finetune
 from service.metrics import Metrics
+from service.prediction import Predictions, Snapshots
+from service.privacy.standing import Standing
 from service.settings import ServeSettings, Settings
 from service.web.app import create_app
+from service.web.predict import predict_router
 from service.web.server import Server
+from service.web.state import State, state_of
+from service.wire import Layout
 
 
 class Service:
@@ -30,12 +36,24 @@ class Service:
         self.metrics = Metrics(self.registry, 784, {"version": "1.2.3"})
         settings = Settings(serve=ServeSettings(stalled_seconds=10))
         self.journal = Journal(settings, Finetune, History([]), lambda: self.now)
-        self.app = create_app(self.journal, self.registry, "1.2.3")
+        self.standing = Standing()
+        self.snapshots = Snapshots(Finetune(LearnerContext(LAYOUT)))
+        self.predictions = Predictions(self.snapshots)
+        self.app = self.create_app()
+
+    def create_app(self, token: str | None = None, most_bytes: int = 100_000) -> FastAPI:
+        predict = predict_router(self.predictions, "finetune", LAYOUT, most_bytes)
+        return create_app(self.journal, self.registry, "1.2.3", self.standing, predict, token)
+
+
+LAYOUT = Layout(height=8, width=8, classes=3)
 
 
 @pytest.fixture
-def service() -> Service:
-    return Service()
+def service() -> Iterator[Service]:
+    service = Service()
+    with service.predictions:
+        yield service
 
 
 @pytest.fixture
@@ -84,8 +102,11 @@ def test_the_state_is_the_journal_s(service: Service, client: httpx.Client) -> N
     service.journal(RecordsReceived(70))
     answer = client.get("/state")
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == json.loads(json.dumps(service.journal.state()))
-    assert answer.json()["samples"]["received"] == 70
+    state = answer.json()
+    assert state == state_of(service.journal, service.standing).model_dump(mode="json")
+    told = {**service.journal.state(), "standing": service.standing.state()}
+    assert set(told) == set(State.model_fields), "every field is described"
+    assert state["samples"]["received"] == 70
 
 
 def test_nothing_can_be_changed_over_http(client: httpx.Client) -> None:

@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H height, W width, K classes.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from service.learners import options
+from service.learners.predictor import Predictor
 from service.wire import Layout
 
 __all__ = ["JSON", "Learned", "Learner", "LearnerContext", "Retention", "State"]
@@ -78,7 +80,7 @@ class Learner(ABC):
       pixels as soon as it returns;
     - `learn` raises DivergedLoss, before any part of the state changes, when the loss of the
       batch is not finite;
-    - `predict` never changes what is learned afterwards;
+    - `predict` and `predictor` never change what is learned afterwards;
     - ``load_state(state())`` on a fresh learner goes on bit-identically.
     """
 
@@ -120,6 +122,15 @@ class Learner(ABC):
     @abstractmethod
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return class probabilities, float32 of shape [B, K] on the CPU, for uint8 images."""
+
+    def predictor(self) -> Predictor:
+        """Return what predicts as this learner does now, in another thread and whatever is learned meanwhile.
+
+        It costs the learning thread about as long as a copy: a learner with a large state overrides this
+        and copies only what predicts; one that would have to solve first returns what it last solved, and
+        says how far that is ``behind``.
+        """
+        return Predictor(copy.deepcopy(self).predict)
 
     @abstractmethod
     def state(self) -> State:

@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H height, W width, D features, K classes.
 """
 
 import math
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import torch
@@ -15,6 +16,7 @@ from service.learners import options
 from service.learners.accounting import composed, epsilon_of, mu_of
 from service.learners.base import Learned, LearnerContext, Retention, State
 from service.learners.bounded import UnitFeatures
+from service.learners.predictor import Predictor
 from service.learners.private import Privacy, PrivateLearner, PrivateOptions
 
 __all__ = ["DPFinetune", "DPFinetuneOptions"]
@@ -138,9 +140,16 @@ class DPFinetune(PrivateLearner):
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores."""
+        return self._probabilities(self._linear.weight, x_BCHW)
+
+    def _probabilities(self, weight_KD: Tensor, x_BCHW: Tensor) -> Tensor:
         with torch.inference_mode():
-            parts = [self._features(x) @ self._linear.weight.T for x in torch.split(x_BCHW, _PREDICT_ROWS)]
+            parts = [self._features(x) @ weight_KD.T for x in torch.split(x_BCHW, _PREDICT_ROWS)]
             return torch.cat(parts).mul_(self._options.scale).softmax(1).cpu()
+
+    def predictor(self) -> Predictor:
+        """Return what predicts from a copy of the weights."""
+        return Predictor(partial(self._probabilities, self._linear.weight.detach().clone()))
 
     def privacy(self) -> Privacy:
         """Return what the batches until now have cost a person, and if one more may."""

@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H height, W width, K classes.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,6 +18,7 @@ from service.learners.backbones import build
 from service.learners.base import Learned, Learner, LearnerContext, State
 from service.learners.optimizers import create_optimizer, load_moments, moments, optimizer_kind
 from service.learners.options import Options
+from service.learners.predictor import Predictor
 
 __all__ = ["GradientLearner", "GradientOptions", "Step"]
 
@@ -132,6 +134,12 @@ class GradientLearner(Learner):
             ]
         self._model.train()
         return torch.cat(parts)
+
+    def predictor(self) -> Predictor:
+        """Return what predicts from a copy of the network."""
+        still = copy.copy(self)
+        still._model = copy.deepcopy(self._model)
+        return Predictor(still.predict)
 
     def state(self) -> State:
         """Return weights and moments: ``model.*``, and ``optimizer.*`` once a batch was learned."""

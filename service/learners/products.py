@@ -15,6 +15,9 @@ from torch import Tensor
 __all__ = ["add_product", "product", "rounded"]
 
 _HAS_UNIT: Final = any(torch.cpu.get_capabilities().get(unit) for unit in ("amx_bf16", "avx512_bf16"))
+_FEW: Final = 64
+"""Rows of which a product is as fast without the unit: it takes reading the other matrix. So the prediction
+of a single image waits for nobody, while another thread learns."""
 _UNIT: Final = threading.Lock()  # the switch below is one for the whole process
 
 
@@ -25,6 +28,8 @@ def rounded(x: Tensor) -> Tensor:
 
 def product(left_MK: Tensor, right_KN: Tensor) -> Tensor:
     """Return the product, float32 of shape [M, N], of two `rounded` matrices."""
+    if len(left_MK) <= _FEW:
+        return left_MK @ right_KN
     with _unit():
         return left_MK @ right_KN
 

@@ -62,7 +62,8 @@ def headline(run: RunResult) -> Headline:
     if not run.forgetting_by_probe:
         return Headline(f"{run.learner} learned {run.segments[0]}", percent(run.acc), "average accuracy")
     probe, lost = max(run.forgetting_by_probe.items(), key=lambda item: item[1])
-    after = run.R[-1][run.probes.index(probe)]
+    # a segment may still be going on: what is lost, and so what is left, is as of the latest evaluation
+    after = run.evaluations[-1].accuracy[probe] if run.evaluations else run.R[-1][run.probes.index(probe)]
     return Headline(
         f"{run.learner} {_verdict(run, probe, lost)}",
         f"{percent(after + lost)} → {percent(after)}",
@@ -81,8 +82,8 @@ def _verdict(run: RunResult, probe: str, lost: float) -> str:
 
 
 def _what_followed(run: RunResult, probe: str) -> str:
-    ended = run.segments[: len(run.R) - 1]
-    later = ended[ended.index(probe) + 1 :] if probe in ended else ended
+    seen = run.segments
+    later = seen[seen.index(probe) + 1 :] if probe in seen else seen
     names = [name for name in dict.fromkeys(later) if name != probe]
     if not names:
         return "it again"

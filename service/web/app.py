@@ -1,38 +1,70 @@
-"""The HTTP interface: metrics for Prometheus, health for an orchestrator, state for everybody."""
+"""The HTTP interface: metrics, health, state, the live page, and prediction."""
 
-from typing import Any
-
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from service.journal import Journal
+from service.privacy.standing import Standing
+from service.web.live import Live, live_router
+from service.web.page import page_router
+from service.web.predict import Problem
+from service.web.state import State, state_of
+from service.web.token import bearer
 
 __all__ = ["create_app"]
 
 
-def create_app(journal: Journal, registry: CollectorRegistry, version: str) -> FastAPI:
-    """Return the application that answers from ``journal`` and ``registry``."""
-    app = FastAPI(title="Lethe", version=version, description="What is being learned, and forgotten.")
+def create_app(
+    journal: Journal,
+    registry: CollectorRegistry,
+    version: str,
+    standing: Standing,
+    predict: APIRouter | None = None,
+    token: str | None = None,
+) -> FastAPI:
+    """Return the application that answers from ``journal``, ``standing`` and ``registry``.
 
-    @app.get("/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")
-    def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    ``predict`` is the route of `service.web.predict`, for a service that has a learner to ask. With a
+    ``token``, whatever tells of the run, or predicts, needs it; health, the empty page and the
+    description of the interface do not.
+    """
+    app = FastAPI(
+        title="Lethe",
+        version=version,
+        description="What is being learned, and forgotten.",
+        docs_url=None,  # FastAPI's pages of documentation fetch their scripts from elsewhere
+        redoc_url=None,
+    )
 
-    @app.get("/livez", summary="200 while the loop turns, 503 when it is stuck")
+    @app.get("/livez", summary="200 while the loop turns, 503 when it is stuck", responses=_HEALTH)
     def livez() -> Response:
         return _health(journal.alive, "the loop turns", "the loop has not turned for too long")
 
-    @app.get("/readyz", summary="200 while the broker answers, 503 when it does not")
+    @app.get("/readyz", summary="200 while the broker answers, 503 when it does not", responses=_HEALTH)
     def readyz() -> Response:
         return _health(journal.ready, "the broker answers", "the broker does not answer")
 
-    @app.get("/state", summary="The run so far")
-    def state() -> dict[str, Any]:
-        return journal.state()
+    run = APIRouter()
 
+    @run.get("/metrics", response_class=PlainTextResponse, summary="Prometheus metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @run.get("/state", summary="The run so far")
+    def state() -> State:
+        return state_of(journal, standing)
+
+    app.include_router(page_router())
+    locked = {"dependencies": [Depends(bearer(token))], "responses": _LOCKED} if token else {}
+    for router in (run, live_router(Live(journal, standing)), *([predict] if predict else [])):
+        app.include_router(router, **locked)
     return app
+
+
+_HEALTH = {code: {"model": Problem} for code in (200, 503)}
+_LOCKED = {401: {"model": Problem, "description": "The bearer token is missing or wrong."}}
 
 
 def _health(good: bool, yes: str, no: str) -> Response:

@@ -35,7 +35,7 @@ class Server:
         config = uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
         )
-        self._server = uvicorn.Server(config)
+        self._server, self._app = uvicorn.Server(config), app
         self._thread = threading.Thread(target=self._serve, name="lethe-http", daemon=True)
         bound = self._socket.getsockname()
         self.address = f"http://{f'[{bound[0]}]' if family == socket.AF_INET6 else bound[0]}:{bound[1]}"
@@ -44,15 +44,17 @@ class Server:
         self._server.run(sockets=[self._socket])
 
     def __enter__(self) -> Self:
+        self._app.state.closing = False
         self._thread.start()
         while self._thread.is_alive() and not self._server.started:
             time.sleep(0.005)
-        logger.info("serving /metrics, /livez, /readyz and /state at %s", self.address)
+        logger.info("serving the live page, /metrics, /state and /predict at %s", self.address)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._app.state.closing = True  # ends answers that go on, such as /events
         self._server.should_exit = True
         self._thread.join(2)
         self._socket.close()

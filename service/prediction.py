@@ -1,0 +1,119 @@
+"""Prediction beside learning: a copy of the learner, renewed between batches, which a thread of its own asks.
+
+The learner itself is never asked: what it is busy with, a batch or a solve of seconds, delays no
+answer. The copy is renewed at most once a second, and where copying is slow so seldom that it
+costs a hundredth of the time. The thread computes on one core and holds no lock of the learner's.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import BoundedSemaphore
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from service.events import BatchLearned, Evaluated, Event, Resumed, Turned
+from service.learners.base import Learner
+from service.learners.predictor import Predictor
+from service.wire import Pixels
+
+__all__ = ["MOST_WAITING", "Answer", "Busy", "Predictions", "Snapshots"]
+
+RENEW_SECONDS: Final = 1.0
+"""A copy is at least as old as this before it is renewed,"""
+RENEW_COST: Final = 0.01
+"""and renewing takes at most this share of the time,"""
+OLDEST_SECONDS: Final = 10.0
+"""unless a copy would get older than this."""
+MOST_WAITING: Final = 16
+"""Requests that may wait for their turn; who comes on top is turned away."""
+
+
+class Busy(Exception):
+    """`MOST_WAITING` requests are waiting already."""
+
+
+class Snapshots:
+    """A subscriber to a run's events that keeps a recent copy of its learner.
+
+    It is told events on the learning thread, between two batches, and copies only then.
+    """
+
+    def __init__(self, learner: Learner, clock: Callable[[], float] = time.monotonic) -> None:
+        self._learner, self._clock = learner, clock
+        self._learned = self._copied = 0
+        self._renew()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case Resumed():
+                self._learned = event.learned
+                self._renew()
+            case BatchLearned():
+                self._learned += event.samples
+            case Turned() if self._learned != self._copied and self._clock() >= self._due:
+                self._renew()
+            case Evaluated():
+                self._renew()  # for the evaluation, a learner may have brought itself up to date
+
+    def _renew(self) -> None:
+        started = self._clock()
+        predictor = self._learner.predictor()
+        self.latest: tuple[Predictor, int] = (predictor, self._learned - predictor.behind)
+        self._copied = self._learned
+        took = self._clock() - started
+        self._due = started + min(max(RENEW_SECONDS, took / RENEW_COST), OLDEST_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Class probabilities of images, by the learner as it was after ``samples`` samples."""
+
+    p_BK: npt.NDArray[np.float32]
+    samples: int
+
+
+class Predictions:
+    """Answers requests, one at a time, in a thread of its own. A context manager: ends it on exit."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        torch.get_num_threads()  # settles this thread's number before the other one chooses its own
+        self._snapshots = snapshots
+        self._places = BoundedSemaphore(MOST_WAITING)
+        self._worker = ThreadPoolExecutor(
+            1, "lethe-predict", initializer=torch.set_num_threads, initargs=(1,)
+        )
+
+    def submit(self, read: Callable[[], Pixels]) -> Future[Answer]:
+        """Return what will hold the answer for the images that ``read`` gives, uint8 [B, C, H, W].
+
+        What ``read`` raises is raised by the future. Raises Busy.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Busy
+        try:
+            future = self._worker.submit(self._answer, read)
+        except RuntimeError:
+            self._places.release()
+            raise
+        future.add_done_callback(lambda _: self._places.release())
+        return future
+
+    def _answer(self, read: Callable[[], Pixels]) -> Answer:
+        x_BCHW = torch.from_numpy(read())
+        predictor, samples = self._snapshots.latest
+        return Answer(predictor.predict(x_BCHW).numpy(), samples)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._worker.shutdown(cancel_futures=True)

@@ -1,0 +1,204 @@
+// Listens to /events, and shows what it hears in the reader's theme.
+(() => {
+  const by = (id) => document.getElementById(id);
+  const AGAIN_MS = 2000; // until the next attempt to connect
+  const SILENCE_MS = 8000; // the service says something every second
+  const KEY = "lethe-token";
+  let drawn = null; // the figures last heard, to draw them again in another theme
+
+  // numbers as people read them
+  const MINUS = "\u2212", THIN = "\u202f", UNDEFINED = "\u2013";
+  const number = (value) => Math.round(value).toLocaleString("en").replaceAll(",", THIN);
+  const percent = (ratio) => (ratio == null ? UNDEFINED : `${(100 * ratio).toFixed(1)}${THIN}%`);
+  const duration = (s) => (s < 0.0995 ? `${(1000 * s).toFixed(0)}${THIN}ms` : s < 120 ? `${s.toFixed(1)}${THIN}s`
+    : s < 7200 ? `${Math.floor(s / 60)}${THIN}min` : `${(s / 3600).toFixed(1)}${THIN}h`);
+  const sum = (counts) => Object.values(counts).reduce((all, count) => all + count, 0);
+  const listed = (counts) => Object.entries(counts).map(([name, count]) => `${name} ${number(count)}`).join(", ");
+
+  const pill = (id, kind, text) => {
+    const item = by(id);
+    item.hidden = !text;
+    item.className = `pill ${kind}`;
+    if (item.textContent !== text) item.textContent = text;
+  };
+
+  const rows = (id, entries) => {
+    const list = by(id);
+    list.replaceChildren(...entries.filter(([, value]) => value != null).flatMap(([name, value, bad]) => {
+      const dt = document.createElement("dt"), dd = document.createElement("dd");
+      dt.textContent = name;
+      dd.textContent = value;
+      dd.classList.toggle("bad", Boolean(bad));
+      return [dt, dd];
+    }));
+  };
+
+  const tile = (name, text, bad = false) => {
+    const item = document.querySelector(`[data-number="${name}"]`);
+    item.textContent = text;
+    item.classList.toggle("bad", bad);
+  };
+
+  const showState = (state) => {
+    const { samples, standing: privacy, privacy: account } = state;
+    document.querySelector("[data-state=topic]").textContent = state.topic;
+    pill("loop", state.alive ? "good" : "bad", state.alive ? "learning" : "stuck");
+    pill("broker", state.ready ? "good" : "bad", state.ready ? "broker answers" : "broker absent");
+    const violations = sum(privacy.violations);
+    pill("kept", violations ? "bad" : "good", violations ? "policy violated" : `keeps ${state.retains}`);
+    tile("prequential", percent(state.scores.prequential_accuracy));
+    tile("rate", number(state.samples_per_second));
+    tile("lag", number(sum(state.lag)));
+    tile("resident", number(samples.resident));
+    rows("stream", [
+      ["learning", state.segment ?? "nothing yet"],
+      ["received", number(samples.received)],
+      ["learned and discarded", number(samples.discarded)],
+      ["dead letters", samples.dead_lettered ? `${number(samples.dead_lettered)} (${listed(state.dead_letters)})` : "0"],
+      ["lost: gaps in the topic", number(samples.lost), samples.lost],
+      ["detected changes of subject", sum(state.boundaries) ? listed(state.boundaries) : null],
+      ["time learning", duration(state.seconds - state.evaluation_seconds)],
+      ["time evaluating", duration(state.evaluation_seconds)],
+      ["broker", state.broker.up ? "answers" : state.broker.detail, !state.broker.up],
+    ]);
+    rows("privacy", [
+      ["learner keeps", state.retains],
+      ["privacy budget spent", account == null ? null
+        : `\u03b5 = ${account.epsilon.toFixed(2)} of ${account.budget}, \u03b4 = ${account.delta}`, account?.spent],
+      ["policy", privacy.policy ? `${privacy.policy}, allows ${privacy.allows}` : "none"],
+      ["violations", privacy.policy || violations ? (violations ? listed(privacy.violations) : "0") : null, violations],
+      ["last batch was here for", privacy.residency_seconds == null ? null : duration(privacy.residency_seconds)
+        + (privacy.residency_allowed_seconds == null ? "" : ` of ${duration(privacy.residency_allowed_seconds)} allowed`)],
+      ["learned, not yet purged", privacy.unpurged_records == null ? null
+        : `${number(privacy.unpurged_records)}${privacy.unpurged_records ? `, for ${duration(privacy.purge_lag_seconds)}` : ""}`],
+      ["receipts in the ledger", privacy.ledger_entries == null ? null : number(privacy.ledger_entries)],
+      ["ledger head", privacy.ledger_head == null ? null : `${privacy.ledger_head.slice(0, 16)}…`],
+    ]);
+  };
+
+  // "--name" stands for the value of that custom property in the style sheet
+  const themed = (value, style) => {
+    if (typeof value === "string" && value.startsWith("--")) return style.getPropertyValue(value).trim();
+    if (Array.isArray(value)) return value.map((item) => themed(item, style));
+    if (value && typeof value === "object")
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, themed(item, style)]));
+    return value;
+  };
+
+  const axis = { gridcolor: "--grid", zerolinecolor: "--soft", zeroline: false, fixedrange: true, automargin: true,
+    ticklabelstandoff: 5,
+    title: { font: { size: 12, color: "--soft" }, standoff: 8 }, tickfont: { size: 12, color: "--soft" } };
+  const layout = (own) => ({
+    ...own,
+    autosize: true,
+    showlegend: false,
+    dragmode: false,
+    hovermode: "closest",
+    margin: { l: 8, r: 16, t: 28, b: 8, ...own.margin },
+    paper_bgcolor: "--clear",
+    plot_bgcolor: "--clear",
+    font: { family: getComputedStyle(document.body).fontFamily, color: "--ink", size: 13 },
+    hoverlabel: { bgcolor: "--paper", bordercolor: "--soft", font: { color: "--ink" } },
+    xaxis: { ...axis, ...own.xaxis, title: { ...axis.title, ...own.xaxis.title } },
+    yaxis: { ...axis, ...own.yaxis },
+  });
+
+  const draw = () => {
+    if (drawn === null) return;
+    const style = getComputedStyle(document.documentElement);
+    for (const name of ["accuracy", "forgetting", "prequential", "throughput"]) {
+      const figure = drawn.figures[name];
+      const without = document.querySelector(`[data-without=${name}]`);
+      if (without) without.hidden = Boolean(figure);
+      by(name).hidden = !figure;
+      if (figure)
+        Plotly.react(name, themed(figure.data, style), themed(layout(figure.layout), style),
+          { displayModeBar: false, responsive: true });
+    }
+  };
+
+  const showFigures = (heard) => {
+    drawn = heard;
+    const { verdict, numbers, circumstance } = heard.sentence; // escaped by the service
+    by("sentence").innerHTML = `<span>${verdict}${numbers ? `: <b>${numbers}</b>` : ""} <small>${circumstance}</small></span>`;
+    document.title = `${by("sentence").textContent.trim()} · Lethe`;
+    by("summary").textContent = `${heard.summary[0].toUpperCase()}${heard.summary.slice(1)}.`;
+    tile("bwt", heard.scores.bwt, heard.scores.bwt.startsWith(MINUS) && parseFloat(heard.scores.bwt.slice(1)) >= 10);
+    tile("forgetting", heard.scores.forgetting, parseFloat(heard.scores.forgetting) >= 10);
+    by("legend").replaceChildren(...heard.legend.map(({ name, color, dashed }) => {
+      const item = document.createElement("li"), chip = document.createElement("i");
+      chip.style.setProperty("--chip", `var(${color})`);
+      chip.classList.toggle("dashed", dashed);
+      item.append(chip, name);
+      return item;
+    }));
+    by("numbered").textContent = heard.numbered.length
+      ? `Segments: ${heard.numbered.map((name, i) => `${i + 1}\u00a0${name}`).join(", ")}.` : "";
+    by("matrix").innerHTML = heard.matrix || '<p class="nothing">Nothing has been evaluated yet.</p>';
+    draw();
+  };
+
+  const KINDS = { state: showState, figures: showFigures };
+
+  const hear = (message) => {
+    const lines = message.split("\n");
+    const kind = lines.find((line) => line.startsWith("event: "))?.slice(7);
+    const data = lines.find((line) => line.startsWith("data: "))?.slice(6);
+    if (kind in KINDS) KINDS[kind](JSON.parse(data));
+  };
+
+  const askForToken = () => new Promise((resolve) => {
+    by("ask").addEventListener("close", () => {
+      sessionStorage.setItem(KEY, by("token").value);
+      resolve();
+    }, { once: true });
+    by("ask").showModal();
+  });
+
+  // EventSource cannot send a token, so the stream is read by hand
+  const listen = async () => {
+    const token = sessionStorage.getItem(KEY);
+    const control = new AbortController();
+    let alarm = setTimeout(() => control.abort(), SILENCE_MS);
+    try {
+      const answer = await fetch("events", {
+        headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store", signal: control.signal,
+      });
+      if (answer.status === 401) {
+        clearTimeout(alarm);
+        return await askForToken();
+      }
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let rest = ""; ;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        clearTimeout(alarm);
+        alarm = setTimeout(() => control.abort(), SILENCE_MS);
+        const messages = (rest + value).split("\n\n");
+        rest = messages.pop();
+        messages.forEach(hear);
+        pill("connection", "good", "live");
+        document.body.classList.remove("stale");
+      }
+    } finally {
+      clearTimeout(alarm);
+    }
+  };
+
+  const goOn = async () => {
+    for (;;) {
+      try {
+        await listen();
+      } catch (error) {
+        if (!(error instanceof TypeError || error.name === "AbortError" || /^status /.test(error.message))) throw error;
+      }
+      pill("connection", "bad", "not connected");
+      document.body.classList.add("stale");
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  };
+
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  goOn();
+})();
