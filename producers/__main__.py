@@ -74,6 +74,15 @@ def stream(
         int | None, typer.Option(min=1, help="Of a topic that is created: 4 without it.")
     ] = None,
     replication_factor: Annotated[int, typer.Option(min=1, help="Of a topic that is created.")] = 1,
+    retention: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Of a topic that is created: no record stays longer, learned or not, and what is purged"
+            " leaves the disk soon, too.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the stream's last record in the topic.")
     ] = False,
@@ -106,15 +115,16 @@ def stream(
     """Send a scenario's records to a topic, each once."""
     # kafka-python and httpx take a while to import, and --help needs neither
     from producers.delivery import HoldBackOptions, deliver
-    from producers.publisher import Publisher
+    from producers.publisher import Publisher, short_lived
 
     broker = Broker(bootstrap_servers, _api_version(api_version), security=read_security(security))
     throttle = HoldBackOptions(hold_back or (), window, hold_back_timeout)
     chosen = load_scenario(scenario)
     _fetch_for(chosen, root)
+    configs = None if retention is None else short_lived(retention)
     records = Records(Order(chosen, seed, samples), root, PNG if content_type is Encoding.png else RAW)
     with (
-        Publisher(broker, topic, partitions, replication_factor) as publisher,
+        Publisher(broker, topic, partitions, replication_factor, configs) as publisher,
         _progress_bar(progress) as bar,
     ):
         done = deliver(records, publisher, Pace(rate, burst), throttle, resume, bar)

@@ -5,13 +5,14 @@ step. Beside the learner, in its own process, it costs the learner nothing but m
 """
 
 import multiprocessing
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final, Protocol
 
 from service.batching import Filled, Start
 from service.errors import FeederDied, LetheError
 from service.feeder import BrokerState, Commit, Pause, Resume, Task, feed
+from service.forgetful import forgetful
 from service.slots import BatchSettings, Slots
 from service.stream.purge import Sharing
 from service.stream.settings import StreamSettings
@@ -76,7 +77,8 @@ class FeederProcess:
 
     Raises, from `next`, the LetheError that stopped the child, or FeederDied when it is gone
     without having said why. An incomplete batch is in a slot for half of ``residency`` seconds at
-    most; ``paused`` starts it as after `pause`; ``sharing`` is for other services on the topic.
+    most, and the child overwrites what it frees; ``paused`` starts it as after `pause`; ``sharing``
+    is for other services on the topic.
     """
 
     def __init__(
@@ -101,7 +103,8 @@ class FeederProcess:
             name="lethe-feeder",
             daemon=True,
         )
-        self._process.start()
+        with nullcontext() if residency is None else forgetful():
+            self._process.start()
         child.close()  # or the child would not notice that its parent is gone
         self._freed: list[int] = []
         self._together = max(1, batch.slots // 4)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from deploy.kafka.kraft import KafkaNode
+from deploy.kafka.kraft import FAST_RETENTION, KafkaNode
 from service.stream.embedded import EmbeddedBroker
 from tests.brokers import StreamBroker, of_embedded, of_kafka
 from tests.commands import Lethe
@@ -47,7 +47,7 @@ def needs(item: pytest.Item) -> list[str]:
 def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
     """Apache Kafka for the whole session; a test that stops it must start it again."""
     require("kafka")
-    with KafkaNode(tmp_path_factory.mktemp("kafka")) as node:
+    with KafkaNode(tmp_path_factory.mktemp("kafka"), properties=FAST_RETENTION) as node:
         yield node
 
 

@@ -14,6 +14,7 @@ from rich.live import Live
 
 from producers.datasets import default_root
 from producers.probes import write_probes
+from producers.publisher import short_lived
 from producers.scenario import Scenario, load_scenario
 from producers.sources import fetch
 from service.demo import display
@@ -33,6 +34,8 @@ from service.stream.settings import StreamSettings
 __all__ = ["Demo", "Shown", "document", "run_demo"]
 
 REFRESH_SECONDS: Final = 0.5
+RETENTION_SECONDS: Final = 3600.0
+"""What a purge should have taken and has not is gone from a cluster's topic after so long anyway."""
 WINDOW: Final = 3000
 """Records that the producer may be ahead of the slowest service: well below the embedded broker's 5 MiB."""
 
@@ -99,8 +102,9 @@ def run_demo(demo: Demo, console: Console) -> Shown:
     folder = _fresh(demo.report)
     with console.status("writing the probe sets"):
         write_probes(scenario, demo.root, folder / "probes")
-    readers = demo.learners if policy is not None and policy.purge is not None else ()
-    with fresh_topic(demo.broker, "demo", readers=readers) as stream, Children() as children:
+    purges = policy is not None and policy.purge is not None
+    readers, configs = (demo.learners, short_lived(RETENTION_SECONDS)) if purges else ((), None)
+    with fresh_topic(demo.broker, "demo", 1, readers, configs) as stream, Children() as children:
         runs = _stream(demo, scenario, stream, children, console)
         write_report(runs, folder / "report.html")
         console.print(display.results(runs))

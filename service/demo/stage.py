@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 from service.demo.host import purging
@@ -18,13 +18,17 @@ __all__ = ["environment", "free_port", "fresh_topic"]
 
 @contextmanager
 def fresh_topic(
-    broker: str | None, purpose: str, partitions: int = 1, readers: Sequence[str] = ()
+    broker: str | None,
+    purpose: str,
+    partitions: int = 1,
+    readers: Sequence[str] = (),
+    configs: Mapping[str, str] | None = None,
 ) -> Iterator[StreamSettings]:
     """Give the stream of a fresh topic, and delete it afterwards.
 
     ``broker`` is HOST:PORT of a Kafka cluster; None starts the embedded broker, for as long. That
     one purges what none of the ``readers`` needs any more: consumer groups, by what follows the
-    topic's name in theirs.
+    topic's name in theirs. A cluster purges when it is told to; ``configs`` are for its topic.
     """
     topic = f"lethe-{purpose}-{os.getpid()}-{int(time.time())}"
     if broker is None:
@@ -43,7 +47,7 @@ def fresh_topic(
         return
     # how the cluster is secured is taken from LETHE_STREAM__SECURITY, as everywhere
     stream = Settings.read({"stream": {"bootstrap_servers": broker, "topic": topic}}).stream
-    ensure_topic(stream, stream.topic, partitions)
+    ensure_topic(stream, stream.topic, partitions, configs)
     try:
         yield stream
     finally:

@@ -13,6 +13,8 @@ __all__ = ["Guard", "held_to"]
 
 FETCH_BYTES: Final = 256 << 10
 """Fetched from a partition at once where residency is bounded: some hundred samples, soon learned."""
+SLOTS: Final = 4
+"""Batches in the service at once, there: read ahead of learning enough to keep it busy, and no more."""
 
 
 def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: list[ProbeSet]) -> Settings:
@@ -26,14 +28,15 @@ def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: lis
         raise InvalidSetting(f"stream.dead_letter_payloads: policy {policy.name} does not allow them")
     if settings.checkpoint.folder is None:
         raise InvalidSetting(f"policy {policy.name} asks for a ledger: --state says where it is kept")
-    stream, checkpoint = settings.stream, settings.checkpoint
+    stream, batch, checkpoint = settings.stream, settings.batch, settings.checkpoint
     if policy.residency_seconds is not None:
         stream = stream.model_copy(update={"fetch_bytes": min(stream.fetch_bytes, FETCH_BYTES)})
+        batch = batch.model_copy(update={"slots": min(batch.slots, SLOTS)})
     if policy.purge is not None:
         # records go when the oldest checkpoint is beyond them: after `keep` more; twice, to be in time
         often = policy.purge.within_seconds / (2 * checkpoint.keep)
         checkpoint = checkpoint.model_copy(update={"every_seconds": min(checkpoint.every_seconds, often)})
-    return settings.model_copy(update={"stream": stream, "checkpoint": checkpoint})
+    return settings.model_copy(update={"stream": stream, "batch": batch, "checkpoint": checkpoint})
 
 
 class Guard:

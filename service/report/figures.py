@@ -195,7 +195,7 @@ def _switch(samples: int) -> Mapping[str, object]:
 
 def _segment_names(run: RunResult) -> Iterable[Mapping[str, object]]:
     written = naming(run)
-    if written == "nothing":
+    if written == "nothing" or not run.switches:
         return
     ends = [*(switch.samples for switch in run.switches[1:]), _last_sample(run)]
     for visit, (switch, end) in enumerate(zip(run.switches, ends, strict=True), start=1):
