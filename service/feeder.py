@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import signal
 import time
 from collections import deque
@@ -89,20 +90,20 @@ class Task:
 
 
 def feed(connection: Connection, slots: Slots, task: Task) -> None:
-    """Run the child process until its parent closes the connection."""
+    """Run the child process until its parent closes the connection, and end it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both: the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # outages are reported once, as BrokerState
     feeder = _Feeder(connection, slots, task)
     try:
-        feeder.run()
-    except (EOFError, ConnectionError):
-        return  # the parent is gone or wants no more
+        with suppress(EOFError, ConnectionError):  # the parent is gone or wants no more
+            feeder.run()
     except LetheError as error:
         with suppress(ConnectionError):  # the parent may be gone by now
             connection.send(error)
     finally:
         feeder.close()
+    os._exit(0)  # at once: a service that is asked to stop waits, and taking the interpreter down is slow
 
 
 class _Feeder:
