@@ -16,12 +16,18 @@ class EWCOptions(AnchoredOptions):
 
     horizon: int = Field(default=20_000, ge=1)
     """Samples over which the Fisher information is averaged; older ones count less and less."""
+    power: float = Field(default=0.5, gt=0, le=1)
+    """Of the Fisher information in the importance: 1 is EWC's own, ½ forgets less for the same learning."""
 
 
 class EWC(Anchored):
-    """Importance is the diagonal of the empirical Fisher information, E[g²] over samples.
+    """Importance is a power of the diagonal of the empirical Fisher information, E[g²] over samples.
 
-    It is gathered from the gradients g_B of the batches as they are learned: B g_B² has the same
+    The original's power is 1. Its root is what SI and MAS come to, too (Benzing 2022, Unifying
+    Importance Based Regularisation Methods for Continual Learning): it holds fewer weights firmly and
+    fewer not at all.
+
+    The information is gathered from the gradients g_B of the batches as they are learned: B g_B² has the same
     expectation, where the mean gradient is 0. So it costs no pass of its own, where the original
     goes through the data of a regime again when it has ended. As in online EWC, there is one Ω and
     one θ* for all regimes; earlier ones fade by ``decay``.
@@ -49,4 +55,4 @@ class EWC(Anchored):
                 )
 
     def _importance_of(self, gathered: Weights, _: Weights) -> Weights:
-        return gathered
+        return {name: fisher**self._options.power for name, fisher in gathered.items()}
