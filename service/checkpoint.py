@@ -5,7 +5,6 @@ pickle anywhere. A SHA-256 over all of it stands inside. A file appears whole or
 it is written under another name, forced to the disk, and renamed.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -13,11 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from service import tensorfile
 from service.errors import InvalidFile
 from service.learners.base import JSON, State
 from service.stream.source import Position
@@ -72,12 +70,7 @@ class Checkpoint:
 
 def state_digest(state: State) -> str:
     """Return the SHA-256, in hex, over a learner's tensors and values."""
-    digest = hashlib.sha256(json.dumps(state.values, sort_keys=True).encode())
-    for name in sorted(state.tensors):
-        tensor = state.tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensorfile.digest(state.tensors, json.dumps(state.values, sort_keys=True))
 
 
 def ignore(step: str) -> None:
@@ -105,15 +98,15 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int
         "ledger": checkpoint.ledger,
     }
     text = json.dumps(metadata, sort_keys=True)
-    tensors = {LEARNER + name: _plain(tensor) for name, tensor in checkpoint.learner.tensors.items()}
-    tensors |= {RANDOM + name: _plain(tensor) for name, tensor in checkpoint.random.items()}
-    content = save(tensors, {"lethe": text, "sha256": _digest(text, tensors)})
+    tensors = {LEARNER + name: tensor for name, tensor in checkpoint.learner.tensors.items()}
+    tensors |= {RANDOM + name: tensor for name, tensor in checkpoint.random.items()}
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(content)
-            at("written")
+            tensorfile.write(file, tensors, text, _sealed(text))
+            size = file.tell()
             file.flush()
+            at("written")
             os.fsync(file.fileno())
             at("forced")
         partial.replace(path)
@@ -123,7 +116,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    return len(content)
+    return size
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -136,7 +129,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             about: dict[str, str] = file.metadata() or {}
             text, sha256 = about["lethe"], about["sha256"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        if _digest(text, tensors) != sha256:
+        if tensorfile.digest(tensors, _sealed(text)) != sha256:
             raise InvalidFile(f"{path} is corrupt: its SHA-256 does not match")
         return _from(json.loads(text), tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -183,12 +176,9 @@ def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()
-
-
-def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
-    return state_digest(State(tensors, {"metadata": text}))
+def _sealed(text: str) -> str:
+    """Return what the SHA-256 of a file is over, besides the tensors."""
+    return json.dumps({"metadata": text})
 
 
 def force_folder(folder: Path) -> None:

@@ -18,8 +18,12 @@ __all__ = [
     "Evaluated",
     "Event",
     "Lag",
+    "LearningBegan",
     "Measured",
     "PolicyViolated",
+    "PrivacySpent",
+    "PurgeHeldUp",
+    "PurgeLag",
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
@@ -73,6 +77,16 @@ class BatchLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class LearningBegan:
+    """The first batch since the process began was learned: it is back, or there."""
+
+    seconds: float
+    """Since the process began."""
+    imports_seconds: float
+    """Of these, until the libraries were imported."""
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentStarted:
     """The first sample of a segment is about to be learned; ground truth, not for learners."""
 
@@ -81,6 +95,8 @@ class SegmentStarted:
     """1 for the first segment of the stream."""
     samples: int
     """Samples learned before it."""
+    resumed: bool = False
+    """It is not new: the service was started again while it was being learned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +199,8 @@ class Resumed:
     lost: int
     boundaries: Mapping[str, int] = field(default_factory=dict)
     """Detected, by signal."""
+    progressed: float | None = None
+    """When the last of them was learned, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +235,47 @@ class PolicyViolated:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class PrivacySpent:
+    """What a differentially private learner has spent: ``epsilon`` at ``delta``, of a ``budget`` of ε.
+
+    ``spent``: another batch would go beyond the budget, so learning ends here.
+    """
+
+    epsilon: float
+    delta: float
+    budget: float
+    spent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeLag:
+    """How long the oldest ``records`` that were learned and not purged have been so; 0 if there are none."""
+
+    seconds: float
+    records: int
+    within: float
+    """Seconds that the policy allows."""
+
+    @property
+    def overdue(self) -> bool:
+        """The policy asked for them to be gone by now."""
+        return self.seconds > self.within
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeHeldUp:
+    """A purge waits for somebody; an empty ``waits_for``: not any more."""
+
+    waits_for: str
+
+
 Event = (
     RecordsReceived
     | RecordsDeadLettered
     | RecordsLost
     | BatchLearned
+    | LearningBegan
     | SegmentStarted
     | BoundaryDetected
     | Evaluated
@@ -234,6 +288,9 @@ Event = (
     | CheckpointFailed
     | CheckpointUnreadable
     | PolicyViolated
+    | PrivacySpent
+    | PurgeLag
+    | PurgeHeldUp
 )
 
 Emit = Callable[[Event], None]

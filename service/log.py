@@ -9,8 +9,11 @@ from service.events import (
     CheckpointUnreadable,
     Evaluated,
     Event,
+    LearningBegan,
     Measured,
     PolicyViolated,
+    PrivacySpent,
+    PurgeHeldUp,
     RecordsDeadLettered,
     RecordsLost,
     Resumed,
@@ -25,7 +28,15 @@ logger = logging.getLogger("lethe")
 def log_event(event: Event) -> None:
     """Write the line that an event deserves, if any."""
     match event:
-        case SegmentStarted():
+        case LearningBegan():
+            rest = event.seconds - event.imports_seconds
+            logger.info(
+                "learning %.1f s after the start: %.1f s of imports and %.1f s",
+                event.seconds,
+                event.imports_seconds,
+                rest,
+            )
+        case SegmentStarted(resumed=False):
             logger.info("segment %d, %s, starts after %d samples", event.visit, event.name, event.samples)
         case BoundaryDetected():
             logger.info("boundary detected after %d samples, by the %s", event.samples, event.signal)
@@ -47,8 +58,19 @@ def log_event(event: Event) -> None:
             logger.info("going on from a checkpoint: %d records, %d learned", event.received, event.learned)
         case CheckpointFailed():
             logger.error("checkpoint not written, learning goes on: %s", event.detail)
+        case PrivacySpent(spent=True):
+            logger.warning(
+                "learning ends: of the budget of ε = %g at δ = %g, %g is spent",
+                event.budget,
+                event.delta,
+                event.epsilon,
+            )
         case PolicyViolated():
             logger.error("policy violated, %s: %s", event.rule, event.detail)
+        case PurgeHeldUp() if event.waits_for:
+            logger.warning("purging the broker waits for %s", event.waits_for)
+        case PurgeHeldUp():
+            logger.info("purging the broker goes on")
         case CheckpointUnreadable():
             logger.error("checkpoint passed over for an older one: %s", event.detail)
         case _:

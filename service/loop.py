@@ -21,6 +21,8 @@ from service.events import (
     Emit,
     Evaluated,
     Lag,
+    PrivacySpent,
+    PurgeHeldUp,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -30,8 +32,9 @@ from service.events import (
 from service.feed import Batch, Feed
 from service.feeder import BrokerState
 from service.learners.base import Learner
+from service.learners.private import PrivateLearner
 from service.privacy.receipts import Receipts
-from service.stream.source import Position
+from service.stream.source import Position, Purged
 
 __all__ = ["Loop"]
 
@@ -39,6 +42,8 @@ WAIT_SECONDS: Final = 0.5
 """Without a batch, the loop turns as often as this, to notice that it shall stop."""
 MOST_SEGMENTS: Final = 1000
 """Segments of a run that are told apart; what comes after belongs to the last one."""
+PURGE_SECONDS: Final = 5.0
+"""How long a service that was asked to stop waits for the broker to forget what it learned."""
 COMMIT_SECONDS: Final = 1.0
 """How often the broker is told how far learning is."""
 
@@ -73,16 +78,18 @@ class Loop:
     oracle: bool = False
 
     def run(self, ended: bool = False) -> None:
-        """Learn until the stream's ``stop_after`` is reached or ``stopping`` says so.
+        """Learn until ``stop_after`` is reached, privacy is spent, or ``stopping`` says so.
 
         ``ended`` tells that it had been reached before the restart. Raises the LetheError that
         makes going on impossible.
         """
         self._committed = time.monotonic()
         self._seen: BrokerSeen | None = None
+        self._waits_for = ""
         try:
             if self.history.latest() is None:
                 self._evaluate(full=True)  # the untrained learner: row 0 of R
+            ended = self._privacy_spent() or ended
             if self.apart:
                 self.feed.resume()
             while not (ended or self.stopping()):
@@ -90,10 +97,10 @@ class Loop:
                 news = self.feed.next(WAIT_SECONDS)
                 if isinstance(news, Batch):
                     self._turn(news)
-                    ended = news.filled.last
-                elif isinstance(news, BrokerState):
+                    ended = self._privacy_spent() or news.filled.last
+                else:
                     self._hear(news)
-                self.emit(Turned(self.feed.resident))
+                self._turned()
             if ended:
                 self._do_what_is_due()
                 if not self.history.closed:
@@ -102,8 +109,32 @@ class Loop:
             pass  # asked to stop while evaluating: the batch at hand is neither learned nor passed
         self._checkpoint()
         self._settle()
+        self._await_purge(ended)
 
-    def _hear(self, state: BrokerState) -> None:
+    def _hear(self, news: Batch | BrokerState | Purged | None) -> None:
+        if isinstance(news, BrokerState):
+            self._hear_state(news)
+        elif isinstance(news, Purged) and self.receipts is not None:
+            self.receipts.purged(news.starts)
+            if news.waits_for != self._waits_for:
+                self._waits_for = news.waits_for
+                self.emit(PurgeHeldUp(news.waits_for))
+
+    def _privacy_spent(self) -> bool:
+        """Tell what differential privacy has cost so far; true when no more may be learned."""
+        if not isinstance(self.learner, PrivateLearner):
+            return False
+        privacy = self.learner.privacy()
+        self.emit(PrivacySpent(privacy.epsilon, privacy.delta, privacy.budget, privacy.spent))
+        return privacy.spent
+
+    def _turned(self) -> None:
+        self.emit(Turned(self.feed.resident))
+        unpurged = None if self.receipts is None else self.receipts.unpurged
+        if unpurged is not None and unpurged.asked:
+            self.emit(unpurged.lag())
+
+    def _hear_state(self, state: BrokerState) -> None:
         seen = BrokerSeen(state.up, state.detail)
         if seen != self._seen:
             self.emit(seen)
@@ -191,7 +222,8 @@ class Loop:
                     self.learner.boundary()
             self.history.segment_started(name)
             self.emit(SegmentStarted(name, len(self.history.segments), self.history.samples))
-            self._checkpoint()
+            if not self.stopping():  # the last one follows at once, and each may take seconds
+                self._checkpoint()
         return evaluated
 
     @property
@@ -234,6 +266,27 @@ class Loop:
         if self.checkpointer is not None and self.take is not None:
             self.checkpointer.settle()  # first, or two copies of the learner would be held at once
             self.checkpointer.take(self.take(self.start.position))
+
+    def _await_purge(self, ended: bool) -> None:
+        """Where the policy asks for it, stay until the broker has forgotten what was learned.
+
+        Others may still need it: at the end of the stream they are waited for until the policy's time
+        is up, and a few seconds when this service was asked to stop. Then a restart goes on with it.
+        """
+        unpurged = None if self.receipts is None else self.receipts.unpurged
+        if unpurged is None or self.start is None or self.checkpointer is None or self.checkpointer.failure:
+            return
+        self.feed.pause(self.start)  # nothing more is read
+        if self.checkpointer.level():
+            self.feed.commit(self.start.position)
+        began = time.monotonic()
+        while (lag := unpurged.lag()).records and not lag.overdue:
+            if (self.stopping() or not ended) and time.monotonic() - began > PURGE_SECONDS:
+                break
+            self._hear(self.feed.next(WAIT_SECONDS))
+            self._turned()
+        self._checkpoint()  # it holds the receipts of the purge
+        self._settle()
 
     def _settle(self) -> None:
         """Before the end: what was learned is on the disk, and the broker told."""

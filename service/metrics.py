@@ -15,8 +15,12 @@ from service.events import (
     Evaluated,
     Event,
     Lag,
+    LearningBegan,
     Measured,
     PolicyViolated,
+    PrivacySpent,
+    PurgeHeldUp,
+    PurgeLag,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -98,6 +102,11 @@ class Metrics:
         )
         self._loss = gauge("batch_loss", "Mean loss of the last batch, before it was learned.")
         self._progress = gauge("last_progress_timestamp_seconds", "When the last batch was learned.")
+        self._start = gauge(
+            "start_duration_seconds",
+            "From the process's begin to the first batch learned, by part: imports, or the rest.",
+            ("part",),
+        )
         self._turned = gauge("last_turn_timestamp_seconds", "When the loop last went round, batch or not.")
         self._broker = gauge("broker_up", "1 if the broker answers, 0 if not.")
         self._visit = gauge("segment_visit", "Number of the segment being learned; 0 before the first.")
@@ -117,8 +126,22 @@ class Metrics:
         self._checkpoint_seconds = histogram(
             "checkpoint_duration_seconds", "From taking a checkpoint to having it on the disk.", STEP_BUCKETS
         )
+        self._epsilon = gauge("privacy_epsilon", "ε spent so far on differential privacy; NaN without it.")
+        self._budget = gauge("privacy_epsilon_budget", "ε that may be spent in all; NaN without it.")
+        self._delta = gauge("privacy_delta", "δ at which ε is counted; NaN without differential privacy.")
+        self._spent = gauge("privacy_spent", "1 when the budget is spent and learning has ended.")
+        for privacy in (self._epsilon, self._budget, self._delta):
+            privacy.set(math.nan)  # 0 would be a promise
         self._violations = counter("policy_violations", "What the policy forbids and happened.", ("rule",))
-        self._violations.labels("residency")  # 0 is worth showing, too
+        for rule in ("residency", "purge"):
+            self._violations.labels(rule)  # 0 is worth showing, too
+        self._purge_lag = gauge(
+            "purge_lag_seconds", "How long the oldest record learned and not purged has been so."
+        )
+        self._unpurged = gauge("purge_lag_records", "Records learned and not purged from the broker.")
+        self._purge_limit = gauge("purge_limit_seconds", "The policy's limit; infinite without one.")
+        self._purge_limit.set(math.inf)
+        self._held_up = gauge("purge_held_up", "1 if a purge waits for another consumer group, 0 if not.")
         Info("lethe_build", "What is running.", registry=registry).info(build)
 
     def __call__(self, event: Event) -> None:
@@ -139,6 +162,9 @@ class Metrics:
             case Lag():
                 self._lag.labels(str(event.partition)).set(event.records)
                 self._offset.labels(str(event.partition)).set(event.offset)
+            case LearningBegan():
+                self._start.labels("imports").set(event.imports_seconds)
+                self._start.labels("rest").set(event.seconds - event.imports_seconds)
             case SegmentStarted():
                 self._visit.set(event.visit)
                 self._segment.info({"segment": event.name, "visit": str(event.visit)})
@@ -153,8 +179,19 @@ class Metrics:
                 self._checkpoint_seconds.observe(event.seconds)
             case CheckpointFailed():
                 self._checkpoint_failures.inc()
+            case PrivacySpent():
+                self._epsilon.set(event.epsilon)
+                self._budget.set(event.budget)
+                self._delta.set(event.delta)
+                self._spent.set(event.spent)
             case PolicyViolated():
                 self._violations.labels(event.rule).inc()
+            case PurgeLag():
+                self._purge_lag.set(event.seconds)
+                self._unpurged.set(event.records)
+                self._purge_limit.set(event.within)
+            case PurgeHeldUp():
+                self._held_up.set(bool(event.waits_for))
             case CheckpointUnreadable():
                 self._unreadable.inc()
             case Resumed():
@@ -170,6 +207,8 @@ class Metrics:
         self._learned.inc(event.learned)
         self._discarded.inc(event.learned)
         self._lost.inc(event.lost)
+        if event.progressed is not None:
+            self._progress.set(event.progressed)
         for reason, count in event.dead.items():
             self._dead.labels(reason).inc(count)
         for signal, count in event.boundaries.items():

@@ -209,8 +209,8 @@ def _served(stream: StreamSettings, topic: str, needles: Needles) -> int:
         while any(reached[p] < end for p, end in ends.items()):
             for record in source.poll(1.0, 500, ()):
                 reached[record.partition] = record.offset + 1
-                parts = [record.value or b"", *(value for _, value in record.headers)]
-                records += any(needles.within(part) for part in parts)
+                parts = [record.value, *(value for _, value in record.headers)]
+                records += any(needles.within(part) for part in parts if part)
     return records
 
 

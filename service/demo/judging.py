@@ -12,7 +12,7 @@ from service.privacy.receipts import LEDGER
 from service.privacy.show import as_page
 from service.stream.settings import StreamSettings
 
-__all__ = ["judge"]
+__all__ = ["PAGE", "judge"]
 
 PAGE: Final = "audit.html"
 
