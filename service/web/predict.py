@@ -111,7 +111,7 @@ def _reader(body: bytes, headers: Mapping[str, str | None], layout: Layout) -> C
     if content_type == RAW:
         return lambda: _raw(body, headers, layout)
     if content_type == PNG:
-        return lambda: _png(body, layout)[None]
+        return lambda: np.stack([_png(body, layout)])
     raise HTTPException(415, f"content-type: {PNG}, {RAW} and {JSON} are understood")
 
 

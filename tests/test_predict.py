@@ -1,0 +1,221 @@
+"""Whoever posts an image gets its class, or is told what was wrong with the request."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from service.errors import InvalidSetting
+from service.evaluation.history import History
+from service.journal import Journal
+from service.learners.base import LearnerContext
+from service.learners.finetune import Finetune
+from service.prediction import Predictions, Snapshots
+from service.privacy.standing import Standing
+from service.settings import Settings
+from service.web.app import create_app
+from service.web.predict import MOST_IMAGES, predict_router
+from service.web.server import Server
+from service.web.token import read_token
+from service.wire import PNG, RAW, Layout, Sample, encode
+
+LAYOUT = Layout(height=8, width=8, classes=3, max_bytes=5_000)
+LEARNER = Finetune(LearnerContext(LAYOUT))
+X_NCHW = np.random.default_rng(0).integers(0, 256, (4, 1, 8, 8), np.uint8)
+TOKEN = "a-token-that-nobody-guesses"
+MOST_BYTES = 20_000
+AS_RAW = {"content-type": RAW, "dtype": "uint8", "shape": "1,8,8"}
+
+
+def png(i: int = 0) -> bytes:
+    return encode(Sample(X_NCHW[i], 0), PNG)[0]
+
+
+def text(i: int = 0) -> str:
+    return base64.b64encode(png(i)).decode()
+
+
+def create(predictions: Predictions, token: str | None = None) -> FastAPI:
+    journal = Journal(Settings(), Finetune, History([]))
+    predict = predict_router(predictions, "finetune", LAYOUT, MOST_BYTES)
+    return create_app(journal, CollectorRegistry(), "1.2.3", Standing(), predict, token)
+
+
+@pytest.fixture(scope="module")
+def predictions() -> Iterator[Predictions]:
+    with Predictions(Snapshots(LEARNER)) as predictions:
+        yield predictions
+
+
+@pytest.fixture(scope="module")
+def client(predictions: Predictions) -> Iterator[httpx.Client]:
+    app = create(predictions)
+    with Server(app, "127.0.0.1", 0) as server, httpx.Client(base_url=server.address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def locked(predictions: Predictions) -> Iterator[httpx.Client]:
+    """The same service behind a token."""
+    app = create(predictions, TOKEN)
+    with Server(app, "127.0.0.1", 0) as server, httpx.Client(base_url=server.address) as client:
+        yield client
+
+
+def agree(answer: httpx.Response, count: int) -> None:
+    """Require the learner's own probabilities of the first ``count`` images."""
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    assert told["model"] == {"learner": "finetune", "samples": 0}
+    p_BK = LEARNER.predict(torch.from_numpy(X_NCHW[:count])).numpy()
+    np.testing.assert_allclose([p["probabilities"] for p in told["predictions"]], p_BK, atol=1e-5)
+    assert [p["label"] for p in told["predictions"]] == p_BK.argmax(1).tolist()
+    assert [p["probability"] for p in told["predictions"]] == [
+        max(p["probabilities"]) for p in told["predictions"]
+    ]
+
+
+def test_a_png_is_classified(client: httpx.Client) -> None:
+    agree(client.post("/predict", content=png(), headers={"content-type": PNG}), 1)
+
+
+def test_raw_pixels_are_classified_one_image_or_several(client: httpx.Client) -> None:
+    agree(client.post("/predict", content=X_NCHW[0].tobytes(), headers=AS_RAW), 1)
+    several = AS_RAW | {"shape": "4,1,8,8"}
+    agree(client.post("/predict", content=X_NCHW.tobytes(), headers=several), 4)
+
+
+def test_a_json_batch_is_classified_in_its_order(client: httpx.Client) -> None:
+    agree(client.post("/predict", json={"images": [text(i) for i in range(4)]}), 4)
+
+
+BROKEN = {
+    "no PNG": ({"content": b"\x89PNG, but no", "headers": {"content-type": PNG}}, 422, "not a PNG"),
+    "no body": ({"headers": {"content-type": PNG}}, 422, "not a PNG"),
+    "wrong number of bytes": ({"content": b"1234", "headers": AS_RAW}, 422, "4 bytes, 64 make shape 1,8,8"),
+    "no shape": ({"content": bytes(64), "headers": {**AS_RAW, "shape": ""}}, 422, "shape"),
+    "other shape": ({"content": bytes(64), "headers": {**AS_RAW, "shape": "1,4,16"}}, 422, "shape"),
+    "other dtype": ({"content": bytes(64), "headers": {**AS_RAW, "dtype": "float32"}}, 422, "dtype"),
+    "fewer than said": (
+        {"content": bytes(64), "headers": {**AS_RAW, "shape": "2,1,8,8"}},
+        422,
+        "128 make shape",
+    ),
+    "too many raw": (
+        {"content": bytes(64 * 257), "headers": {**AS_RAW, "shape": "257,1,8,8"}},
+        422,
+        f"shape: 257 images, at most {MOST_IMAGES}",
+    ),
+    "no type": ({"content": b"x"}, 415, "content-type"),
+    "other type": ({"content": b"x", "headers": {"content-type": "image/jpeg"}}, 415, "content-type"),
+    "no JSON": (
+        {"content": b"{", "headers": {"content-type": "application/json"}},
+        422,
+        "body: Invalid JSON",
+    ),
+    "no images": ({"json": {"pictures": []}}, 422, "images: Field required; pictures: Extra inputs"),
+    "empty batch": ({"json": {"images": []}}, 422, "images: List should have at least 1"),
+    "too many": ({"json": {"images": [""] * 257}}, 422, "images: List should have at most 256"),
+    "no Base64": ({"json": {"images": [text(), "-"]}}, 422, "images.1: not Base64"),
+    "one bad of two": ({"json": {"images": [text(), "AAAA"]}}, 422, "images.1: not a PNG"),
+    "large image": ({"content": bytes(5_001), "headers": {"content-type": PNG}}, 422, "at most 5000"),
+    "large body": ({"content": bytes(20_001), "headers": AS_RAW}, 413, "serve.max_body_bytes, 20000"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_bad_request_is_told_what_is_wrong(case: str, client: httpx.Client) -> None:
+    request, status, detail = BROKEN[case]
+    answer = client.post("/predict", **request)  # type: ignore[arg-type] # keywords of several types
+    assert answer.status_code == status, answer.text
+    assert detail in answer.json()["detail"]
+
+
+def test_a_body_of_unknown_length_is_cut_off_where_it_is_too_long(client: httpx.Client) -> None:
+    answer = client.post("/predict", content=(bytes(1000) for _ in range(30)), headers=AS_RAW)
+    assert answer.status_code == 413
+
+
+LOCKED = ["/state", "/metrics", "/events"]
+OPEN = ["/", "/page.js", "/page.css", "/report.css", "/icon.svg", "/livez", "/openapi.json"]
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"]
+)
+def test_without_the_token_nothing_about_the_run_is_told(
+    locked: httpx.Client, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"authorization": authorization.encode()}
+    for path in LOCKED:
+        refused = locked.get(path, headers=headers)
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"] == "Bearer"
+    assert locked.post("/predict", content=png(), headers={"content-type": PNG, **headers}).status_code == 401
+
+
+def test_with_the_token_everything_is(locked: httpx.Client) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    for path in ("/state", "/metrics"):
+        assert locked.get(path, headers=headers).status_code == 200
+    agree(locked.post("/predict", content=png(), headers={"content-type": PNG, **headers}), 1)
+
+
+def test_health_and_the_empty_page_need_no_token(locked: httpx.Client) -> None:
+    for path in OPEN:
+        assert locked.get(path).status_code == 200, path
+    assert locked.get("/readyz").status_code == 503, "no broker, but no question of a token"
+
+
+def test_the_description_says_what_the_token_protects(client: httpx.Client, locked: httpx.Client) -> None:
+    paths = locked.get("/openapi.json").json()["paths"]
+    protected = {path for path, calls in paths.items() if any("security" in call for call in calls.values())}
+    assert protected == {*LOCKED, "/predict"}
+    assert "security" not in client.get("/openapi.json").text
+
+
+def test_a_token_is_what_its_file_holds_without_the_line_s_end(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}\n")
+    assert read_token(path) == TOKEN
+
+
+@pytest.mark.parametrize(
+    "content", ["", "short", "sixteen or more characters with spaces", "ü" * 20, "a" * 20 + "\x01"]
+)
+def test_a_file_without_a_token_is_refused_by_its_setting(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidSetting, match=r"serve\.token_file .*token"):
+        read_token(path)
+
+
+def test_a_token_file_that_is_not_there_is_refused_by_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"serve\.token_file .* cannot be read"):
+        read_token(tmp_path / "none")
+
+
+def test_everything_of_the_page_comes_from_the_service_and_may_come_from_nowhere_else(
+    client: httpx.Client,
+) -> None:
+    page = client.get("/")
+    assert "http" not in page.text, "no address of anybody"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_plotly_is_the_installed_one_and_travels_packed(client: httpx.Client) -> None:
+    packed = client.get("/plotly.js")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "immutable" in packed.headers["cache-control"]
+    plain = client.get("/plotly.js", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == packed.content
+    assert b"plotly.js v" in plain.content[:200]

@@ -1,0 +1,139 @@
+"""Predictions come from a recent copy of the learner, and never make the learner wait."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from service.errors import MalformedRecord
+from service.events import BatchLearned, Evaluated, Resumed, Turned
+from service.learners.base import LearnerContext
+from service.learners.finetune import Finetune
+from service.learners.ridge import Ridge
+from service.prediction import MOST_WAITING, Busy, Predictions, Snapshots
+from service.wire import Layout, Pixels
+
+CONTEXT = LearnerContext(Layout(height=8, width=8, classes=3))
+
+
+class Run:
+    """A learner, its copies, and a clock that goes when told to."""
+
+    def __init__(self, kind: type[Finetune] | type[Ridge] = Finetune) -> None:
+        self.now = 0.0
+        self.learner = kind(CONTEXT)
+        self.snapshots = Snapshots(self.learner, lambda: self.now)
+
+    def learn(self, samples: int, seconds: float) -> None:
+        x_BCHW = torch.from_numpy(noise(samples))
+        self.learner.learn(x_BCHW, torch.arange(samples) % 3)
+        self.now += seconds
+        self.snapshots(BatchLearned(samples, 0, None, seconds, seconds, seconds, None, None))
+        self.snapshots(Turned(0))
+
+    @property
+    def version(self) -> int:
+        return self.snapshots.latest[1]
+
+
+def noise(images: int) -> Pixels:
+    return np.random.default_rng(images).integers(0, 256, (images, 1, 8, 8), np.uint8)
+
+
+@pytest.fixture
+def predictions() -> Iterator[Predictions]:
+    with Predictions(Run().snapshots) as predictions:
+        yield predictions
+
+
+def test_a_copy_is_renewed_at_most_once_a_second() -> None:
+    run = Run()
+    assert run.version == 0
+    run.learn(8, seconds=0.4)
+    run.learn(8, seconds=0.4)
+    assert run.version == 0
+    run.learn(8, seconds=0.4)
+    assert run.version == 24
+    run.learn(8, seconds=0.9)
+    assert run.version == 24
+
+
+def test_a_copy_that_is_as_new_as_its_learner_is_left_alone() -> None:
+    run = Run()
+    before = run.snapshots.latest
+    run.now += 100
+    run.snapshots(Turned(0))
+    assert run.snapshots.latest is before
+
+
+def test_after_a_restart_the_version_goes_on() -> None:
+    run = Run()
+    run.snapshots(Resumed(640, 600, {}, 0))
+    assert run.version == 600
+    run.learn(8, seconds=2)
+    assert run.version == 608
+
+
+def test_a_learner_that_has_not_solved_since_says_so_until_it_has() -> None:
+    run = Run(Ridge)
+    for _ in range(8):
+        run.learn(8, seconds=2)
+    assert run.version == 64, "the first solve is due"
+    run.learn(8, seconds=2)
+    assert run.version == 64
+    run.learner.predict(torch.from_numpy(noise(1)))
+    run.snapshots(Evaluated(72, {}, False, 0, None, False, 0.1))
+    assert run.version == 72
+
+
+def test_an_answer_is_the_learner_s_and_says_which_version_it_is_of() -> None:
+    run = Run()
+    run.learn(8, seconds=2)
+    with Predictions(run.snapshots) as predictions:
+        answer = predictions.submit(lambda: noise(5)).result(10)
+    assert answer.samples == 8
+    expected = run.learner.predict(torch.from_numpy(noise(5))).numpy()
+    np.testing.assert_allclose(answer.p_BK, expected, atol=1e-6)
+
+
+def test_predicting_takes_one_thread_and_leaves_the_learner_its_own() -> None:
+    seen: list[int] = []
+
+    def read() -> Pixels:
+        seen.append(torch.get_num_threads())
+        return noise(1)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with Predictions(Run().snapshots) as predictions:
+            predictions.submit(read).result(10)
+            assert (seen, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_who_comes_when_too_many_wait_is_turned_away_and_served_later(predictions: Predictions) -> None:
+    go_on = threading.Event()
+
+    def slowly() -> Pixels:
+        assert go_on.wait(10)
+        return noise(1)
+
+    waiting = [predictions.submit(slowly) for _ in range(MOST_WAITING)]
+    with pytest.raises(Busy):
+        predictions.submit(slowly)
+    go_on.set()
+    assert all(future.result(10).p_BK.shape == (1, 3) for future in waiting)
+    assert predictions.submit(slowly).result(10).samples == 0
+
+
+def test_what_cannot_be_read_is_the_asker_s_error_and_nobody_else_s(predictions: Predictions) -> None:
+    def unreadable() -> Pixels:
+        raise MalformedRecord("undecodable", "not a PNG")
+
+    with pytest.raises(MalformedRecord):
+        predictions.submit(unreadable).result(10)
+    assert predictions.submit(lambda: noise(2)).result(10).p_BK.shape == (2, 3)
