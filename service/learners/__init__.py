@@ -8,6 +8,7 @@ from service.learners.base import Learner, LearnerContext
 from service.learners.der import DarkReplay
 from service.learners.dp_finetune import DPFinetune
 from service.learners.ewc import EWC
+from service.learners.experts import Experts
 from service.learners.finetune import Finetune
 from service.learners.generative_replay import GenerativeReplay
 from service.learners.lwf import LwF
@@ -24,6 +25,7 @@ LEARNERS: Final[dict[str, type[Learner]]] = {
     for kind in (
         Finetune,
         Ridge,
+        Experts,
         DPFinetune,
         EWC,
         SI,

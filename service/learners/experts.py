@@ -1,0 +1,253 @@
+"""A ridge for each regime of the stream, found from its images alone, and a gate that tells them apart.
+
+Shapes: B batch, C channels, H height, W width, D features, K classes, R regimes.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from service.errors import DivergedLoss
+from service.learners.base import Learned, Learner, LearnerContext, Retention, State
+from service.learners.features import WaveletFeatures
+from service.learners.gram import Gram
+from service.learners.options import Options
+from service.learners.predictor import Predictor
+from service.learners.regimes import NEW, assign
+from service.learners.signature import Signature, thumbnails
+
+__all__ = ["Experts", "ExpertsOptions"]
+
+_PREDICT_ROWS: Final = 256  # bounds the memory of a prediction, whatever the number of images
+
+
+class ExpertsOptions(Options):
+    """How `Experts` sees and solves."""
+
+    waves: int = Field(default=4600, ge=0)
+    """Random Fourier features beside the wavelets: most of D, fewer for small images."""
+    penalty: float = Field(default=0.1, gt=0)
+    """λ of a regime's (A + λI)⁻¹B: larger is smoother."""
+    regimes: int = Field(default=8, ge=1, le=64)
+    """The most that are told apart, which bounds the memory; then a new one joins the likeliest."""
+    first_refresh: int = Field(default=64, ge=1)
+    """Samples of a regime until learning predicts from what it learned of it."""
+    refresh_every: int = Field(default=32768, ge=1)
+    """Samples of a regime between two solves for learning's own predictions; early on, whenever there
+    are four times as many."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Probabilities are softmaxes of scores over this."""
+
+
+class _Expert:
+    """What is kept of one regime: its signature, A = Σ φφᵀ, B = Σ φyᵀ, and W of the last due solve."""
+
+    def __init__(self, features: int, classes: int, options: ExpertsOptions, device: torch.device) -> None:
+        self.signature = Signature()
+        self.gram = Gram(features, device)
+        self.B_DK = torch.zeros(features, classes, device=device)
+        self.W_DK = torch.zeros_like(self.B_DK)
+        self.seen, self.due = 0, options.first_refresh
+        self._options = options
+        self._solved: tuple[int, Tensor] = (0, self.W_DK)
+
+    def add(self, features_BD: Tensor, onehot_BK: Tensor, z_BS: Tensor) -> None:
+        self.gram.add(features_BD)
+        self.B_DK.addmm_(features_BD.T, onehot_BK)
+        self.signature.add(z_BS)
+        self.seen += len(features_BD)
+        if self.seen >= self.due:
+            self.W_DK = self.exact()
+            self.due = self.seen + min(3 * self.seen, self._options.refresh_every)
+
+    def exact(self) -> Tensor:
+        """Return W of all samples so far, solving only when there are new ones."""
+        if self._solved[0] != self.seen:
+            self._solved = (self.seen, self.gram.solve(self.B_DK, self._options.penalty))
+        return self._solved[1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        counts = torch.tensor([self.seen, self.due, self.gram.unfolded])
+        return {
+            "A": self.gram.folded,
+            "A_recent": self.gram.recent,
+            "B": self.B_DK,
+            "W": self.W_DK,
+            "signature": self.signature.sums,
+            "counts": counts,
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        self.gram.folded.copy_(tensors["A"])
+        self.gram.recent.copy_(tensors["A_recent"])
+        self.B_DK.copy_(tensors["B"])
+        self.W_DK = tensors["W"].to(self.B_DK.device, copy=True)
+        self.seen, self.due, self.gram.unfolded = tensors["counts"].tolist()
+        self.signature.load(tensors["signature"], self.seen)
+        self._solved = (-1, self.W_DK)
+
+
+@dataclass(frozen=True, slots=True)
+class _Solution:
+    """What predicts: each expert's W and the gate's, after ``seen`` samples."""
+
+    seen: int
+    W_RDK: list[Tensor]
+    gate_DR: Tensor
+
+
+class Experts(Learner):
+    """One ridge regression for each regime, and one that tells the regimes apart.
+
+    *Which regime* a batch belongs to while learning is told by Hotelling's T² of 7×7 thumbnails: a
+    subject that recurs is recognised, a mixture is taken apart, and what fits nothing opens a new
+    regime. Nobody has to say where the stream switches, so `boundary` means nothing here. Regimes
+    are few: memory is bounded by the option ``regimes``.
+
+    *Each expert* is recursive ridge regression on the same fixed features φ: A_r = Σ φφᵀ and
+    B_r = Σ φyᵀ over its regime, both sums, which no other regime touches. *The gate* needs nothing
+    more: it regresses on the regimes themselves, from A = Σ_r A_r / n_r and from b_r = Σ φ / n_r,
+    which is B_r summed over the classes; each regime counts alike, however short. A prediction is the
+    mean of the experts' probabilities, weighed by the gate's. Where the regimes are classes, two
+    digits at a time, the gate is the classifier that a single ridge would be.
+
+    `learn` predicts a batch from the W of the last due solve of its regime, as `Ridge` does.
+
+    Cost a sample: that of `Ridge`, and ~50² multiply-adds a regime; a solve for the gate when
+    asked. State: R (D² + 2 D K) float32 numbers.
+    """
+
+    name: ClassVar[str] = "experts"
+    retains: ClassVar[Retention] = Retention.STATISTICS
+    summary: ClassVar[str] = "a ridge for each regime that the stream shows, and a gate that tells them apart"
+    batch_size: ClassVar[int] = 512  # fewer passes over A; the sums are the same
+    paper: ClassVar[str] = (
+        "Zhuang et al. 2022, ACIL: Analytic Class-Incremental Learning; Hotelling 1931, The "
+        "Generalization of Student's Ratio; Aljundi et al. 2017, Expert Gate"
+    )
+    Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
+
+    def __init__(self, context: LearnerContext) -> None:
+        self._options = ExpertsOptions.of(context.options)
+        self._features = WaveletFeatures(context.layout, context.seed, self._options.waves, context.device)
+        self._classes, self._device = context.layout.classes, context.device
+        self._experts = [self._new()]
+        self._solution = _Solution(-1, [], torch.zeros(0))
+
+    @property
+    def regimes(self) -> int:
+        """How many there are now."""
+        return len(self._experts)
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Find each sample's regime, predict it there, then add it to that regime's sums.
+
+        ``loss`` is the mean over samples and classes of the squared error of the scores. Raises
+        DivergedLoss.
+        """
+        features_BD = self._features(x_BCHW)
+        onehot_BK = nn.functional.one_hot(y_B, self._classes).to(features_BD)
+        z_BS = thumbnails(x_BCHW)
+        signatures = [expert.signature for expert in self._experts]
+        regime_B = assign(signatures, z_BS, room=len(self._experts) < self._options.regimes)
+        scores_BK = self._scores(features_BD, regime_B)
+        loss = nn.functional.mse_loss(scores_BK, onehot_BK).item()
+        if not math.isfinite(loss):
+            raise DivergedLoss(f"the squared error of a batch of {len(y_B)} is {loss}")
+        predicted_B = scores_BK.argmax(1).cpu()
+        if (regime_B == NEW).any():
+            regime_B[regime_B == NEW] = len(self._experts)
+            self._experts.append(self._new())
+        for regime in sorted(set(regime_B.tolist())):
+            own_B = regime_B == regime
+            rows_B = own_B.to(self._device)
+            whole = bool(own_B.all())
+            self._experts[regime].add(
+                features_BD if whole else features_BD[rows_B],
+                onehot_BK if whole else onehot_BK[rows_B],
+                z_BS if whole else z_BS[own_B],
+            )
+        return Learned(predicted_B, loss)
+
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        """Return the experts' probabilities, weighed by the gate's; solves for what is stale."""
+        return self._probabilities(self._exact(), x_BCHW)
+
+    def predictor(self) -> Predictor:
+        """Return what predicts from the last solution; solves first where that is missing or much too old."""
+        solution, options = self._solution, self._options
+        old = self._seen - solution.seen > min(3 * solution.seen, options.refresh_every)
+        if old or len(solution.W_RDK) < len(self._experts):
+            solution = self._exact()
+        return Predictor(partial(self._probabilities, solution), self._seen - solution.seen)
+
+    def state(self) -> State:
+        """Return every expert's sums, signature and counts, in the order in which they were opened."""
+        return State(
+            {
+                f"{index}.{name}": tensor
+                for index, expert in enumerate(self._experts)
+                for name, tensor in expert.tensors().items()
+            },
+            {},
+        )
+
+    def load_state(self, state: State) -> None:
+        """Copy the experts of ``state`` into this learner."""
+        last = max(int(name.partition(".")[0]) for name in state.tensors)
+        self._experts = [self._new() for _ in range(last + 1)]
+        for index, expert in enumerate(self._experts):
+            expert.load({name: state.tensors[f"{index}.{name}"] for name in expert.tensors()})
+        self._solution = _Solution(-1, [], torch.zeros(0))
+
+    @property
+    def _seen(self) -> int:
+        return sum(expert.seen for expert in self._experts)
+
+    def _new(self) -> _Expert:
+        return _Expert(self._features.count, self._classes, self._options, self._device)
+
+    def _scores(self, features_BD: Tensor, regime_B: Tensor) -> Tensor:
+        """Return each sample's scores by its regime's last due W; by the newest's for a new regime."""
+        newest = len(self._experts) - 1
+        scores_BK = features_BD @ self._experts[newest].W_DK
+        for regime in set(regime_B.tolist()):
+            if regime not in {NEW, newest}:
+                rows_B = (regime_B == regime).to(self._device)
+                scores_BK[rows_B] = features_BD[rows_B] @ self._experts[regime].W_DK
+        return scores_BK
+
+    def _probabilities(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
+        return torch.cat([self._mixture(solution, x) for x in torch.split(x_BCHW, _PREDICT_ROWS)]).cpu()
+
+    def _mixture(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
+        features_BD, temperature = self._features(x_BCHW), self._options.temperature
+        weights_BR = (features_BD @ solution.gate_DR).div_(temperature).softmax(1)
+        mixture_BK = torch.zeros(len(features_BD), self._classes, device=self._device)
+        for weight_B, W_DK in zip(weights_BR.unbind(1), solution.W_RDK, strict=True):
+            mixture_BK += weight_B[:, None] * (features_BD @ W_DK).div_(temperature).softmax(1)
+        return mixture_BK
+
+    def _exact(self) -> _Solution:
+        """Return the solution for all samples so far, solving only for what there are new ones of."""
+        if self._solution.seen != self._seen:
+            W_RDK = [expert.exact() for expert in self._experts]
+            self._solution = _Solution(self._seen, W_RDK, self._solve_gate())
+        return self._solution
+
+    def _solve_gate(self) -> Tensor:
+        """Return the gate's W, of shape [D, R]."""
+        regimes, features = len(self._experts), self._features.count
+        if regimes == 1:
+            return torch.zeros(features, 1, device=self._device)
+        total, b_DR = Gram(features, self._device), torch.zeros(features, regimes, device=self._device)
+        for regime, expert in enumerate(self._experts):
+            weight = self._seen / (regimes * expert.seen)
+            total.folded.add_(expert.gram.folded, alpha=weight).add_(expert.gram.recent, alpha=weight)
+            b_DR[:, regime] = weight * expert.B_DK.sum(1)
+        return total.solve(b_DR, self._options.penalty)

@@ -1,0 +1,148 @@
+"""Experts: regimes are told by the images alone, recognised when they recur, and kept apart."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from service.learners.base import LearnerContext
+from service.learners.experts import Experts
+from service.learners.regimes import LEAST_TO_OPEN, NEW, SETTLED, assign
+from service.learners.signature import PIXELS, Signature, thumbnails
+from service.wire import Layout
+
+LAYOUT = Layout(height=12, width=12, classes=4)
+OPTIONS = {"waves": 60, "refresh_every": 1024}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small batches are learned faster by one
+    yield
+    torch.set_num_threads(threads)
+
+
+def subject(which: int, seed: int, count: int = 64) -> tuple[Tensor, Tensor]:
+    """Images of one subject: each its own background and its own order of the classes' four corners."""
+    generator = torch.Generator().manual_seed(1000 * which + seed)
+    y_N = torch.randint(4, (count,), generator=generator)
+    corners_N122 = torch.nn.functional.one_hot((y_N + which) % 4, 4).view(count, 1, 2, 2)
+    bright = 70 * corners_N122.repeat_interleave(6, 2).repeat_interleave(6, 3)
+    noise = torch.randint(60, (count, 1, 12, 12), generator=generator)
+    background = torch.zeros(1, 1, 12, 12, dtype=torch.int64)
+    background[..., 3 * which : 3 * which + 3, :] = 100
+    return (bright + noise + background).to(torch.uint8), y_N
+
+
+def taught(*visits: int, batches: int = 10, **options: int) -> Experts:
+    """A learner after ``batches`` batches of each subject in turn."""
+    learner = Experts(LearnerContext(LAYOUT, options={**OPTIONS, **options}))
+    for visit, which in enumerate(visits):
+        for batch in range(batches):
+            learner.learn(*subject(which, 100 * visit + batch))
+    return learner
+
+
+def accuracy(learner: Experts, which: int) -> float:
+    x_BCHW, y_B = subject(which, 999, 400)
+    return (learner.predict(x_BCHW).argmax(1) == y_B).double().mean().item()
+
+
+def test_a_subject_that_no_batch_was_like_opens_a_regime_and_one_that_recurs_does_not() -> None:
+    assert taught(0, 0).regimes == 1
+    assert taught(0, 1, 2, 0, 2, 1).regimes == 3
+
+
+def test_subjects_that_contradict_each_other_are_all_known_in_the_end() -> None:
+    learner = taught(0, 1, 2)
+    assert [accuracy(learner, which) for which in range(3)] == pytest.approx([1.0] * 3, abs=0.02)
+
+
+def test_learning_another_subject_changes_no_sum_of_the_first() -> None:
+    before = {name: tensor.clone() for name, tensor in taught(0).state().tensors.items()}
+    after = taught(0, 1).state().tensors
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_where_one_subject_gives_way_little_by_little_the_samples_are_told_apart() -> None:
+    learner = taught(0)
+    for batch in range(32):
+        (x_BCHW, y_B), (x_other, y_other) = subject(0, 500 + batch), subject(1, 500 + batch)
+        others = 2 * batch
+        x_BCHW[:others], y_B[:others] = x_other[:others], y_other[:others]
+        learner.learn(x_BCHW, y_B)
+    assert learner.regimes == 2
+    assert [accuracy(learner, which) for which in range(2)] == pytest.approx([1.0] * 2, abs=0.02)
+
+
+def test_memory_is_bounded_by_the_most_regimes() -> None:
+    assert taught(0, 1, 2, 3, regimes=2).regimes == 2
+
+
+def test_a_state_with_several_regimes_goes_on_identically() -> None:
+    one, other = taught(0, 1), Experts(LearnerContext(LAYOUT, options=OPTIONS))
+    other.load_state(one.state())
+    for which in (1, 2, 0):
+        for batch in range(10):
+            x_BCHW, y_B = subject(which, 700 + batch)
+            assert torch.equal(one.learn(x_BCHW, y_B).predicted_B, other.learn(x_BCHW, y_B).predicted_B)
+    ours, theirs = one.state().tensors, other.state().tensors
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    x_BCHW, _ = subject(2, 999)
+    assert torch.equal(one.predict(x_BCHW), other.predict(x_BCHW))
+
+
+def test_being_asked_changes_nothing_with_several_regimes() -> None:
+    asked, left_alone = taught(0, 1), taught(0, 1)
+    asked.predict(subject(0, 999)[0])
+    for which in (0, 1):
+        batch = subject(which, 800)
+        assert torch.equal(asked.learn(*batch).predicted_B, left_alone.learn(*batch).predicted_B)
+
+
+def signature(z_BS: Tensor) -> Signature:
+    gaussian = Signature()
+    gaussian.add(z_BS)
+    return gaussian
+
+
+def gaussian(seed: int, count: int, mean: float = 0.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, PIXELS, dtype=torch.float64, generator=generator) + mean
+
+
+@pytest.mark.parametrize("size", [16, 64, 512])
+def test_batches_of_a_regime_are_strange_by_about_one_and_others_by_much_more(size: int) -> None:
+    regime = signature(gaussian(0, 2000))
+    own = [regime.strangeness(gaussian(seed, size)) for seed in range(1, 40)]
+    assert 0.8 < sum(own) / len(own) < 1.2
+    assert max(own) < 2.5
+    assert regime.strangeness(gaussian(1, size, mean=0.7)) > 5
+
+
+@given(shares=st.integers(12, 52))
+@settings(max_examples=20, deadline=None)
+def test_every_sample_of_a_mixture_gets_one_regime(shares: int) -> None:
+    regimes = [signature(gaussian(0, SETTLED)), signature(gaussian(1, SETTLED, mean=4.0))]
+    z_BS = torch.cat([gaussian(2, shares), gaussian(3, 64 - shares, mean=4.0)])
+    assert assign(regimes, z_BS, room=True).tolist() == [0] * shares + [1] * (64 - shares)
+
+
+def test_a_few_outliers_open_no_regime_and_many_strangers_do() -> None:
+    regimes = [signature(gaussian(0, SETTLED))]
+    few = torch.cat([gaussian(1, 60), gaussian(2, LEAST_TO_OPEN - 1, mean=9.0)])
+    assert assign(regimes, few, room=True).tolist() == [0] * len(few)
+    many = torch.cat([gaussian(1, 60), gaussian(2, LEAST_TO_OPEN, mean=9.0)])
+    assert assign(regimes, many, room=True).tolist() == [0] * 60 + [NEW] * LEAST_TO_OPEN
+    assert assign(regimes, many, room=False).tolist() == [0] * len(many)
+
+
+def test_thumbnails_that_never_vary_are_a_regime_too() -> None:
+    black_BS = thumbnails(torch.zeros(600, 1, 28, 28, dtype=torch.uint8))
+    assert assign([signature(black_BS)], black_BS[:32], room=True).tolist() == [0] * 32
+    assert assign([signature(black_BS)], black_BS[:32] + 1, room=True).tolist() == [NEW] * 32
