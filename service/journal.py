@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Final
 
 from service.evaluation.history import History
@@ -20,7 +21,9 @@ from service.events import (
     Evaluated,
     Event,
     Lag,
+    LearningBegan,
     Measured,
+    PrivacySpent,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -33,6 +36,7 @@ from service.result import (
     Boundaries,
     EvaluationPoint,
     PrequentialPoint,
+    PrivacyAccount,
     RunResult,
     SampleCounts,
     SegmentSwitch,
@@ -64,9 +68,12 @@ class Journal:
         self._positions: dict[int, int] = {}
         self._lags: dict[int, int] = {}
         self._started: float | None = None
+        self._progressed: float | None = None
+        self._start: LearningBegan | None = None
         self._before = self._seconds = self._evaluation_seconds = 0.0
         self._throughput = _Throughput()
         self._measured: Measured | None = None
+        self._privacy: PrivacyAccount | None = None
         self._turned = self._broker_changed = clock()
         self._broker = BrokerSeen(up=False, detail="not reached yet")
 
@@ -83,8 +90,10 @@ class Journal:
                 self._boundaries = Counter(event.boundaries)
             case Turned():
                 self._turned, self._resident = self._clock(), event.resident
+            case LearningBegan():
+                self._start = event
             case BatchLearned():
-                now = self._clock()
+                now, self._progressed = self._clock(), time.time()
                 self._started = now - event.step_seconds if self._started is None else self._started
                 self._learned += event.samples
                 self._seconds = self._before + now - self._started
@@ -107,6 +116,8 @@ class Journal:
                     self._seconds = self._before + self._clock() - self._started
             case Measured():
                 self._measured = event
+            case PrivacySpent():
+                self._privacy = PrivacyAccount.model_validate(asdict(event))
             case BrokerSeen():
                 self._broker, self._broker_changed = event, self._clock()
 
@@ -121,13 +132,19 @@ class Journal:
         """Return what else a checkpoint keeps: times, which no two runs have alike."""
         with self._lock:
             marks: list[JSON] = [[samples, seconds] for samples, seconds in self._throughput.marks]
-            return {"seconds": self._seconds, "evaluation_seconds": self._evaluation_seconds, "marks": marks}
+            return {
+                "seconds": self._seconds,
+                "evaluation_seconds": self._evaluation_seconds,
+                "marks": marks,
+                "progressed": self._progressed,
+            }
 
     def go_on(self, timing: dict[str, Any]) -> None:
         """Take over what `timing` returned before a restart; the time in between does not count."""
         with self._lock:
             self._before = self._seconds = timing["seconds"]
             self._evaluation_seconds = timing["evaluation_seconds"]
+            self._progressed = timing["progressed"]
             self._throughput.marks = [(samples, seconds) for samples, seconds in timing["marks"]]
 
     @property
@@ -157,10 +174,12 @@ class Journal:
                 "visit": len(self._history.segments),
                 "samples": self._counts().model_dump(),
                 "dead_letters": dict(self._dead),
+                "privacy": None if self._privacy is None else self._privacy.model_dump(),
                 "boundaries": dict(self._boundaries),
                 "samples_per_second": self._throughput.lately,
                 "seconds": self._seconds,
                 "evaluation_seconds": self._evaluation_seconds,
+                "start": asdict(self._start) if self._start else None,
                 "accuracy": dict(measured.accuracy) if measured else {},
                 "scores": {n: getattr(measured.scores, n) for n in SCORES} if measured else {},
                 "R": [list(row) for row in measured.R] if measured else [],
@@ -186,6 +205,7 @@ class Journal:
                 forgetting_by_probe=dict(measured.scores.forgetting_by_probe) if measured else {},
                 samples=self._counts(),
                 dead_letters=dict(self._dead),
+                privacy=self._privacy,
                 samples_per_second=self._learned / learning,
                 seconds=self._seconds,
                 evaluation_seconds=self._evaluation_seconds,

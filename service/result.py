@@ -24,6 +24,7 @@ __all__ = [
     "DetectedBoundary",
     "EvaluationPoint",
     "PrequentialPoint",
+    "PrivacyAccount",
     "RunResult",
     "SampleCounts",
     "SegmentSwitch",
@@ -144,6 +145,16 @@ class Boundaries(_Record):
         return cls(detected=detected, delays=list(verdict.delays), false_alarms=verdict.false_alarms)
 
 
+class PrivacyAccount(_Record):
+    """What a differentially private learner has spent: ``epsilon`` at ``delta``, of a ``budget`` of ε."""
+
+    epsilon: NonNegativeFloat
+    delta: NonNegativeFloat
+    budget: NonNegativeFloat
+    spent: bool
+    """Another batch would have gone beyond the budget, so learning ended."""
+
+
 class ThroughputPoint(_Record):
     """Samples learned a second around the moment when ``samples`` had been learned."""
 
@@ -181,6 +192,8 @@ class RunResult(_Record):
     samples: SampleCounts
     dead_letters: dict[str, NonNegativeInt]
     """Malformed records by reason."""
+    privacy: PrivacyAccount | None = None
+    """None of a learner that is not differentially private."""
     samples_per_second: NonNegativeFloat
     seconds: NonNegativeFloat
     evaluation_seconds: NonNegativeFloat

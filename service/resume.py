@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, cast
@@ -128,15 +128,17 @@ def restore(checkpoint: Checkpoint, learner: Learner, history: History, emit: Em
             torch.cuda.set_rng_state(state, device)
     emit(resumed(checkpoint))
     if history.segments:
-        emit(SegmentStarted(history.segments[-1], len(history.segments), history.switches[-1].samples))
+        last = history.switches[-1]
+        emit(SegmentStarted(last.segment, len(history.segments), last.samples, resumed=True))
     latest = history.latest()
     if latest is not None:
         emit(latest)
 
 
 def resumed(checkpoint: Checkpoint) -> Resumed:
-    """Return what the run had counted."""
-    return Resumed(**cast("dict[str, Any]", checkpoint.counts))
+    """Return what the run had counted, and when."""
+    counts, timing = (cast("dict[str, Any] | None", kept) for kept in (checkpoint.counts, checkpoint.timing))
+    return replace(Resumed(**counts or {}), progressed=timing["progressed"] if timing else None)
 
 
 def _random_states() -> dict[str, Tensor]:

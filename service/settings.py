@@ -85,7 +85,8 @@ class CheckpointSettings(Section):
     every_samples: int | None = Field(default=None, ge=1, json_schema_extra={"flag": "--checkpoint-every"})
     """or after so many samples; at the end of a segment and of the run it always is."""
     fresh: bool = Field(default=False, json_schema_extra={"flag": "--fresh"})
-    """Begin anew; checkpoints that are there are set aside, not deleted."""
+    """Begin anew, once: checkpoints that are there are set aside, not deleted. A restart with the flag
+    still given and the same settings goes on; one without it makes it count again."""
 
 
 class ServeSettings(Section):
@@ -95,12 +96,12 @@ class ServeSettings(Section):
     """Address to listen on; everybody who reaches it can read the metrics."""
     port: int = Field(default=9108, ge=0, le=65535, json_schema_extra={"flag": "--port"})
     """Port to listen on; 0 takes a free one, which the log names."""
-    stalled_seconds: float = Field(default=120.0, gt=0)
     token_file: Path | None = None
     """File with a bearer token, without which nothing about the run is told: /metrics, /state, /events and
     /predict ask for it; /livez, /readyz, the empty page and /openapi.json do not."""
     max_body_bytes: int = Field(default=1 << 20, ge=1)
     """A request to /predict with a longer body is refused."""
+    stalled_seconds: float = Field(default=120.0, gt=0)
     """/livez fails when the loop has not turned for so long."""
     keep: bool = Field(default=False, json_schema_extra={"flag": "--keep-serving"})
     """Go on serving after the run has ended, until SIGTERM or Ctrl-C."""

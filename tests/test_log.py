@@ -9,6 +9,7 @@ from service.events import (
     BrokerSeen,
     Evaluated,
     Event,
+    LearningBegan,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -24,6 +25,11 @@ ACCURACY = {"mnist": 0.98765, "fashion": 0.1}
     ("event", "level", "message"),
     [
         (SegmentStarted("mnist", 1, 0), "INFO", "segment 1, mnist, starts after 0 samples"),
+        (
+            LearningBegan(seconds=4.25, imports_seconds=3.0),
+            "INFO",
+            "learning 4.2 s after the start: 3.0 s of imports and 1.2 s",
+        ),
         (
             Evaluated(64, ACCURACY, False, 1, "mnist", False, 0.1),
             "INFO",

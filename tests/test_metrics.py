@@ -21,8 +21,10 @@ from service.events import (
     Evaluated,
     Event,
     Lag,
+    LearningBegan,
     Measured,
     PolicyViolated,
+    PrivacySpent,
     PurgeHeldUp,
     PurgeLag,
     RecordsDeadLettered,
@@ -78,10 +80,12 @@ EVENTS: list[Event] = [
     Lag(partition=3, offset=11, records=7),
     Turned(resident=5),
     Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2),
+    LearningBegan(seconds=4.25, imports_seconds=3.0),
     CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25),
     CheckpointFailed("no space left"),
     CheckpointUnreadable("it is torn"),
     PolicyViolated("residency", "samples were in the service for 9 s"),
+    PrivacySpent(epsilon=2.5, delta=1e-5, budget=8.0, spent=True),
     PurgeLag(seconds=12.5, records=640, within=60.0),
     PurgeHeldUp("group ridge"),
 ]
@@ -106,6 +110,14 @@ def test_detected_boundaries_are_counted_by_signal_and_go_on_after_a_restart() -
     assert scrape.value("boundaries_detected_total", signal="error") == 0
     resumed = Scrape(Resumed(70, 64, {}, 0, {"loss": 2}), BoundaryDetected("loss", 64))
     assert resumed.value("boundaries_detected_total", signal="loss") == 3
+
+
+def test_a_start_is_told_by_its_parts_and_the_last_progress_survives_it() -> None:
+    scrape = Scrape(Resumed(70, 64, {}, 0, progressed=1234.5))
+    assert scrape.value("last_progress_timestamp_seconds") == 1234.5
+    scrape = Scrape(LearningBegan(seconds=4.25, imports_seconds=3.0))
+    assert scrape.value("start_duration_seconds", part="imports") == 3.0
+    assert scrape.value("start_duration_seconds", part="rest") == 1.25
 
 
 def test_records_are_counted_by_what_became_of_them() -> None:
@@ -252,6 +264,15 @@ def test_a_purge_shows_how_late_it_is_and_whether_it_is_held_up() -> None:
     assert scrape.value("purge_held_up") == 0
 
 
+def test_privacy_is_no_number_before_a_learner_accounts_for_it() -> None:
+    assert math.isnan(Scrape().value("privacy_epsilon") or 0)
+    scrape = Scrape(PrivacySpent(2.5, 1e-5, 8.0, spent=False))
+    assert scrape.value("privacy_epsilon") == 2.5
+    assert scrape.value("privacy_epsilon_budget") == 8.0
+    assert scrape.value("privacy_delta") == 1e-5
+    assert scrape.value("privacy_spent") == 0
+
+
 def test_what_runs_is_shown() -> None:
     assert Scrape().value("build_info", version="1.2.3") == 1
 
@@ -287,8 +308,12 @@ WITHOUT_UNIT = {
     "lethe_broker_up",
     "lethe_segment_visit",
     "lethe_purge_held_up",
+    "lethe_privacy_epsilon",
+    "lethe_privacy_epsilon_budget",
+    "lethe_privacy_delta",
+    "lethe_privacy_spent",
 }
-"""Counts of what the name says, a yes or no, and a loss, whose unit is the learner's affair."""
+"""Counts of what the name says, a yes or no, ε and δ, and a loss, whose unit is the learner's affair."""
 
 
 def test_names_follow_the_conventions() -> None:
@@ -325,6 +350,7 @@ def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
         "version",
         "rule",
         "signal",
+        "part",
     }
 
 

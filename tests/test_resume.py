@@ -1,5 +1,6 @@
 """A run taken apart and put together again: it goes on as if nothing had happened."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,13 +170,18 @@ def test_a_snapshot_does_not_change_when_learning_goes_on() -> None:
 
 
 def test_whoever_listens_is_told_where_the_run_stands(tmp_path: Path) -> None:
+    began = time.time()
     whole = learn(Finetune, tmp_path)
     checkpoint = read_checkpoint(checkpoint_files(tmp_path)[-1])
     told: list[Event] = []
     restore(checkpoint, Finetune(LearnerContext(LAYOUT)), History.from_json(checkpoint.history), told.append)
     resumed, started, measured = told
-    assert resumed == Resumed(received=121, learned=118, dead={"undecodable": 3}, lost=1)
-    assert started == SegmentStarted("a", 3, whole.history.switches[-1].samples)
+    assert isinstance(resumed, Resumed)
+    assert resumed.progressed is not None
+    assert began <= resumed.progressed <= time.time()
+    counted = Resumed(received=121, learned=118, dead={"undecodable": 3}, lost=1)
+    assert replace(resumed, progressed=None) == counted
+    assert started == SegmentStarted("a", 3, whole.history.switches[-1].samples, resumed=True)
     assert isinstance(measured, Measured)
     assert [list(row) for row in measured.R] == whole.journal.result().R
 
