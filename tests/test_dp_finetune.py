@@ -147,7 +147,7 @@ def test_records_of_one_person_in_more_batches_cost_more_until_all_are_counted()
 
 
 def test_where_a_person_may_be_in_any_number_of_batches_learning_ends_at_the_budget() -> None:
-    private = learner(epsilon=3.0, appearances=0, noise_multiplier=4.0)
+    private = learner(epsilon=3.0, appearances=0, noise_multiplier=2.0)
     learned = 0
     while not private.privacy().spent:
         private.learn(*images(8, learned))
@@ -158,7 +158,7 @@ def test_where_a_person_may_be_in_any_number_of_batches_learning_ends_at_the_bud
     with pytest.raises(BudgetSpent, match="budget of ε = 3 at δ = 1e-05"):
         private.learn(*images(8))
     assert torch.equal(private.state().tensors["weight"], before)
-    again = learner(epsilon=3.0, appearances=0, noise_multiplier=4.0)
+    again = learner(epsilon=3.0, appearances=0, noise_multiplier=2.0)
     again.load_state(private.state())
     assert again.privacy() == private.privacy()
 
@@ -176,7 +176,7 @@ def test_a_run_ends_where_the_budget_does_and_tells_what_was_spent() -> None:
     events: list[Event] = []
     items = segment("a", 80)
     private = DPFinetune(
-        LearnerContext(FEED, options={"epsilon": 3.0, "appearances": 0, "noise_multiplier": 4.0})
+        LearnerContext(FEED, options={"epsilon": 3.0, "appearances": 0, "noise_multiplier": 2.0})
     )
     history = History([])
     loop = Loop(MemoryFeed(items), private, None, 100, history, events.append, stopping=lambda: False)

@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 from rich.console import Console
@@ -47,7 +48,7 @@ def attack_learners(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for name in names:
             task = progress.add_task(name, total=len(who))
-            done = attack(name, pool, who, layout, options, lambda task=task: progress.advance(task))
+            done = attack(name, pool, who, layout, options, partial(progress.advance, task))
             leaks += done.leaks()
     if as_json:
         about = {"dataset": dataset, "samples": samples, "shadows": shadows, "seed": seed}

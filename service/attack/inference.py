@@ -21,7 +21,8 @@ def logit(p_NK: npt.NDArray[np.float64], y_N: npt.NDArray[np.int64]) -> Confiden
     own = np.arange(len(y_N)), y_N
     others_NK = p_NK.copy()
     others_NK[own] = 0
-    return np.log(np.maximum(p_NK[own], _LEAST)) - np.log(np.maximum(others_NK.sum(1), _LEAST))
+    log_odds: Confidences = np.log(np.maximum(p_NK[own], _LEAST) / np.maximum(others_NK.sum(1), _LEAST))
+    return log_odds
 
 
 def loss_threshold(logit_N: Confidences) -> Scores:

@@ -7,6 +7,7 @@ from service.learners.agem import AGEM
 from service.learners.base import Learner, LearnerContext
 from service.learners.der import DarkReplay
 from service.learners.dp_finetune import DPFinetune
+from service.learners.dp_ridge import DPRidge
 from service.learners.ewc import EWC
 from service.learners.experts import Experts
 from service.learners.finetune import Finetune
@@ -27,6 +28,7 @@ LEARNERS: Final[dict[str, type[Learner]]] = {
         Ridge,
         Experts,
         DPFinetune,
+        DPRidge,
         EWC,
         SI,
         MAS,

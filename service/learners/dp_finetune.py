@@ -11,13 +11,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from service.errors import BudgetSpent, DivergedLoss, InvalidSetting
+from service.errors import DivergedLoss
 from service.learners import options
-from service.learners.accounting import composed, epsilon_of, mu_of
 from service.learners.base import Learned, LearnerContext, Retention, State
 from service.learners.bounded import UnitFeatures
 from service.learners.predictor import Predictor
-from service.learners.private import Privacy, PrivateLearner, PrivateOptions
+from service.learners.private import Account, Privacy, PrivateLearner, PrivateOptions
 
 __all__ = ["DPFinetune", "DPFinetuneOptions"]
 
@@ -26,12 +25,8 @@ _REPLACED: Final = 2.0  # clipping lengths: how far a sum moves when one gradien
 
 
 class DPFinetuneOptions(PrivateOptions):
-    """How `DPFinetune` learns, and what it may spend."""
+    """How `DPFinetune` learns, and what it may spend; each batch is a release."""
 
-    appearances: int = Field(default=1, ge=0)
-    """Batches that hold a record of the same person, one in each; 0: any number, and ε grows with each."""
-    noise_multiplier: float | None = Field(default=None, gt=0)
-    """Deviation of the noise over the clipping length; without it, the least that keeps to the budget."""
     clip: float = Field(default=2.0, gt=0)
     """Length to which the gradient of each sample is cut."""
     learning_rate: float = Field(default=0.5, gt=0)
@@ -80,7 +75,7 @@ class DPFinetune(PrivateLearner):
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = chosen = DPFinetuneOptions.of(context.options)
-        self._mu = _REPLACED / chosen.noise_multiplier if chosen.noise_multiplier else _calibrated(chosen)
+        self._account = Account(chosen)
         self._noise = chosen.draw(context.seed)
         self._features = UnitFeatures(context.layout, context.device)
         shape = (self._features.count, context.layout.classes)
@@ -112,11 +107,7 @@ class DPFinetune(PrivateLearner):
         No loss is reported: it would be a number about these records without noise. Raises
         DivergedLoss, and BudgetSpent when this batch would cost more than is left.
         """
-        if self.privacy().spent:
-            raise BudgetSpent(
-                f"one more batch would cost more than the budget of ε = {self._options.epsilon:g} "
-                f"at δ = {self._options.delta:g}"
-            )
+        self._check_budget()
         features_BD = self._features(x_BCHW).mul_(self._options.scale)
         features_BD.requires_grad_()  # torch warns of Opacus' hooks otherwise
         scores_BK = self._model(features_BD)
@@ -133,10 +124,12 @@ class DPFinetune(PrivateLearner):
 
     def _add_noise(self, optimizer: Any) -> None:
         """Add noise to the mean of the clipped gradients, which Opacus has put in place."""
-        gradient = self._linear.weight.grad
-        deviation = _REPLACED / self._mu * self._options.clip / optimizer.expected_batch_size
-        noise = self._noise.normal(*gradient.shape).mul_(deviation)
-        gradient.add_(noise.to(gradient.device))
+        weight, mean_KD = self._linear.weight, self._linear.weight.grad
+        if mean_KD is None:
+            raise RuntimeError("Opacus put no gradient in place")
+        sensitivity = _REPLACED * self._options.clip / optimizer.expected_batch_size
+        noise_KD = self._noise.normal(*weight.shape).mul_(self._account.deviation * sensitivity)
+        mean_KD.add_(noise_KD.to(weight.device))
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores."""
@@ -153,13 +146,7 @@ class DPFinetune(PrivateLearner):
 
     def privacy(self) -> Privacy:
         """Return what the batches until now have cost a person, and if one more may."""
-        spent, after = self._epsilon(self._batches), self._epsilon(self._batches + 1)
-        budget = self._options.epsilon
-        return Privacy(spent, self._options.delta, budget, after > budget * (1 + 1e-9))
-
-    def _epsilon(self, batches: int) -> float:
-        counted = min(batches, self._options.appearances) if self._options.appearances else batches
-        return epsilon_of(composed(self._mu, counted), self._options.delta)
+        return self._account.privacy(self._batches, self._batches + 1)
 
     def state(self) -> State:
         """Return the weights, the momentum, the key of the noise to come and the count of batches."""
@@ -173,15 +160,3 @@ class DPFinetune(PrivateLearner):
             self._momentum_KD.copy_(state.tensors["momentum"])
         self._noise.key = state.tensors["key"]
         self._batches = int(str(state.values["batches"]))
-
-
-def _calibrated(chosen: DPFinetuneOptions) -> float:
-    """Return the μ of one batch with which the budget is just enough.
-
-    Raises InvalidSetting where a person may be in any number of batches.
-    """
-    if not chosen.appearances:
-        raise InvalidSetting(
-            "learner.options.noise_multiplier: needed where appearances is 0, for no noise is enough for ever"
-        )
-    return mu_of(chosen.epsilon, chosen.delta) / math.sqrt(chosen.appearances)

@@ -63,7 +63,8 @@ class WaveletFeatures:
         self._second = ModulusMaps(fine, 2, device)
         cells = -(-rows // _BLOCK) * -(-columns // _BLOCK)
         self._linear = cells * (layout.channels + 2 * _ORIENTATIONS)
-        coefficients = self._linear + cells * _ORIENTATIONS**2
+        self._looks_twice = waves > 0  # order two is for the random waves alone
+        coefficients = self._linear + self._looks_twice * cells * _ORIENTATIONS**2
         waves = min(waves, 2 * coefficients)
         generator = torch.Generator().manual_seed(seed)
         directions = torch.randn(coefficients, waves, generator=generator)
@@ -81,7 +82,7 @@ class WaveletFeatures:
         return torch.cat((coefficients[:, : self._linear], rounded(waves), one), 1)
 
     def _coefficients(self, x_BCHW: Tensor) -> Tensor:
-        """Return orders zero, one and two, in this order."""
+        """Return orders zero, one and, where there are random waves, two, in this order."""
         batch = len(x_BCHW)
         x = x_BCHW.to(torch.float32).div_(255)
         if self._shrink > 1:
@@ -89,11 +90,8 @@ class WaveletFeatures:
         x = nn.functional.pad(x, self._padding)
         grey = x.mean(1)
         fine = self._fine(grey)
-        halved = fine.permute(0, 5, 1, 3, 2, 4).reshape(-1, grey.shape[1] // 2, grey.shape[2] // 2)
-        orders = (
-            nn.functional.avg_pool2d(x, _BLOCK),
-            fine.mean((3, 4)),
-            self._coarse(grey).mean((3, 4)),
-            self._second(halved),
-        )
+        orders = [nn.functional.avg_pool2d(x, _BLOCK), fine.mean((3, 4)), self._coarse(grey).mean((3, 4))]
+        if self._looks_twice:
+            halved = fine.permute(0, 5, 1, 3, 2, 4).reshape(-1, grey.shape[1] // 2, grey.shape[2] // 2)
+            orders.append(self._second(halved))
         return torch.cat([order.reshape(batch, -1) for order in orders], 1).mul_(_COMPRESSION).log1p_()
