@@ -194,7 +194,6 @@ def slow_service() -> Iterator[tuple[str, list[int]]]:
 
 
 @pytest.mark.needs("datasets")
-@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
 def test_a_stream_is_held_back_by_a_services_state(
     broker: StreamBroker, topic: str, slow_service: tuple[str, list[int]]
 ) -> None:

@@ -12,9 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from producers.order import Order
 from producers.scenario import Scenario, load_scenario
 from service.result import RunResult
-from service.stream.embedded import EmbeddedBroker
 from service.wire import Reason
-from tests.brokers import StreamBroker, of_embedded
+from tests.brokers import StreamBroker
 from tests.scenarios import send_all, write_probes
 from tests.services import Service, service, until
 
@@ -153,11 +152,10 @@ def test_asked_to_stop_during_a_full_evaluation_it_stops_at_once(
     assert RunResult.read(run.report / "run.json").evaluations == []
 
 
-@pytest.mark.needs("embedded")
 def test_a_service_that_is_killed_leaves_no_process_and_no_open_port(
-    embedded_broker: EmbeddedBroker, topic: str, tmp_path: Path
+    broker: StreamBroker, topic: str, tmp_path: Path
 ) -> None:
-    with service(of_embedded(embedded_broker), topic, tmp_path) as run:
+    with service(broker, topic, tmp_path) as run:
         address = run.address
         until(lambda: len(children(run.process.pid)) == 1, "the feeder's process starts")
         (feeder,) = children(run.process.pid)

@@ -21,7 +21,7 @@ from service.slots import BatchSettings
 from service.stream.embedded import EmbeddedBroker
 from service.stream.source import Position
 from service.wire import PNG, Reason, encode
-from tests.brokers import StreamBroker, of_embedded
+from tests.brokers import StreamBroker
 from tests.streams import LAYOUT, Heard, Outgoing, closing, hear, letters, sample, send, sent, settings_of
 
 CHECKOUT = Path(__file__).parents[2]
@@ -243,9 +243,9 @@ def test_closing_is_quick_and_leaves_no_pixel(broker: StreamBroker, topic: str) 
     assert feed._process.exitcode == 0
 
 
-def test_closing_is_quick_while_the_broker_is_away(topic: str, embedded_broker: EmbeddedBroker) -> None:
-    embedded_broker.down()
-    with closing(feeder(of_embedded(embedded_broker), topic)) as feed:
+def test_closing_is_quick_while_the_broker_is_away(broker: StreamBroker, topic: str, switch: Switch) -> None:
+    switch.off()
+    with closing(feeder(broker, topic)) as feed:
         hear(feed, Heard(), lambda heard: heard.ups == [False])
         began = time.monotonic()
     assert time.monotonic() - began < 4
