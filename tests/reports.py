@@ -22,7 +22,6 @@ from service.result import (
 
 __all__ = ["EVERY", "SEGMENT", "Page", "demo", "made_up", "report", "started"]
 
-
 EVERY = 2000
 SEGMENT = 60_000
 

@@ -1,29 +1,18 @@
-"""Every event reaches the metric that shows it; names and units follow Prometheus' conventions."""
+"""Every event reaches the metric that shows it."""
 
 import math
-import re
-import shutil
-import subprocess
 import time
 from dataclasses import replace
-from typing import get_args
-
-import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from service.events import (
-    BatchLearned,
     BoundaryDetected,
     BrokerSeen,
     CheckpointFailed,
     CheckpointUnreadable,
     CheckpointWritten,
     Evaluated,
-    Event,
     Lag,
     LearningBegan,
-    Measured,
-    PolicyViolated,
     PrivacySpent,
     PurgeHeldUp,
     PurgeLag,
@@ -35,73 +24,7 @@ from service.events import (
     SegmentStarted,
     Turned,
 )
-from service.metrics import Metrics
-
-BATCH = BatchLearned(
-    samples=64,
-    correct=60,
-    loss=0.25,
-    step_seconds=0.01,
-    residency_seconds=0.2,
-    latency_seconds=1.5,
-    prequential=0.75,
-    prequential_fading=0.5,
-)
-SCORES = Scores(
-    acc=0.5,
-    bwt=-0.25,
-    fwt=0.125,
-    forgetting=0.375,
-    forgetting_by_probe={"a": 0.375},
-    min_acc=0.25,
-    wc_acc=0.625,
-    anytime_accuracy=0.75,
-    prequential_accuracy=0.875,
-    prequential_fading=0.5,
-)
-MEASURED = Measured(
-    samples=128,
-    accuracy={"a": 0.5, "b": 0.25},
-    scores=SCORES,
-    R=((0.0, 0.125), (0.5, 0.25)),
-    segments=("a",),
-    probes=("a", "b"),
-)
-EVENTS: list[Event] = [
-    RecordsReceived(70),
-    RecordsDeadLettered("oversized", 4),
-    RecordsLost(2),
-    BATCH,
-    SegmentStarted("a", 1, 0),
-    BoundaryDetected("features", 1064),
-    Evaluated(128, {"a": 0.5, "b": 0.25}, True, 1, "a", False, 0.75),
-    MEASURED,
-    BrokerSeen(up=True),
-    Lag(partition=3, offset=11, records=7),
-    Turned(resident=5),
-    Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2),
-    LearningBegan(seconds=4.25, imports_seconds=3.0),
-    CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25),
-    CheckpointFailed("no space left"),
-    CheckpointUnreadable("it is torn"),
-    PolicyViolated("residency", "samples were in the service for 9 s"),
-    PrivacySpent(epsilon=2.5, delta=1e-5, budget=8.0, spent=True),
-    PurgeLag(seconds=12.5, records=640, within=60.0),
-    PurgeHeldUp("group ridge"),
-]
-
-
-class Scrape:
-    """What Prometheus would see."""
-
-    def __init__(self, *events: Event) -> None:
-        self.registry = CollectorRegistry()
-        self.metrics = Metrics(self.registry, sample_bytes=784, build={"version": "1.2.3"})
-        for event in events:
-            self.metrics(event)
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(f"lethe_{name}", labels)
+from tests.scrapes import BATCH, MEASURED, Scrape
 
 
 def test_detected_boundaries_are_counted_by_signal_and_go_on_after_a_restart() -> None:
@@ -280,84 +203,3 @@ def test_what_runs_is_shown() -> None:
 def test_two_runs_in_one_process_do_not_share_numbers() -> None:
     busy, idle = Scrape(BATCH), Scrape()
     assert (busy.value("samples_learned_total"), idle.value("samples_learned_total")) == (64, 0)
-
-
-def samples(scrape: Scrape) -> dict[tuple[str, tuple[tuple[str, str], ...]], str]:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): str(sample.value)  # NaN equals nothing
-        for metric in scrape.registry.collect()
-        for sample in metric.samples
-        if not sample.name.endswith("_created")
-    }
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_every_kind_of_event_changes_a_metric(event: Event) -> None:
-    assert samples(Scrape(event)) != samples(Scrape())
-
-
-def test_no_kind_of_event_is_left_out_here() -> None:
-    assert {type(event) for event in EVENTS} == set(get_args(Event))
-
-
-BASE_UNITS = ("seconds", "bytes", "ratio", "info", "records", "samples")
-WITHOUT_UNIT = {
-    "lethe_samples_resident",
-    "lethe_partition_offset",
-    "lethe_batch_loss",
-    "lethe_broker_up",
-    "lethe_segment_visit",
-    "lethe_purge_held_up",
-    "lethe_privacy_epsilon",
-    "lethe_privacy_epsilon_budget",
-    "lethe_privacy_delta",
-    "lethe_privacy_spent",
-}
-"""Counts of what the name says, a yes or no, ε and δ, and a loss, whose unit is the learner's affair."""
-
-
-def test_names_follow_the_conventions() -> None:
-    for metric in Scrape(*EVENTS).registry.collect():
-        assert re.fullmatch(r"lethe(_[a-z]+)+", metric.name), metric.name
-        assert metric.documentation.endswith("."), metric.name
-        names = {sample.name for sample in metric.samples}
-        if metric.type == "counter":
-            assert f"{metric.name}_total" in names
-        else:
-            assert not any(name.endswith("_total") for name in names)
-        if metric.type in ("gauge", "histogram") and metric.name not in WITHOUT_UNIT:
-            assert metric.name.endswith(BASE_UNITS), metric.name
-        if metric.name.endswith("_ratio"):
-            assert all(-1 <= sample.value <= 1 for sample in metric.samples)
-
-
-def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
-    labels = {
-        label
-        for metric in Scrape(*EVENTS).registry.collect()
-        for sample in metric.samples
-        for label in sample.labels
-    }
-    assert labels == {
-        "reason",
-        "probe",
-        "after",
-        "partition",
-        "kind",
-        "le",
-        "segment",
-        "visit",
-        "version",
-        "rule",
-        "signal",
-        "part",
-    }
-
-
-@pytest.mark.needs("prometheus")
-def test_promtool_finds_nothing_to_complain_about() -> None:
-    promtool = shutil.which("promtool")
-    assert promtool is not None
-    text = generate_latest(Scrape(*EVENTS).registry)
-    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30)
-    assert (checked.returncode, checked.stderr, checked.stdout) == (0, b"", b"")

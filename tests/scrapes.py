@@ -1,0 +1,99 @@
+"""One event of every kind, and what Prometheus sees of them."""
+
+from prometheus_client import CollectorRegistry
+
+from service.events import (
+    BatchLearned,
+    BoundaryDetected,
+    BrokerSeen,
+    CheckpointFailed,
+    CheckpointUnreadable,
+    CheckpointWritten,
+    Evaluated,
+    Event,
+    Lag,
+    LearningBegan,
+    Measured,
+    PolicyViolated,
+    PrivacySpent,
+    PurgeHeldUp,
+    PurgeLag,
+    RecordsDeadLettered,
+    RecordsLost,
+    RecordsReceived,
+    Resumed,
+    SamplesKept,
+    Scores,
+    SegmentStarted,
+    Turned,
+)
+from service.metrics import Metrics
+
+__all__ = ["BATCH", "EVENTS", "MEASURED", "SCORES", "Scrape"]
+
+BATCH = BatchLearned(
+    samples=64,
+    correct=60,
+    loss=0.25,
+    step_seconds=0.01,
+    residency_seconds=0.2,
+    latency_seconds=1.5,
+    prequential=0.75,
+    prequential_fading=0.5,
+)
+SCORES = Scores(
+    acc=0.5,
+    bwt=-0.25,
+    fwt=0.125,
+    forgetting=0.375,
+    forgetting_by_probe={"a": 0.375},
+    min_acc=0.25,
+    wc_acc=0.625,
+    anytime_accuracy=0.75,
+    prequential_accuracy=0.875,
+    prequential_fading=0.5,
+)
+MEASURED = Measured(
+    samples=128,
+    accuracy={"a": 0.5, "b": 0.25},
+    scores=SCORES,
+    R=((0.0, 0.125), (0.5, 0.25)),
+    segments=("a",),
+    probes=("a", "b"),
+)
+EVENTS: list[Event] = [
+    RecordsReceived(70),
+    RecordsDeadLettered("oversized", 4),
+    RecordsLost(2),
+    BATCH,
+    SegmentStarted("a", 1, 0),
+    BoundaryDetected("features", 1064),
+    Evaluated(128, {"a": 0.5, "b": 0.25}, True, 1, "a", False, 0.75),
+    MEASURED,
+    BrokerSeen(up=True),
+    Lag(partition=3, offset=11, records=7),
+    Turned(resident=5),
+    Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2),
+    LearningBegan(seconds=4.25, imports_seconds=3.0),
+    CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25),
+    CheckpointFailed("no space left"),
+    CheckpointUnreadable("it is torn"),
+    PolicyViolated("residency", "samples were in the service for 9 s"),
+    PrivacySpent(epsilon=2.5, delta=1e-5, budget=8.0, spent=True),
+    PurgeLag(seconds=12.5, records=640, within=60.0),
+    PurgeHeldUp("group ridge"),
+    SamplesKept(seconds=90.0, allowed=3600.0),
+]
+
+
+class Scrape:
+    """What Prometheus would see."""
+
+    def __init__(self, *events: Event) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, sample_bytes=784, build={"version": "1.2.3"})
+        for event in events:
+            self.metrics(event)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"lethe_{name}", labels)

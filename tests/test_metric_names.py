@@ -1,0 +1,95 @@
+"""Every event reaches a metric; names, units and labels follow Prometheus' conventions."""
+
+import re
+import shutil
+import subprocess
+from typing import get_args
+
+import pytest
+from prometheus_client import generate_latest
+
+from service.events import (
+    Event,
+)
+from tests.scrapes import EVENTS, Scrape
+
+
+def samples(scrape: Scrape) -> dict[tuple[str, tuple[tuple[str, str], ...]], str]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): str(sample.value)  # NaN equals nothing
+        for metric in scrape.registry.collect()
+        for sample in metric.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_every_kind_of_event_changes_a_metric(event: Event) -> None:
+    assert samples(Scrape(event)) != samples(Scrape())
+
+
+def test_no_kind_of_event_is_left_out_here() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+BASE_UNITS = ("seconds", "bytes", "ratio", "info", "records", "samples")
+WITHOUT_UNIT = {
+    "lethe_samples_resident",
+    "lethe_partition_offset",
+    "lethe_batch_loss",
+    "lethe_broker_up",
+    "lethe_segment_visit",
+    "lethe_purge_held_up",
+    "lethe_privacy_epsilon",
+    "lethe_privacy_epsilon_budget",
+    "lethe_privacy_delta",
+    "lethe_privacy_spent",
+}
+"""Counts of what the name says, a yes or no, ε and δ, and a loss, whose unit is the learner's affair."""
+
+
+def test_names_follow_the_conventions() -> None:
+    for metric in Scrape(*EVENTS).registry.collect():
+        assert re.fullmatch(r"lethe(_[a-z]+)+", metric.name), metric.name
+        assert metric.documentation.endswith("."), metric.name
+        names = {sample.name for sample in metric.samples}
+        if metric.type == "counter":
+            assert f"{metric.name}_total" in names
+        else:
+            assert not any(name.endswith("_total") for name in names)
+        if metric.type in ("gauge", "histogram") and metric.name not in WITHOUT_UNIT:
+            assert metric.name.endswith(BASE_UNITS), metric.name
+        if metric.name.endswith("_ratio"):
+            assert all(-1 <= sample.value <= 1 for sample in metric.samples)
+
+
+def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
+    labels = {
+        label
+        for metric in Scrape(*EVENTS).registry.collect()
+        for sample in metric.samples
+        for label in sample.labels
+    }
+    assert labels == {
+        "reason",
+        "probe",
+        "after",
+        "partition",
+        "kind",
+        "le",
+        "segment",
+        "visit",
+        "version",
+        "rule",
+        "signal",
+        "part",
+    }
+
+
+@pytest.mark.needs("prometheus")
+def test_promtool_finds_nothing_to_complain_about() -> None:
+    promtool = shutil.which("promtool")
+    assert promtool is not None
+    text = generate_latest(Scrape(*EVENTS).registry)
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30)
+    assert (checked.returncode, checked.stderr, checked.stdout) == (0, b"", b"")
