@@ -1,0 +1,195 @@
+"""A scenario learned from memory: the loop, the evaluations and the drift of a service, without a broker."""
+
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from producers.datasets import default_root
+from producers.order import Order
+from producers.probes import probes_of
+from producers.records import Record, Records
+from producers.scenario import Scenario
+from service.batching import Filled, Start
+from service.drift.watch import Watch
+from service.errors import MalformedRecord
+from service.evaluation.history import History
+from service.events import BatchLearned, Event
+from service.feed import Batch
+from service.journal import Journal
+from service.learners.base import JSON
+from service.loop import Loop
+from service.parts import create_evaluator, create_learner
+from service.result import RunResult
+from service.settings import LearnerSettings, Settings
+from service.slots import BatchSettings, Slots
+from service.stream.source import Position
+from service.wire import Layout, Sample, decode
+
+__all__ = ["Rehearsal", "Rehearsed", "rehearse"]
+
+_SHUFFLES: Final = 1
+"""Tells the generator that shuffles a stream from every other one with the same seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """Which learner learns which stream."""
+
+    learner: str
+    scenario: Scenario
+    seed: int = 0
+    samples: int | None = None
+    """At most so many of each segment."""
+    shuffled: bool = False
+    """All segments at once, in random order: what the learner could reach if nothing ever changed."""
+    oracle: bool = False
+    """The learner is told of the switches instead of the boundaries detected."""
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    root: Path = field(default_factory=default_root)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What came of it."""
+
+    run: RunResult
+    learning_seconds: float
+    """In `Learner.learn` alone."""
+    state_bytes: int
+    """What a checkpoint of the learner holds."""
+
+    @property
+    def accuracy(self) -> float:
+        """The mean over all probes at the end: ACC, where every segment was met."""
+        last = self.run.evaluations[-1].accuracy
+        return sum(last.values()) / len(last)
+
+    @property
+    def samples_per_second(self) -> float:
+        """Samples learned in a second of `Learner.learn`."""
+        return self.run.samples.learned / self.learning_seconds
+
+
+def rehearse(rehearsal: Rehearsal) -> Rehearsed:
+    """Learn the stream, once, and return what came of it.
+
+    Raises InvalidSetting for a learner or an option that does not exist, DataUnavailable when a
+    data set is not on this machine.
+    """
+    order = Order(rehearsal.scenario, rehearsal.seed, rehearsal.samples)
+    records = Records(order, rehearsal.root)
+    chosen = LearnerSettings(name=rehearsal.learner, seed=rehearsal.seed, options=dict(rehearsal.options))
+    learner = create_learner(chosen, Layout())
+    settings = Settings(learner=chosen, batch=BatchSettings(size=learner.batch_size, slots=2))
+    probes = probes_of(rehearsal.scenario, rehearsal.root)
+    history = History([probe.name for probe in probes])
+    journal = Journal(settings, type(learner), history)
+    seconds = 0.0
+
+    def emit(event: Event) -> None:
+        nonlocal seconds
+        journal(event)
+        if isinstance(event, BatchLearned):
+            seconds += event.step_seconds
+
+    Loop(
+        feed=_Feed(_in_order(records, rehearsal), len(records), settings.batch, not rehearsal.shuffled),
+        learner=learner,
+        evaluator=create_evaluator(probes, settings),
+        evaluate_every=settings.evaluation.every,
+        history=history,
+        emit=emit,
+        stopping=lambda: False,
+        watch=Watch(),
+        oracle=rehearsal.oracle,
+    ).run()
+    state = learner.state().tensors.values()
+    return Rehearsed(journal.result(), seconds, sum(tensor.nbytes for tensor in state))
+
+
+def _in_order(records: Records, rehearsal: Rehearsal) -> Iterator[Record]:
+    if not rehearsal.shuffled:
+        return map(records.at, range(len(records)))
+    rng = np.random.default_rng((rehearsal.seed, _SHUFFLES))
+    return map(records.at, rng.permutation(len(records)).tolist())
+
+
+class _Feed:
+    """A `service.feed.Feed` of ``count`` records in memory, in batches of fixed size, one slot at a time.
+
+    Without ``segments`` nobody is told which segment a sample is of.
+    """
+
+    def __init__(self, records: Iterable[Record], count: int, batch: BatchSettings, segments: bool) -> None:
+        self._records = iter(records)
+        self._left = count
+        self._size = batch.size
+        self._segments = segments
+        self._layout = Layout()
+        self._slots = Slots(self._layout, batch, multiprocessing.get_context("spawn"))
+        self._offset = 0
+
+    def next(self, _timeout: float) -> Batch:
+        first, dead = self._offset, Counter[str]()
+        runs: list[tuple[str | None, int]] = []
+        samples = 0
+        while samples < self._size and self._left:
+            self._left -= 1
+            self._offset += 1
+            record = next(self._records)
+            try:
+                sample = decode(record.value, record.headers, self._layout)
+            except MalformedRecord as error:
+                dead[error.reason] += 1
+                continue
+            self._slots.put(0, samples, sample)
+            samples += 1
+            _count(runs, sample if self._segments else replace(sample, segment=None))
+        filled = Filled(
+            slot=0,
+            samples=samples,
+            first={0: first},
+            position=Position({0: self._offset}),
+            received=self._offset - first,
+            dead=dead,
+            lost=0,
+            segments=runs,
+            arrived=time.monotonic(),
+            produced=time.time(),
+            ends={0: self._offset + self._left},
+            left=self._left,
+        )
+        return Batch(self._slots, filled)
+
+    def release(self, batch: Batch) -> None:
+        batch.discard()
+
+    def commit(self, position: Position, keep: Position | None = None) -> None:
+        """There is nobody to tell."""
+
+    def pause(self, start: Start | None) -> None:
+        raise NotImplementedError("no policy holds for a rehearsal")
+
+    def resume(self) -> None:
+        raise NotImplementedError("no policy holds for a rehearsal")
+
+    @property
+    def resident(self) -> int:
+        return self._slots.resident
+
+    def close(self) -> None:
+        self._slots.discard_all()
+
+
+def _count(runs: list[tuple[str | None, int]], sample: Sample) -> None:
+    """Add a sample to the runs of equal segments."""
+    if runs and runs[-1][0] == sample.segment:
+        runs[-1] = (sample.segment, runs[-1][1] + 1)
+    else:
+        runs.append((sample.segment, 1))

@@ -1,0 +1,64 @@
+"""The command ``lethe bench learners``."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer import Option
+
+__all__ = ["learners"]
+
+
+def learners(
+    *,
+    scenario: Annotated[
+        list[str] | None,
+        Option(help="A shipped scenario's name, or a YAML file; repeatable. [default: mnist-to-fashion]"),
+    ] = None,
+    learner: Annotated[
+        list[str] | None, Option(help="lethe learners lists them; repeatable. [default: all]")
+    ] = None,
+    seeds: Annotated[int, Option(min=1, help="How often each learns, from another seed.")] = 3,
+    samples: Annotated[int | None, Option(min=1, help="At most so many of each segment.")] = None,
+    oracle_boundaries: Annotated[bool, Option(help="Learners are told of the switches.")] = False,
+    own_joint: Annotated[bool, Option(help="Learn each shuffled stream too: how far below it?")] = False,
+    csv: Annotated[Path | None, Option(help="Write every score here.")] = None,
+    html: Annotated[Path | None, Option(help="Write plots here.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
+) -> None:
+    """Compare learners on scenarios, over several seeds, from memory: accuracy, forgetting, speed, size."""
+    from producers.scenario import load_scenario
+    from service.bench.scoreboard import Bench, bench_learners, summarise, write_csv
+    from service.bench.scoreboard_table import scoreboard_table
+    from service.learners import LEARNERS, find
+
+    names = learner or list(LEARNERS)
+    for name in names:
+        find(name)  # refused now, not after an hour
+    scenarios = [load_scenario(name) for name in scenario or ["mnist-to-fashion"]]
+    bench = Bench(scenarios, names, seeds, samples, oracle_boundaries, own_joint)
+    scores = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("learning", total=bench.steps)
+        for score in bench_learners(bench):
+            scores.append(score)
+            done = f"{score.learner} on {score.scenario}: ACC {score.acc:.3f}"
+            bar.update(task, advance=1, description=done)
+    summaries = summarise(scores)
+    if csv is not None:
+        write_csv(scores, csv)
+    if html is not None:
+        from service.bench.scoreboard_page import write_page
+
+        write_page(summaries, html)
+    if as_json:
+        document = {"scores": [asdict(s) for s in scores], "summaries": [asdict(s) for s in summaries]}
+        json.dump(document, sys.stdout)
+        sys.stdout.write("\n")
+        return
+    Console().print(scoreboard_table(summaries))

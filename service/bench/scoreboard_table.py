@@ -1,0 +1,55 @@
+"""The scoreboard as a table for the terminal."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from rich.table import Table
+
+from service.bench.scoreboard import Summary
+
+__all__ = ["scoreboard_table"]
+
+_COLUMNS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
+    "acc": ("ACC", "{:.3f}".format),
+    "bwt": ("BWT", "{:+.3f}".format),
+    "wc_acc": ("WC-ACC", "{:.3f}".format),
+    "anytime": ("anytime", "{:.3f}".format),
+    "below_joint": ("below joint", "{:+.3f}".format),
+    "samples_per_second": ("samples/s", "{:,.0f}".format),
+}
+
+
+def scoreboard_table(summaries: Sequence[Summary]) -> Table:
+    """Return a row for each learner on each scenario, mean ± standard deviation over the seeds."""
+    table = Table(title=f"mean ± standard deviation, {max(s.seeds for s in summaries)} seeds", expand=False)
+    shown = [name for name in _COLUMNS if any(s.measures[name] is not None for s in summaries)]
+    several = len({summary.scenario for summary in summaries}) > 1
+    for heading in (*(["scenario"] if several else []), "learner", "retains"):
+        table.add_column(heading, no_wrap=True)
+    for heading in (*(_COLUMNS[name][0] for name in shown), "state", "found", "false"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place, summary in enumerate(summaries):
+        if place and summary.scenario != summaries[place - 1].scenario:
+            table.add_section()
+        table.add_row(
+            *([summary.scenario] if several else []),
+            summary.learner,
+            summary.retains,
+            *(_spread(summary.measures[name], _COLUMNS[name][1]) for name in shown),
+            f"{_mean(summary, 'state_bytes') / 2**20:,.1f} MiB",
+            f"{_mean(summary, 'found'):.3g}/{_mean(summary, 'boundaries'):.3g}",
+            f"{_mean(summary, 'false_alarms'):.3g}",
+        )
+    return table
+
+
+def _mean(summary: Summary, measure: str) -> float:
+    found = summary.measures[measure]
+    return 0.0 if found is None else found[0]
+
+
+def _spread(found: tuple[float, float | None] | None, shown: Callable[[float], str]) -> str:
+    if found is None:
+        return "–"
+    mean, deviation = found
+    return shown(mean) if deviation is None else f"{shown(mean)} ± {shown(deviation).lstrip('+')}"

@@ -1,0 +1,146 @@
+"""The scoreboard: learners rehearse scenarios from memory, and are compared."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers.scenario import Scenario, Segment
+from service.bench.rehearsal import Rehearsal, rehearse
+from service.bench.scoreboard import JOINT, Bench, Score, bench_learners, summarise, write_csv
+from service.bench.scoreboard_page import write_page
+from tests.commands import Lethe
+
+needs_datasets = pytest.mark.needs("datasets")
+
+ABRUPT = Scenario(
+    name="abrupt",
+    description="one class of each, and so small probes",
+    segments=(
+        Segment(subject="mnist", dataset="mnist", classes=(0,)),
+        Segment(subject="fashion-mnist", dataset="fashion-mnist", classes=(1,)),
+    ),
+)
+
+
+def score(**changes: Any) -> Score:
+    whole = Score(
+        scenario="abrupt",
+        learner="ridge",
+        seed=0,
+        retains="statistics",
+        acc=0.9,
+        bwt=-0.01,
+        wc_acc=0.88,
+        anytime=0.91,
+        below_joint=None,
+        samples_per_second=1000.0,
+        state_bytes=2**20,
+        boundaries=1,
+        found=1,
+        false_alarms=0,
+    )
+    return replace(whole, **changes)
+
+
+def test_a_summary_is_the_mean_and_the_sample_deviation_over_the_seeds() -> None:
+    (summary,) = summarise([score(acc=0.8), score(acc=0.9, seed=1), score(acc=1.0, seed=2)])
+    assert summary.seeds == 3
+    assert summary.measures["acc"] is not None
+    assert list(summary.measures["acc"]) == pytest.approx([0.9, 0.1])
+    assert summary.measures["below_joint"] is None
+
+
+def test_one_seed_has_no_deviation() -> None:
+    (summary,) = summarise([score(bwt=-0.25)])
+    assert summary.measures["bwt"] == (-0.25, None)
+
+
+def test_scenarios_and_learners_are_summarised_apart_and_stay_in_order() -> None:
+    scores = [score(), score(learner="finetune"), score(scenario="gradual"), score(seed=1)]
+    found = [(summary.scenario, summary.learner, summary.seeds) for summary in summarise(scores)]
+    assert found == [("abrupt", "ridge", 2), ("abrupt", "finetune", 1), ("gradual", "ridge", 1)]
+
+
+def test_a_csv_has_a_line_for_each_score(tmp_path: Path) -> None:
+    write_csv([score(), score(seed=1, bwt=None)], tmp_path / "new" / "scores.csv")
+    with (tmp_path / "new" / "scores.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert float(first["acc"]) == 0.9
+    assert (second["seed"], second["bwt"]) == ("1", "")
+
+
+def test_the_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
+    write_page(summarise([score(learner="<b>"), score(learner=JOINT, bwt=None)]), tmp_path / "board.html")
+    html = (tmp_path / "board.html").read_text()
+    assert "plotly.js v" in html
+    assert "<b>" not in html.split("Plotly.newPlot", 1)[1]
+
+
+@needs_datasets
+def test_a_rehearsal_is_the_service_s_own_loop_over_the_whole_scenario() -> None:
+    came = rehearse(Rehearsal("finetune", ABRUPT, samples=700))
+    assert came.run.segments == ["mnist", "fashion-mnist"]
+    assert (came.run.samples.learned, came.run.samples.resident) == (1400, 0)
+    assert came.accuracy == came.run.acc
+    assert came.state_bytes > 421_642 * 4  # the weights, and two moments of each
+    assert came.samples_per_second > 0
+
+
+@needs_datasets
+def test_a_rehearsal_is_repeatable_and_seeds_differ() -> None:
+    one, same, other = (
+        rehearse(Rehearsal("finetune", ABRUPT, seed, samples=300)).run.R for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert one != other
+
+
+@needs_datasets
+def test_a_shuffled_stream_has_no_segments_and_all_samples() -> None:
+    came = rehearse(Rehearsal("finetune", ABRUPT, samples=400, shuffled=True))
+    assert came.run.segments == []
+    assert came.run.samples.learned == 800
+    assert came.accuracy > 0.5
+
+
+@needs_datasets
+def test_malformed_records_of_a_scenario_are_counted_not_learned() -> None:
+    faulty = Scenario(
+        name="faulty",
+        description="one in five",
+        segments=(Segment(subject="mnist", dataset="mnist", classes=(0,), count=300, malformed=0.2),),
+    )
+    samples = rehearse(Rehearsal("finetune", faulty)).run.samples
+    assert samples.dead_lettered > 20
+    assert samples.received == samples.learned + samples.dead_lettered == 300
+
+
+@needs_datasets
+def test_a_board_has_the_joint_reference_first_and_says_how_far_each_is_below_its_own() -> None:
+    bench = Bench([ABRUPT], ["finetune"], seeds=1, samples=200, own_joint=True)
+    joint, finetune = bench_learners(bench)
+    assert bench.steps == 2
+    assert (joint.learner, joint.below_joint) == (JOINT, None)
+    assert finetune.below_joint == pytest.approx(joint.acc - finetune.acc)
+
+
+@needs_datasets
+def test_the_command_prints_one_json_document_and_writes_what_is_asked_for(
+    lethe: Lethe, tmp_path: Path
+) -> None:
+    (tmp_path / "abrupt.yaml").write_text(ABRUPT.model_dump_json())
+    wanted = ["--scenario", str(tmp_path / "abrupt.yaml"), "--samples", "100", "--seeds", "1", "--json"]
+    files = ["--csv", str(tmp_path / "b.csv"), "--html", str(tmp_path / "b.html")]
+    done = lethe("bench", "learners", "--learner", "finetune", *wanted, *files)
+    document = json.loads(done.stdout)
+    assert [line["learner"] for line in document["summaries"]] == [JOINT, "finetune"]
+    assert (tmp_path / "b.csv").read_text().count("\n") == 3
+    assert (tmp_path / "b.html").stat().st_size > 1_000_000
+
+
+def test_a_learner_that_there_is_not_is_refused_before_anything_is_learned(lethe: Lethe) -> None:
+    assert "oblivion" in lethe.refuses("bench", "learners", "--learner", "oblivion")
