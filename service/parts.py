@@ -5,7 +5,6 @@ from importlib.metadata import version
 
 import torch
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from threadpoolctl import threadpool_limits
 
 from service.errors import InvalidSetting
 from service.evaluation.evaluator import Evaluator
@@ -34,7 +33,6 @@ def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
     torch.manual_seed(settings.seed)  # torch itself begins with another seed in every process
     if settings.threads:
         torch.set_num_threads(settings.threads)
-        threadpool_limits(settings.threads, user_api="blas")  # scipy's, which torch does not govern
     device = device_of(settings)
     try:
         return create(settings.name, LearnerContext(layout, settings.seed, device, settings.options))
