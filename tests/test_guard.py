@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidSetting
-from service.events import BatchLearned, Event, PolicyViolated, PrivacySpent, PurgeLag
+from service.events import BatchLearned, Event, PolicyViolated, PrivacySpent, PurgeLag, SamplesKept
 from service.learners import LEARNERS
 from service.privacy.budget import within_budget
 from service.privacy.guard import FETCH_BYTES, Guard, held_to
@@ -52,6 +52,31 @@ def test_an_overdue_purge_is_one_violation_until_it_has_caught_up() -> None:
     assert len(seen) == 2
 
 
+def test_a_sample_that_may_be_kept_too_long_is_a_violation() -> None:
+    seen: list[Event] = []
+    guard = Guard(policy(), seen.append)
+    guard(SamplesKept(3599.0, allowed=3600.0))
+    assert not seen
+    for seconds in (3601.0, 3602.0):
+        guard(SamplesKept(seconds, allowed=3600.0))
+    assert [event.rule for event in seen if isinstance(event, PolicyViolated)] == ["ttl"]
+
+
+def test_a_learner_may_keep_as_many_samples_as_the_policy_allows_and_no_more() -> None:
+    replay = LEARNERS["replay"]
+    few = {"retention": "samples", "samples": {"capacity": 100, "ttl_seconds": 60}}
+    within = settings(learner={"name": "replay", "options": {"capacity": 100}})
+    assert held_to(policy(**few), within, replay, []).learner == within.learner
+    with pytest.raises(InvalidSetting, match="replay would keep 101 samples, policy x allows 100"):
+        held_to(policy(**few), settings(learner={"name": "replay", "options": {"capacity": 101}}), replay, [])
+
+
+def test_where_residency_is_bounded_few_batches_are_read_ahead() -> None:
+    finetune = LEARNERS["finetune"]
+    for size, slots in ((1, 16), (64, 4), (512, 2)):
+        assert held_to(policy(), settings(batch={"size": size}), finetune, []).batch.slots == slots
+
+
 def test_checkpoints_are_as_frequent_as_the_purge_needs_them() -> None:
     finetune = LEARNERS["finetune"]
     soon = held_to(policy(purge={"within_seconds": 60}), settings(), finetune, [])
@@ -84,7 +109,7 @@ def test_under_a_budget_a_private_learner_gets_it_and_secret_noise_and_no_other_
         "clip": 1.5,
     }
     assert within_budget(policy(), private) == private
-    with pytest.raises(InvalidSetting, match="finetune is not differentially private, and policy x"):
+    with pytest.raises(InvalidSetting, match="finetune is not differentially private, policy x"):
         within_budget(vault, settings())
     for option, value in {"epsilon": 2.5, "delta": 1e-5, "noise": "seeded"}.items():
         beyond = settings(learner={"name": "dp-finetune", "options": {option: value}})

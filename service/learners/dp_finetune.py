@@ -12,7 +12,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from service.errors import DivergedLoss
-from service.learners import options
 from service.learners.base import Learned, LearnerContext, Retention, State
 from service.learners.bounded import UnitFeatures
 from service.learners.predictor import Predictor
@@ -71,7 +70,7 @@ class DPFinetune(PrivateLearner):
     summary: ClassVar[str] = "logistic regression on wavelets by DP-SGD: differentially private, it forgets"
     paper: ClassVar[str] = "Abadi et al. 2016, Deep Learning with Differential Privacy"
     batch_size: ClassVar[int] = 512
-    Options: ClassVar[type[options.Options]] = DPFinetuneOptions
+    Options: ClassVar[type[DPFinetuneOptions]] = DPFinetuneOptions
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = chosen = DPFinetuneOptions.of(context.options)

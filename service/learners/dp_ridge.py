@@ -11,7 +11,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from service.errors import DivergedLoss
-from service.learners import options
 from service.learners.base import Learned, LearnerContext, Retention, State
 from service.learners.bounded import UnitFeatures
 from service.learners.private import Account, Privacy, PrivateLearner, PrivateOptions
@@ -65,10 +64,12 @@ class DPRidge(PrivateLearner):
 
     name: ClassVar[str] = "dp-ridge"
     retains: ClassVar[Retention] = Retention.STATISTICS
-    summary: ClassVar[str] = "ridge regression from sums with noise: differentially private, does not forget"
+    summary: ClassVar[str] = (
+        "least squares from sums with noise: differentially private, order cannot make it forget"
+    )
     paper: ClassVar[str] = "Wang 2018, Revisiting Differentially Private Linear Regression"
     batch_size: ClassVar[int] = 512
-    Options: ClassVar[type[options.Options]] = DPRidgeOptions
+    Options: ClassVar[type[DPRidgeOptions]] = DPRidgeOptions
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = chosen = DPRidgeOptions.of(context.options)

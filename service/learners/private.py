@@ -83,7 +83,7 @@ class Account:
 class PrivateLearner(Learner):
     """A learner whose releases are (ε, δ)-differentially private; it says how much they have cost."""
 
-    Options: ClassVar[type[options.Options]] = PrivateOptions
+    Options: ClassVar[type[PrivateOptions]] = PrivateOptions
 
     @abstractmethod
     def privacy(self) -> Privacy:

@@ -1,8 +1,8 @@
 """A policy's budget of ε and δ, and the learner that has to keep to it."""
 
 from service.errors import InvalidSetting
-from service.learners import LEARNERS, find
-from service.learners.private import PrivateLearner, PrivateOptions
+from service.learners import find
+from service.learners.private import PrivateLearner
 from service.privacy.policy import Policy
 from service.settings import Settings
 
@@ -19,12 +19,9 @@ def within_budget(policy: Policy, settings: Settings) -> Settings:
     if budget is None:
         return settings
     kind = find(settings.learner.name)
-    if not (issubclass(kind, PrivateLearner) and issubclass(kind.Options, PrivateOptions)):
-        private = [name for name, kind in LEARNERS.items() if issubclass(kind, PrivateLearner)]
-        raise InvalidSetting(
-            f"learner {settings.learner.name} is not differentially private, and policy {policy.name} has a "
-            f"budget of ε = {budget.epsilon:g}: {', '.join(private)} would be"
-        )
+    policy.check_learner(kind)
+    if not issubclass(kind, PrivateLearner):
+        raise TypeError(f"policy {policy.name} let {kind.name} pass")
     given = {"epsilon": budget.epsilon, "delta": budget.delta, "noise": "secret", **settings.learner.options}
     chosen = kind.Options.of(given)
     for name, most in (("epsilon", budget.epsilon), ("delta", budget.delta)):

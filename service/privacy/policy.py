@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from service.errors import InvalidSetting
 from service.events import PrivacySpent
 from service.learners.base import Learner, Retention
+from service.learners.private import PrivateLearner
 from service.probeset import ProbeSet
 
 __all__ = ["SHIPPED", "Policy", "PrivacyBudget", "Purging", "SampleRetention", "load_policy"]
@@ -87,7 +88,7 @@ class Policy(_Part):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def allows(self, kind: type[Learner]) -> bool:
-        """Tell whether a learner keeps no more than is allowed."""
+        """Tell whether `check_learner` would take it."""
         try:
             self.check_learner(kind)
         except InvalidSetting:
@@ -95,11 +96,16 @@ class Policy(_Part):
         return True
 
     def check_learner(self, kind: type[Learner]) -> None:
-        """Raise InvalidSetting, naming both, if a learner keeps more than is allowed."""
+        """Raise InvalidSetting, naming both, if a learner keeps more than is allowed, or too openly."""
         if _ORDER.index(kind.retains) > _ORDER.index(self.retention):
             raise InvalidSetting(
                 f"learner {kind.name} keeps {kind.retains.value}, "
                 f"policy {self.name} allows {self.retention.value}"
+            )
+        if self.budget is not None and not issubclass(kind, PrivateLearner):
+            raise InvalidSetting(
+                f"learner {kind.name} is not differentially private, "
+                f"policy {self.name} has a budget of ε = {self.budget.epsilon:g}"
             )
 
     def check_probes(self, probes: list[ProbeSet]) -> None:
