@@ -23,7 +23,7 @@ _LEAST_MEAN: Final = 1e-12  # an importance that is zero everywhere stays so
 class AnchoredOptions(GradientOptions):
     """How firmly weights are held."""
 
-    strength: float = Field(default=1.0, ge=0)
+    strength: float = Field(default=10.0, ge=0)
     """λ: how firmly a weight of mean importance is held."""
     decay: float = Field(default=0.9, ge=0, le=1)
     """What is left of earlier regimes' importance when another is added; below 1 the sum is bounded."""

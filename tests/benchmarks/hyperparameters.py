@@ -1,0 +1,71 @@
+"""How options of the gradient learners were chosen: on MNIST and another view of it, never on a test split.
+
+``python -m tests.benchmarks.hyperparameters ewc --option strength=10 --view permuted`` learns the
+first 50,000 training images of MNIST, in an order drawn from the seed, once as they are and once
+permuted or rotated, and prints the accuracy on the other 10,000 in both views. The learner hears
+of the switch 512 samples late, as it would from a detector.
+"""
+
+import json
+from typing import Annotated, Final, Literal
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from producers.datasets import default_root, load
+from producers.scenario import Transform
+from producers.transforms import transformed
+from service.learners import create
+from service.learners.base import Learner, LearnerContext
+from service.wire import Layout, Pixels
+
+__all__ = ["choose"]
+
+VIEWS: Final = {"permuted": Transform(permute=1), "rotated": Transform(rotate=90)}
+TRAINED: Final = 50_000
+"""Images to learn from, at the most; the others are the validation split."""
+LATE: Final = 512
+"""Samples of the second view that are learned before the learner hears of it."""
+
+
+def choose(
+    learner: str,
+    *,
+    option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE")] = None,
+    view: Literal["permuted", "rotated"] = "permuted",
+    samples: Annotated[int, typer.Option(min=1, max=TRAINED)] = TRAINED,
+    seed: int = 0,
+) -> None:
+    """Print the accuracies of one learner with some options as a line of JSON."""
+    options = {name: json.loads(value) for name, _, value in (pair.partition("=") for pair in option or [])}
+    x_NCHW, y_N = load("mnist", "train", default_root())
+    order_N = np.random.default_rng(seed).permutation(len(y_N))
+    x_NCHW, y_N = x_NCHW[order_N], y_N[order_N]
+    views = [x_NCHW, transformed(x_NCHW, VIEWS[view])]
+    chosen = create(learner, LearnerContext(Layout(), seed, options=options))
+    first: dict[int, float] = {}
+    for nth, seen_NCHW in enumerate(views):
+        _learn(chosen, seen_NCHW[:samples], torch.from_numpy(y_N[:samples]), told=LATE if nth else None)
+        accuracy = [_accuracy(chosen, held[TRAINED:], y_N[TRAINED:]) for held in views]
+        first[nth] = accuracy[nth]
+    report = {"learner": learner, "options": options, "view": view, "samples": samples, "seed": seed}
+    print(json.dumps(report | {"acc": sum(accuracy) / 2, "bwt": accuracy[0] - first[0], "last": accuracy}))
+
+
+def _learn(learner: Learner, x_NCHW: Pixels, y_N: Tensor, told: int | None) -> None:
+    size = learner.batch_size
+    for begin in range(0, len(y_N), size):
+        if told is not None and begin - size < told <= begin:
+            learner.boundary()
+        learner.learn(torch.from_numpy(x_NCHW[begin : begin + size].copy()), y_N[begin : begin + size])
+
+
+def _accuracy(learner: Learner, x_NCHW: Pixels, y_N: np.ndarray) -> float:
+    predicted_N = learner.predict(torch.from_numpy(x_NCHW.copy())).argmax(1).numpy()
+    return float((predicted_N == y_N).mean())
+
+
+if __name__ == "__main__":
+    typer.run(choose)
