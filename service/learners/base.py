@@ -28,7 +28,7 @@ class Retention(StrEnum):
     NOTHING = "nothing"
     """Only weights that gradient descent left behind."""
     STATISTICS = "statistics"
-    """Sums, means or covariances over samples."""
+    """Sums, means or covariances over samples; not anonymous by themselves."""
     GENERATIVE = "generative"
     """A model from which samples like the seen ones can be drawn."""
     SAMPLES = "samples"

@@ -65,7 +65,7 @@ class DPRidge(PrivateLearner):
     name: ClassVar[str] = "dp-ridge"
     retains: ClassVar[Retention] = Retention.STATISTICS
     summary: ClassVar[str] = (
-        "least squares from sums with noise: differentially private, order cannot make it forget"
+        "least squares from sums with noise: differentially private, and no order makes it forget"
     )
     paper: ClassVar[str] = "Wang 2018, Revisiting Differentially Private Linear Regression"
     batch_size: ClassVar[int] = 512

@@ -49,6 +49,11 @@ class Ridge(Learner):
     solves for W when it is asked after new samples. `learn` predicts from the W of the last solve
     that was due, by the number of samples since the last boundary alone, so that being asked does
     not change what it reports.
+
+    Sums are not anonymous by themselves: A and B before and after a batch differ by its samples'
+    features, and with fewer samples than features W answers for each of them (`lethe attack` measures
+    how well that shows). `dp_ridge` puts noise on both. What a sum allows, too, is taking a sample
+    off it again: `unlearn`.
     """
 
     name: ClassVar[str] = "ridge"
