@@ -1,11 +1,11 @@
 """Averaged gradient episodic memory: no step may raise the loss of what was kept."""
 
-import math
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from service.errors import DivergedLoss
+from service.learners.base import LearnerContext
 from service.learners.gradient import Step
 from service.learners.replay import Rehearsing
 
@@ -23,25 +23,27 @@ class AGEM(Rehearsing):
     summary: ClassVar[str] = "steps that would raise the loss of samples kept are turned aside"
     paper: ClassVar[str] = "Chaudhry et al. 2019, Efficient Lifelong Learning with A-GEM"
 
-    def _before_step(self, _: Step) -> None:
+    def __init__(self, context: LearnerContext) -> None:
+        super().__init__(context)
+        self._reference: list[Tensor] = []  # the gradient of samples kept, for the step being taken
+
+    def _objective(self, step: Step) -> Tensor:
+        self._reference = []
         if not self._reservoir:
-            return
-        loss = self._cross_entropy(self._reservoir.draw(self._options.rehearsed, self._dice("draw")))
-        if not math.isfinite(loss.item()):
-            raise DivergedLoss(
-                f"the cross entropy of {self._options.rehearsed} samples kept is {loss.item()}"
-            )
+            return step.loss
+        kept = self._cross_entropy(self._reservoir.draw(self._options.rehearsed, self._dice("draw")))
+        self._reference = list(torch.autograd.grad(kept, list(self._parameters.values())))
+        return step.loss + 0 * kept.detach()  # not finite where what was kept is not
+
+    def _before_step(self, _: Step) -> None:
         pairs = [
             (parameter.grad, reference)
-            for parameter, reference in zip(
-                self._parameters.values(),
-                torch.autograd.grad(loss, list(self._parameters.values())),
-                strict=True,
-            )
+            for parameter, reference in zip(self._parameters.values(), self._reference, strict=False)
             if parameter.grad is not None
         ]
-        along = float(torch.stack([(own * kept).sum() for own, kept in pairs]).sum())
-        length = float(torch.stack([(kept * kept).sum() for _, kept in pairs]).sum())
+        along = sum(float((own * kept).sum()) for own, kept in pairs)
+        length = sum(float((kept * kept).sum()) for _, kept in pairs)
         if along < 0 < length:
             for own, kept in pairs:
                 own.sub_(kept, alpha=along / length)
+        self._reference = []
