@@ -20,7 +20,8 @@ def attack_learners(
     learner: Annotated[list[str] | None, Option(help="Repeatable; lethe learners lists them.")] = None,
     dataset: Annotated[str, Option(help="Where the samples come from: mnist or fashion-mnist.")] = "mnist",
     samples: Annotated[int, Option(min=100, help="Images; each learner learns half of them.")] = 4000,
-    shadows: Annotated[int, Option(min=4, max=256, help="Learners to compare the target with.")] = 8,
+    shadows: Annotated[int, Option(min=4, max=256, help="Learners to compare with, an even number.")] = 8,
+    targets: Annotated[int, Option(min=1, max=256, help="Learners to attack; the mean is shown.")] = 3,
     option: Annotated[
         list[str] | None,
         Option(metavar="NAME=VALUE", help="An option of the learner, repeatable; for one learner alone."),
@@ -39,19 +40,21 @@ def attack_learners(
     names = learner or ["finetune", "ridge", "dp-finetune"]
     if option and len(names) > 1:
         raise InvalidSetting("--option is for one learner: name it with --learner")
+    if shadows % 2:
+        raise InvalidSetting(f"--shadows {shadows}: half of them learn each sample, so it has to be even")
     for name in names:
         find(name)  # refused before the first of them has learned
     layout, root = Layout(), default_root()
     options = read_pairs("learner.options", option or [])
-    pool, who = draw(dataset, samples, seed, root), halves(shadows + 1, samples, seed)
+    pool, who = draw(dataset, samples, seed, root), halves(shadows, targets, samples, seed)
     leaks = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for name in names:
             task = progress.add_task(name, total=len(who))
-            done = attack(name, pool, who, layout, options, partial(progress.advance, task))
+            done = attack(name, pool, who, shadows, layout, options, partial(progress.advance, task))
             leaks += done.leaks()
     if as_json:
-        about = {"dataset": dataset, "samples": samples, "shadows": shadows, "seed": seed}
+        about = {"dataset": dataset, "samples": samples, "shadows": shadows, "targets": targets, "seed": seed}
         json.dump(about | {"leaks": [asdict(leak) for leak in leaks]}, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return

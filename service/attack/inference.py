@@ -1,6 +1,6 @@
 """Two attacks on membership: by the loss alone, and by how it compares with that of shadow learners.
 
-Shapes: M learners, N samples.
+Shapes: S shadows, N samples.
 """
 
 import numpy as np
@@ -33,21 +33,18 @@ def loss_threshold(logit_N: Confidences) -> Scores:
     return logit_N
 
 
-def likelihood_ratio(logit_MN: Confidences, member_MN: Members, target: int) -> Scores:
-    """Return the log-likelihood ratio of each sample of learner ``target``, the others being shadows.
+def likelihood_ratio(logit_N: Confidences, logit_SN: Confidences, member_SN: Members) -> Scores:
+    """Return the log-likelihood ratio of each sample of a target, with what its shadows say of it.
 
     For each sample, the logits of the shadows that learned it and of those that did not are taken for
     normal, with means of their own and, as shadows are few, with variances shared by all samples
-    (Carlini et al. 2022, Membership Inference Attacks From First Principles). Every sample needs a
-    shadow of each kind.
+    (Carlini et al. 2022, Membership Inference Attacks From First Principles). As many shadows have
+    to have learned a sample as have not: a mean of fewer is farther off, which would say something.
     """
-    shadows = np.arange(len(logit_MN)) != target
-    logit_SN, member_SN = logit_MN[shadows], member_MN[shadows]
     mean_in, variance_in = _normal(logit_SN, member_SN)
     mean_out, variance_out = _normal(logit_SN, ~member_SN)
-    seen = logit_MN[target]
-    near_in = (seen - mean_in) ** 2 / variance_in + np.log(variance_in)
-    near_out = (seen - mean_out) ** 2 / variance_out + np.log(variance_out)
+    near_in = (logit_N - mean_in) ** 2 / variance_in + np.log(variance_in)
+    near_out = (logit_N - mean_out) ** 2 / variance_out + np.log(variance_out)
     scores: Scores = (near_out - near_in) / 2
     return scores
 

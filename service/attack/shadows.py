@@ -1,6 +1,6 @@
 """Learners that each learned another random half of the same samples, and what they say of all.
 
-Shapes: M learners, N samples, C channels, H height, W width.
+Shapes: M learners, of which the first S are shadows and the others targets; N samples.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _ROWS = 1024  # predicted at once
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """How much an attack finds out, the mean over the learners, each of which was the target once."""
+    """How much an attack finds out, the mean over the targets."""
 
     learner: str
     attack: str
@@ -42,38 +42,49 @@ class Shadows:
     """What M learners of one kind say of N samples, and which of these each has learned."""
 
     learner: str
+    shadows: int
+    """S; the others are targets."""
     logit_MN: Confidences
     right_MN: Members
     member_MN: Members
 
     def leaks(self) -> list[Leak]:
         """Return what both attacks find out."""
-        by_loss = [loss_threshold(logit_N) for logit_N in self.logit_MN]
-        ratio = [likelihood_ratio(self.logit_MN, self.member_MN, m) for m in range(len(self.logit_MN))]
+        S = self.shadows
+        targets = self.logit_MN[S:]
+        by_loss = [loss_threshold(logit_N) for logit_N in targets]
+        ratio = [likelihood_ratio(logit_N, self.logit_MN[:S], self.member_MN[:S]) for logit_N in targets]
         return [self._leak("loss threshold", by_loss), self._leak("likelihood ratio", ratio)]
 
     def _leak(self, attack: str, scores: list[Scores]) -> Leak:
-        pairs = [(s[member], s[~member]) for s, member in zip(scores, self.member_MN, strict=True)]
+        members, right = self.member_MN[self.shadows :], self.right_MN[self.shadows :]
+        pairs = [(s[member], s[~member]) for s, member in zip(scores, members, strict=True)]
         return Leak(
             learner=self.learner,
             attack=attack,
             auc=float(np.mean([auc(*pair) for pair in pairs])),
             tpr=float(np.mean([tpr_at(FPR, *pair) for pair in pairs])),
-            accuracy_learned=float(self.right_MN[self.member_MN].mean()),
-            accuracy_held_out=float(self.right_MN[~self.member_MN].mean()),
+            accuracy_learned=float(right[members].mean()),
+            accuracy_held_out=float(right[~members].mean()),
         )
 
 
-def halves(learners: int, samples: int, seed: int) -> Members:
-    """Return who learns what, of shape [M, N]: each sample is learned by half of the learners, drawn."""
-    order_MN = np.random.default_rng(seed).random((learners, samples)).argsort(0)
-    return order_MN < learners // 2
+def halves(shadows: int, targets: int, samples: int, seed: int) -> Members:
+    """Return who learns what, of shape [M, N]: half of the shadows each sample, each target half of them.
+
+    Targets are drawn by themselves, so what shadows learned says nothing about them.
+    """
+    dice = np.random.default_rng(seed)
+    shadows_SN = dice.random((shadows, samples)).argsort(0) < shadows // 2
+    targets_TN = dice.random((targets, samples)).argsort(1) < samples // 2
+    return np.concatenate([shadows_SN, targets_TN])
 
 
 def attack(
     name: str,
     samples: Samples,
     member_MN: Members,
+    shadows: int,
     layout: Layout,
     options: dict[str, JSON],
     done: Callable[[], None] = lambda: None,
@@ -93,4 +104,4 @@ def attack(
         logits.append(logit(p_NK, samples.y_N))
         right.append(p_NK.argmax(1) == samples.y_N)
         done()
-    return Shadows(name, np.stack(logits), np.stack(right), member_MN)
+    return Shadows(name, shadows, np.stack(logits), np.stack(right), member_MN)
