@@ -28,6 +28,7 @@ __all__ = [
     "RecordsLost",
     "RecordsReceived",
     "Resumed",
+    "SamplesKept",
     "Scores",
     "SegmentStarted",
     "Turned",
@@ -270,6 +271,15 @@ class PurgeHeldUp:
     waits_for: str
 
 
+@dataclass(frozen=True, slots=True)
+class SamplesKept:
+    """The learner keeps samples, and may still keep the first, which it saw ``seconds`` ago."""
+
+    seconds: float
+    allowed: float
+    """Seconds that the policy allows."""
+
+
 Event = (
     RecordsReceived
     | RecordsDeadLettered
@@ -291,6 +301,7 @@ Event = (
     | PrivacySpent
     | PurgeLag
     | PurgeHeldUp
+    | SamplesKept
 )
 
 Emit = Callable[[Event], None]

@@ -130,9 +130,9 @@ class Loop:
 
     def _turned(self) -> None:
         self.emit(Turned(self.feed.resident))
-        unpurged = None if self.receipts is None else self.receipts.unpurged
-        if unpurged is not None and unpurged.asked:
-            self.emit(unpurged.lag())
+        if self.receipts is not None:
+            for standing in self.receipts.standing():
+                self.emit(standing)
 
     def _hear_state(self, state: BrokerState) -> None:
         seen = BrokerSeen(state.up, state.detail)

@@ -25,6 +25,7 @@ from service.events import (
     RecordsLost,
     RecordsReceived,
     Resumed,
+    SamplesKept,
     SegmentStarted,
     Turned,
 )
@@ -133,7 +134,7 @@ class Metrics:
         for privacy in (self._epsilon, self._budget, self._delta):
             privacy.set(math.nan)  # 0 would be a promise
         self._violations = counter("policy_violations", "What the policy forbids and happened.", ("rule",))
-        for rule in ("residency", "purge"):
+        for rule in ("residency", "purge", "ttl"):
             self._violations.labels(rule)  # 0 is worth showing, too
         self._purge_lag = gauge(
             "purge_lag_seconds", "How long the oldest record learned and not purged has been so."
@@ -141,6 +142,9 @@ class Metrics:
         self._unpurged = gauge("purge_lag_records", "Records learned and not purged from the broker.")
         self._purge_limit = gauge("purge_limit_seconds", "The policy's limit; infinite without one.")
         self._purge_limit.set(math.inf)
+        self._kept = gauge(
+            "samples_kept_age_seconds", "Age of the oldest sample that the learner may keep; 0 without any."
+        )
         self._held_up = gauge("purge_held_up", "1 if a purge waits for another consumer group, 0 if not.")
         Info("lethe_build", "What is running.", registry=registry).info(build)
 
@@ -190,6 +194,8 @@ class Metrics:
                 self._purge_lag.set(event.seconds)
                 self._unpurged.set(event.records)
                 self._purge_limit.set(event.within)
+            case SamplesKept():
+                self._kept.set(event.seconds)
             case PurgeHeldUp():
                 self._held_up.set(bool(event.waits_for))
             case CheckpointUnreadable():

@@ -20,6 +20,7 @@ from service.events import (
     RecordsLost,
     RecordsReceived,
     Resumed,
+    SamplesKept,
     Scores,
     SegmentStarted,
     Turned,

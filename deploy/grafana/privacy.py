@@ -113,6 +113,14 @@ def privacy() -> model.Dashboard:
         [Query(f"lethe_privacy_spent{{{CHOSEN}}}")],
         limits=Limits(1, 1),
     )
+    kept = chart(
+        "Age of kept samples",
+        "For a learner that keeps samples: how long ago it saw the oldest that it may still keep. 0 for all "
+        "others. Red from a month on; the policy's own limit is a violation, rule ttl.",
+        "s",
+        [Query(f"lethe_samples_kept_age_seconds{{{CHOSEN}}}")],
+        limits=Limits(7 * 86400, 30 * 86400),
+    )
     retains = grid(
         "What each learner retains of a sample",
         "nothing but weights, statistics (sums over samples, not anonymous by themselves), a generative "
@@ -130,6 +138,7 @@ def privacy() -> model.Dashboard:
             ("Where the records went", [owed, dead, lost]),
             ("What the broker still has", [late, unpurged, held_up]),
             ("What differential privacy has cost", [epsilon, delta, ended]),
-            ("What is kept on purpose", [violations, retains]),
+            ("Held against the policy", [violations, kept]),
+            ("What is kept on purpose", [retains]),
         ],
     )

@@ -24,6 +24,7 @@ from service.demo.stage import environment, free_port, fresh_topic
 from service.errors import InvalidSetting
 from service.learners import LEARNERS, find
 from service.privacy.audit import Verdict
+from service.privacy.budget import within_budget
 from service.privacy.policy import Policy, load_policy
 from service.privacy.show import as_json, as_table
 from service.report import write_report
@@ -152,15 +153,29 @@ def _chosen(names: Sequence[str], policy: Policy | None) -> Sequence[str]:
     if len(set(names)) < len(names):
         raise InvalidSetting(f"learner: one is named twice in {', '.join(names)}")
     for name in names:
-        kind = find(name)
-        if policy is not None:
-            policy.check_learner(kind)
-    if names or policy is None:
-        return names or SHOWN
-    allowed = [name for name, kind in LEARNERS.items() if policy.allows(kind)]
-    if not allowed:
-        raise InvalidSetting(f"policy {policy.name} allows none of the learners {', '.join(LEARNERS)}")
-    return [name for name in SHOWN if name in allowed] or allowed[:1]
+        _check_learner(name, policy)
+    if names:
+        return names
+    for choice in (SHOWN, LEARNERS):
+        allowed = [name for name in choice if _allowed(name, policy)]
+        if allowed:
+            return allowed if choice is SHOWN else allowed[:1]
+    raise InvalidSetting(f"policy {policy and policy.name} allows none of {', '.join(LEARNERS)}")
+
+
+def _check_learner(name: str, policy: Policy | None) -> None:
+    kind = find(name)
+    if policy is not None:
+        policy.check_learner(kind)
+        within_budget(policy, Settings.read({"learner": {"name": name}}))
+
+
+def _allowed(name: str, policy: Policy | None) -> bool:
+    try:
+        _check_learner(name, policy)
+    except InvalidSetting:
+        return False
+    return True
 
 
 def _fresh(folder: Path) -> Path:

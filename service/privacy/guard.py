@@ -3,8 +3,8 @@
 from typing import Final
 
 from service.errors import InvalidSetting
-from service.events import BatchLearned, Emit, Event, PolicyViolated, PrivacySpent, PurgeLag
-from service.learners.base import Learner
+from service.events import BatchLearned, Emit, Event, PolicyViolated, PrivacySpent, PurgeLag, SamplesKept
+from service.learners.base import Learner, Retention
 from service.privacy.policy import Policy
 from service.probeset import ProbeSet
 from service.settings import Settings
@@ -13,8 +13,8 @@ __all__ = ["Guard", "held_to"]
 
 FETCH_BYTES: Final = 256 << 10
 """Fetched from a partition at once where residency is bounded: some hundred samples, soon learned."""
-SLOTS: Final = 4
-"""Batches in the service at once, there: read ahead of learning enough to keep it busy, and no more."""
+AHEAD: Final = 256
+"""Samples in the service at once, there, but at least two batches: one to learn, one to be filled."""
 
 
 def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: list[ProbeSet]) -> Settings:
@@ -24,6 +24,7 @@ def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: lis
     """
     policy.check_learner(kind)
     policy.check_probes(probes)
+    _check_capacity(policy, settings, kind)
     if settings.stream.dead_letter_payloads and not policy.dead_letter_payloads:
         raise InvalidSetting(f"stream.dead_letter_payloads: policy {policy.name} does not allow them")
     if settings.checkpoint.folder is None:
@@ -31,12 +32,28 @@ def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: lis
     stream, batch, checkpoint = settings.stream, settings.batch, settings.checkpoint
     if policy.residency_seconds is not None:
         stream = stream.model_copy(update={"fetch_bytes": min(stream.fetch_bytes, FETCH_BYTES)})
-        batch = batch.model_copy(update={"slots": min(batch.slots, SLOTS)})
+        batch = batch.model_copy(update={"slots": min(batch.slots, max(2, AHEAD // batch.size))})
     if policy.purge is not None:
         # records go when the oldest checkpoint is beyond them: after `keep` more; twice, to be in time
         often = policy.purge.within_seconds / (2 * checkpoint.keep)
         checkpoint = checkpoint.model_copy(update={"every_seconds": min(checkpoint.every_seconds, often)})
     return settings.model_copy(update={"stream": stream, "batch": batch, "checkpoint": checkpoint})
+
+
+def _check_capacity(policy: Policy, settings: Settings, kind: type[Learner]) -> None:
+    if kind.retains is not Retention.SAMPLES or policy.samples is None:
+        return
+    capacity = getattr(kind.Options.of(settings.learner.options), "capacity", None)
+    if capacity is None:
+        raise InvalidSetting(
+            f"learner {kind.name} keeps samples and has no option capacity: policy {policy.name} cannot "
+            f"hold it to {policy.samples.capacity}"
+        )
+    if capacity > policy.samples.capacity:
+        raise InvalidSetting(
+            f"learner.options.capacity: {kind.name} would keep {capacity} samples, "
+            f"policy {policy.name} allows {policy.samples.capacity}"
+        )
 
 
 class Guard:
@@ -49,7 +66,7 @@ class Guard:
         self._policy, self._emit = policy, emit
         self.name = policy.name
         self.violation: PolicyViolated | None = None
-        self._overdue = False
+        self._late: dict[str, bool] = {}
 
     @property
     def stop(self) -> bool:
@@ -73,13 +90,23 @@ class Guard:
                 f"policy {self._policy.name} allows {budget.epsilon:g} at {budget.delta:g}",
             )
         if isinstance(event, PurgeLag):
-            if event.overdue and not self._overdue:
-                self._violated(
-                    "purge",
-                    f"{event.records} records were learned and are still in the broker, the oldest for "
-                    f"{event.seconds:.0f} s, policy {self._policy.name} allows {event.within:g} s",
-                )
-            self._overdue = event.overdue
+            detail = (
+                f"{event.records} records were learned and are still in the broker, the oldest for "
+                f"{event.seconds:.0f} s, policy {self._policy.name} allows {event.within:g} s"
+            )
+            self._once("purge", event.overdue, detail)
+        if isinstance(event, SamplesKept):
+            detail = (
+                f"the learner may still keep a sample that it saw {event.seconds:.0f} s ago, "
+                f"policy {self._policy.name} allows {event.allowed:g} s; --fresh begins without any"
+            )
+            self._once("ttl", event.seconds > event.allowed, detail)
+
+    def _once(self, rule: str, late: bool, detail: str) -> None:
+        """Count what lasts as one violation, until it has been put right."""
+        if late and not self._late.get(rule):
+            self._violated(rule, detail)
+        self._late[rule] = late
 
     def _violated(self, rule: str, detail: str) -> None:
         self.violation = PolicyViolated(rule, detail)

@@ -87,14 +87,6 @@ class Policy(_Part):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def allows(self, kind: type[Learner]) -> bool:
-        """Tell whether `check_learner` would take it."""
-        try:
-            self.check_learner(kind)
-        except InvalidSetting:
-            return False
-        return True
-
     def check_learner(self, kind: type[Learner]) -> None:
         """Raise InvalidSetting, naming both, if a learner keeps more than is allowed, or too openly."""
         if _ORDER.index(kind.retains) > _ORDER.index(self.retention):

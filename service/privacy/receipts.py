@@ -1,11 +1,12 @@
 """Receipts as the run goes: what the loop did with a batch, into the ledger and its checkpoints."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from service.batching import Filled
 from service.checkpoint import Checkpoint
+from service.events import Event, SamplesKept
 from service.learners.base import JSON, Retention
 from service.privacy.ledger import Ledger, LedgerMark, Receipt, Span, read_entries
 from service.privacy.policy import Policy
@@ -28,12 +29,16 @@ class Receipts:
         retention: Retention,
         policy: Policy | None,
         since: JSON = None,
+        first: float | None = None,
     ) -> None:
         self._ledger, self._topic, self._retention = ledger, topic, retention
         self._policy = None if policy is None else policy.digest
         purging = None if policy is None else policy.purge
         self.unpurged = None if purging is None else Unpurged(purging.within_seconds, since)
         """What the policy wants purged and is still there; None where it wants nothing purged."""
+        samples = None if policy is None or retention is not Retention.SAMPLES else policy.samples
+        self._ttl = None if samples is None else samples.ttl_seconds
+        self._first = None if first is None else time.monotonic() - (time.time() - first)
 
     def discarded(self, filled: Filled, learned_at: float) -> None:
         """Write the receipt of a batch that was learned at ``learned_at`` and discarded just now.
@@ -43,6 +48,8 @@ class Receipts:
         # a batch without a good sample has no arrival: nothing of it was ever in a slot
         waited = time.monotonic() - filled.arrived if filled.samples else 0.0
         now = time.time()
+        if self._first is None:
+            self._first = time.monotonic()
         if self.unpurged is not None:
             self.unpurged.learned(filled.position.offsets)
         self._ledger.add(
@@ -70,6 +77,13 @@ class Receipts:
         moved = self.unpurged.purged(starts)
         if moved:
             self._other("purge", before, moved)
+
+    def standing(self) -> Iterator[Event]:
+        """Tell what the policy sets a time for, and how much of it has passed."""
+        if self.unpurged is not None and self.unpurged.asked:
+            yield self.unpurged.lag()
+        if self._ttl is not None and self._first is not None:
+            yield SamplesKept(time.monotonic() - self._first, self._ttl)
 
     def rolled_back(self, position: Position, reached: Mapping[int, int]) -> None:
         """Note that what was learned beyond ``position``, up to ``reached``, is unlearned."""
@@ -100,6 +114,7 @@ class Receipts:
             "sequence": mark.sequence,
             "head": mark.head,
             "pending": list(self._ledger.pending),
+            "first": None if self._first is None else time.time() - (time.monotonic() - self._first),
             "unpurged": None if self.unpurged is None else self.unpurged.snapshot(),
         }
 
@@ -127,7 +142,7 @@ def open_receipts(
         return Receipts(Ledger(path), topic, retention, policy)
     mark, kept = mark_of(checkpoint), cast("dict[str, Any]", checkpoint.ledger)
     ledger = Ledger(path, mark, kept["pending"])
-    receipts = Receipts(ledger, topic, retention, policy, kept.get("unpurged"))
+    receipts = Receipts(ledger, topic, retention, policy, kept.get("unpurged"), kept.get("first"))
     if ledger.mark.sequence > mark.sequence:
         after = (entry for entry in read_entries(path) if entry.mark.sequence > mark.sequence)
         void = (entry.receipt for entry in after if entry.receipt.kind == "batch")
