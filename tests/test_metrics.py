@@ -20,7 +20,6 @@ from service.events import (
     RecordsLost,
     RecordsReceived,
     Resumed,
-    SamplesKept,
     Scores,
     SegmentStarted,
     Turned,
