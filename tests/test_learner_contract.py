@@ -116,6 +116,16 @@ class Accumulates(Frequencies):
         return State({"counts": self._counts_K, "seen": self._seen}, {})
 
 
+class ForgetsThatThereWasABoundary(Frequencies):
+    counts = 1
+
+    def boundary(self) -> None:
+        self.counts = 2
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        return super().learn(x_BCHW.repeat(self.counts, 1, 1, 1), y_B.repeat(self.counts))
+
+
 class ForgetsToNormalise(Frequencies):
     def predict(self, x_BCHW: Tensor) -> Tensor:
         return self._counts_K.repeat(len(x_BCHW), 1)
@@ -136,6 +146,7 @@ class ForgetsToNormalise(Frequencies):
         (SeedsTheWorld, "check_global_random_numbers_are_left_alone"),
         (RollsDice, "check_same_seed_gives_the_same_state"),
         (Accumulates, "check_state_does_not_grow"),
+        (ForgetsThatThereWasABoundary, "check_goes_on_identically_after_a_boundary"),
         (ForgetsToNormalise, "check_predict_gives_probabilities"),
     ],
 )

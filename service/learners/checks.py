@@ -222,13 +222,13 @@ def check_goes_on_identically_after_a_boundary(factory: Factory) -> None:
     """A boundary may come at any moment, and what it changes is part of the state."""
     one, other = factory(CONTEXT), factory(CONTEXT)
     one.boundary()  # before anything was learned
-    for x_BCHW, y_B in batches([300] * 20):
+    for x_BCHW, y_B in batches([300] * 9):
         one.learn(x_BCHW, y_B)
     one.boundary()
     one.boundary()
     other.load_state(through_files(one.state()))
     require_same_state(one, other)
-    for x_BCHW, y_B in batches([300] * 10):
+    for x_BCHW, y_B in batches([300] * 9):
         require_learn_alike(one, other, x_BCHW, y_B)
     one.boundary()
     other.boundary()
