@@ -4,13 +4,17 @@ At the default cadence there is one in half a minute, too few to see in a run th
 to repeat. So a turn learns so many batches and takes exactly one checkpoint at its begin, which
 is written beside them; another learns as many without. What the first takes longer is what was
 lost: copying the state, and the disk's, the hash's and the writing thread's share of the machine.
+
+Neighbours on the machine make that number jump from turn to turn, so its quartiles are told, too.
+The processor's time that a checkpoint needs hardly depends on them: learning cannot lose more than
+that for want of a core, and not less than what the copy of the state takes.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -49,6 +53,8 @@ class CheckpointCost:
 
     without: list[float] = field(default_factory=list)
     with_one: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """Seconds of a processor that each of the latter needed more."""
     size: int = 0
     """Of a checkpoint, in bytes."""
     every_seconds: float = field(default_factory=lambda: CheckpointSettings().every_seconds)
@@ -56,12 +62,29 @@ class CheckpointCost:
     @property
     def seconds_lost(self) -> float:
         """What one checkpoint costs: the median over the turns."""
-        return median(a - b for a, b in zip(self.with_one, self.without, strict=True))
+        return median(self._lost())
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Between these lies half of what the turns say; both are the value of the only one."""
+        lost = self._lost()
+        if len(lost) < 2:
+            return lost[0], lost[0]
+        lower, _, upper = quantiles(lost, n=4, method="inclusive")
+        return lower, upper
+
+    def _lost(self) -> list[float]:
+        return [a - b for a, b in zip(self.with_one, self.without, strict=True)]
 
     @property
     def ratio(self) -> float:
         """The share of the throughput that checkpoints cost at the default cadence."""
         return self.seconds_lost / self.every_seconds
+
+    @property
+    def cpu_ratio(self) -> float:
+        """The share of one core that they need."""
+        return median(self.cpu) / self.every_seconds
 
 
 def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[CheckpointCost]:
@@ -91,12 +114,14 @@ def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[Checkpoi
         _turn(bench.batches, learner, x_BCHW, y_B, checkpointer, snapshot)
         for turn in range(bench.turns):
             # whoever comes second finds warmer caches: take turns at that, too
+            spent = {}
             for with_one in (turn % 2 == 0, turn % 2 == 1):
-                if with_one:
-                    seconds = _turn(bench.batches, learner, x_BCHW, y_B, checkpointer, snapshot)
-                    cost.with_one.append(seconds)
-                else:
-                    cost.without.append(_turn(bench.batches, learner, x_BCHW, y_B, checkpointer, None))
+                begun = time.process_time()
+                taking = snapshot if with_one else None
+                seconds = _turn(bench.batches, learner, x_BCHW, y_B, checkpointer, taking)
+                spent[with_one] = time.process_time() - begun
+                (cost.with_one if with_one else cost.without).append(seconds)
+            cost.cpu.append(spent[True] - spent[False])
             yield cost
         checkpointer.close()
 

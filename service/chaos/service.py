@@ -1,6 +1,7 @@
 """The service as a victim: ``lethe run`` in a process of its own, with its feeder, watched over HTTP."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -38,7 +39,13 @@ class Service:
 
     def learned(self) -> int:
         """Return the samples it says it has learned; 0 while it does not answer."""
+        state = self.state()
+        return int(state["samples"]["learned"]) if state else 0
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what it says of itself; None while it does not answer."""
         try:
-            return int(self._client.get(self._url).json()["samples"]["learned"])
+            state: dict[str, Any] = self._client.get(self._url).json()
         except httpx.TransportError:
-            return 0
+            return None
+        return state
