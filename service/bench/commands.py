@@ -2,6 +2,7 @@
 
 import json
 import sys
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -10,9 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer import Option
 
+from service.bench.restart_command import restart
+
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure ratios on this machine, both sides in turns.", no_args_is_help=True)
+
+
+app.command()(restart)
 
 
 @app.command()
@@ -67,8 +73,12 @@ def checkpoint(
         "learner": learner,
         "bytes": cost.size,
         "seconds_lost_per_checkpoint": cost.seconds_lost,
+        "lower_quartile": cost.quartiles[0],
+        "upper_quartile": cost.quartiles[1],
+        "cpu_seconds": median(cost.cpu),
         "every_seconds": cost.every_seconds,
         "cost": cost.ratio,
+        "cost_of_one_core": cost.cpu_ratio,
     }
     _print(numbers, as_json)
 
