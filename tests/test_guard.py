@@ -115,6 +115,8 @@ def test_under_a_budget_a_private_learner_gets_it_and_secret_noise_and_no_other_
         beyond = settings(learner={"name": "dp-finetune", "options": {option: value}})
         with pytest.raises(InvalidSetting, match=rf"learner\.options\.{option} is .*policy x"):
             within_budget(vault, beyond)
+    with pytest.raises(InvalidSetting, match=r"batch\.linger: policy x has a budget"):
+        within_budget(vault, settings(learner={"name": "dp-finetune"}, batch={"linger": 0.5}))
 
 
 def test_without_a_limit_nothing_is_a_violation() -> None:

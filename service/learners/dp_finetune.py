@@ -53,11 +53,13 @@ class DPFinetune(PrivateLearner):
       let the rest of the stream slip into other batches, and no accounting holds for that; for a
       record whose gradient is put to zero instead, the same noise gives a smaller ε.
     - Covered are the weights after every batch, all of them together, and all that is made from
-      weights: predictions, accuracies on probes, checkpoints without the key of the noise.
+      weights: predictions, accuracies on probes.
     - Not covered is what a service counts of its stream beside the learner: how many records came,
       when, and how many were predicted right before they were learned. No loss is reported.
     - The key in the state draws the noise of batches to come. Whoever has a checkpoint can take off
       the noise of what was learned after it and nothing before it (`RatchetNoise`).
+    - After a crash the same batches are learned again under the same noise, which releases nothing
+      new. With ``--batch-linger`` they would be others, and their difference without noise.
     - A new run over the same topic (``--fresh``) is a new release of the same records; what two runs
       cost together is for who starts them to add up.
 

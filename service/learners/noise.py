@@ -17,7 +17,8 @@ class RatchetNoise:
     """Draws normal numbers from SHAKE-256 of a key, and replaces the key by a hash of itself.
 
     A learner that is restored from a checkpoint and learns the same batches again draws the same
-    noise again, so that what it releases a second time says nothing new. From a key, noise that was
+    noise again, so that what it releases a second time says nothing new. (It has to be the same
+    batches: two different sums under one noise would give away their difference.) From a key, noise that was
     drawn before it cannot be found out; what comes after it can, so a key is as secret as the samples
     that will be learned with it.
 

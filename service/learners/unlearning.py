@@ -15,7 +15,7 @@ class Unlearns(Protocol):
         """Forget samples that were learned: afterwards the state is that of never having seen them.
 
         ``x_BCHW`` is uint8, ``y_B`` int64, as for ``learn``; ``batch`` is how many were learned at
-        once, because a product rounds otherwise in a product of another size. Raises NeverLearned, before anything
-        changes, where the state shows that these samples cannot all be in it; that it does not show
-        so is no proof that they are.
+        once, because a product rounds otherwise in a product of another size. Raises NeverLearned,
+        before anything changes, where the state shows that these samples cannot all be in it; that it
+        does not show so is no proof that they are.
         """

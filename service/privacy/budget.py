@@ -13,7 +13,8 @@ def within_budget(policy: Policy, settings: Settings) -> Settings:
     """Return ``settings`` with the policy's ε and δ, and secret noise, where the user chose none.
 
     Raises InvalidSetting, naming the policy and what is beyond it, for a learner that is not
-    differentially private, for a larger budget, and for noise that can be drawn again.
+    differentially private, for a larger budget, for noise that can be drawn again, and for batches
+    that cannot.
     """
     budget = policy.budget
     if budget is None:
@@ -33,6 +34,11 @@ def within_budget(policy: Policy, settings: Settings) -> Settings:
         raise InvalidSetting(
             f"learner.options.noise is {chosen.noise}, policy {policy.name} asks for secret: "
             "whoever knows the seed could take seeded noise off"
+        )
+    if settings.batch.linger:
+        raise InvalidSetting(
+            f"batch.linger: policy {policy.name} has a budget, and batches that depend on the time would not "
+            "be the same after a restart, but their noise would"
         )
     learner = settings.learner.model_copy(update={"options": given})
     return settings.model_copy(update={"learner": learner})
