@@ -14,10 +14,12 @@ from service.learners.finetune import Finetune
 from service.learners.generative_replay import GenerativeReplay
 from service.learners.lwf import LwF
 from service.learners.mas import MAS
+from service.learners.ncm import NCM
 from service.learners.plugins import plugins
 from service.learners.replay import Replay
 from service.learners.ridge import Ridge
 from service.learners.si import SI
+from service.learners.slda import SLDA
 
 __all__ = ["LEARNERS", "create", "find"]
 
@@ -27,6 +29,8 @@ LEARNERS: Final[dict[str, type[Learner]]] = {
         Finetune,
         Ridge,
         Experts,
+        SLDA,
+        NCM,
         DPFinetune,
         DPRidge,
         EWC,
