@@ -18,7 +18,7 @@ import numpy as np
 from producers.publisher import Broker, Publisher
 from producers.records import Record
 from service.chaos.service import Service
-from service.chaos.victim import LOOK_SECONDS, STUCK_SECONDS, Stuck
+from service.chaos.victim import Stuck
 from service.demo.processes import Children
 from service.demo.stage import fresh_topic
 from service.learners import find
@@ -34,6 +34,9 @@ BATCHES: Final = 64
 PARTITION_RECORDS: Final = 4000
 """The embedded broker keeps 5 MiB of a partition, about 5,900 records."""
 ANSWER_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.01
+PATIENCE_SECONDS: Final = 180.0
+"""A service that has learned nothing by then will not."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,13 @@ def bench_restart(bench: RestartBench, seed: int = 0) -> Iterator[Restarts]:
 
 def _started(service: Service, state: Path) -> dict[str, float]:
     """Wait until a service has learned and a checkpoint is there, and return what it says of its start."""
-    deadline = time.monotonic() + STUCK_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not service.ended() and time.monotonic() < deadline:
         start: dict[str, float] | None = (service.state() or {}).get("start")
         if start is not None and checkpoint_files(state):
             return start
         time.sleep(LOOK_SECONDS)
-    raise Stuck(f"the service learns nothing within {STUCK_SECONDS:.0f} s, or has come to its end")
+    raise Stuck(f"the service learns nothing within {PATIENCE_SECONDS:.0f} s, or has come to its end")
 
 
 def _fill(stream: StreamSettings, partitions: int, count: int, seed: int) -> None:
