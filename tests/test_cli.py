@@ -32,7 +32,7 @@ def test_help_on_run_names_every_setting_and_its_variable(lethe: Lethe) -> None:
 def test_the_learners_are_listed_with_what_they_retain(lethe: Lethe) -> None:
     shown = lethe("learners").stdout
     for kind in LEARNERS.values():
-        (row,) = [line for line in shown.splitlines() if f" {kind.name} " in line]
+        (row,) = [line for line in shown.splitlines() if line.startswith(f"│ {kind.name} ")]
         assert kind.retains.value in row
         assert kind.summary in row
 

@@ -29,8 +29,9 @@ class EWC(Anchored):
 
     The information is gathered from the gradients g_B of the batches as they are learned: B g_B² has the same
     expectation, where the mean gradient is 0. So it costs no pass of its own, where the original
-    goes through the data of a regime again when it has ended. As in online EWC, there is one Ω and
-    one θ* for all regimes; earlier ones fade by ``decay``.
+    goes through the data of a regime again when it has ended. As in online EWC (Schwarz et
+    al. 2018, Progress & Compress), there is one Ω and one θ* for all regimes; earlier ones fade by
+    ``decay``.
 
     It keeps statistics: sums of squared gradients. See `Anchored` for what it costs.
     """
@@ -38,10 +39,7 @@ class EWC(Anchored):
     name: ClassVar[str] = "ewc"
     retains: ClassVar[Retention] = Retention.STATISTICS
     summary: ClassVar[str] = "a network whose weights are held in proportion to their Fisher information"
-    paper: ClassVar[str] = (
-        "Kirkpatrick et al. 2017, Overcoming Catastrophic Forgetting in Neural Networks; "
-        "online: Schwarz et al. 2018, Progress & Compress"
-    )
+    paper: ClassVar[str] = "Kirkpatrick et al. 2017, Overcoming Catastrophic Forgetting in Neural Networks"
     Options: ClassVar[type[EWCOptions]] = EWCOptions
     _options: EWCOptions
 
