@@ -6,6 +6,7 @@ import pytest
 
 from service.report import write_report
 from service.report.words import headline, number, percent, points, seconds
+from service.result import Boundaries, DetectedBoundary
 from tests.reports import demo, made_up, report, started
 
 
@@ -83,3 +84,20 @@ def test_records_that_do_not_add_up_are_pointed_out(tmp_path: Path) -> None:
 def test_there_is_no_report_without_runs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no runs"):
         write_report([], tmp_path / "report.html")
+
+
+def test_the_report_says_how_boundaries_were_found_and_marks_them(tmp_path: Path) -> None:
+    run = demo()[0]
+    boundaries = Boundaries(
+        detected=[
+            DetectedBoundary(samples=1234, signal="features"),
+            DetectedBoundary(samples=4321, signal="loss"),
+        ],
+        delays=[64, None],
+        false_alarms=1,
+    )
+    page = report([run.model_copy(update={"boundaries": boundaries})], tmp_path)
+    for said in ("boundaries found", "1 of 2", "samples until they were", "64", "false alarms"):
+        assert said in page.texts
+    marks = page.figures["accuracy-0"]["layout"]["shapes"]
+    assert [mark["x0"] for mark in marks][-2:] == [1234, 4321]
