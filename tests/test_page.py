@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from service.prediction import Predictions, Snapshots
 from service.probeset import ProbeSet, save_probe
 from service.stream.embedded import EmbeddedBroker
+from service.web.server import Server
 from service.wire import Labels, Pixels, Sample, encode
 from tests.brokers import StreamBroker, of_embedded
 from tests.components import require
 from tests.services import Service, service, until
 from tests.streams import send
+from tests.test_predict import LEARNER, TOKEN, create
 
 pytestmark = pytest.mark.needs("chromium", "embedded")
 
@@ -177,3 +180,20 @@ def test_a_service_that_is_gone_is_said_to_be_gone(run: Run, page: Page) -> None
     assert run.service.stop() < 5
     expect(page.locator("#connection")).to_have_text("not connected", timeout=10_000)
     expect(page.locator("body")).to_have_class("stale")
+
+
+def test_behind_a_token_the_page_asks_for_it(page: Page) -> None:
+    with (
+        Predictions(Snapshots(LEARNER)) as predictions,
+        Server(create(predictions, TOKEN), "127.0.0.1", 0) as server,
+    ):
+        page.goto(server.address)
+        expect(page.locator("#ask")).to_be_visible()
+        page.fill("#token", "wrong")
+        page.click("#ask button")
+        expect(page.locator("#connection")).to_have_text("not connected")
+        expect(page.locator("#ask")).to_be_visible()
+        page.fill("#token", TOKEN)
+        page.click("#ask button")
+        expect(page.locator("#connection")).to_have_text("live")
+        expect(page.locator("#sentence")).to_contain_text("waits for its first sample")

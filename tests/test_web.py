@@ -1,6 +1,7 @@
 """Whoever asks over HTTP gets the metrics, the state of the run, and an honest word on its health."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -151,6 +152,16 @@ def test_a_client_that_stays_connected_does_not_keep_the_server_from_stopping(se
         client.get(f"{server.address}/livez")  # the connection is kept alive
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{server.address}/livez")
+
+
+def test_an_answer_is_sent_without_the_delay_that_saves_packets(
+    service: Service, client: httpx.Client
+) -> None:
+    client.get("/livez")
+    started = time.perf_counter()
+    for _ in range(20):
+        client.get("/livez")
+    assert time.perf_counter() - started < 20 * 0.04, "each took what Nagle's algorithm waits for"
 
 
 def test_the_server_is_answered_over_ipv6_too(service: Service) -> None:

@@ -11,14 +11,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from typer import Option
 
+from service.bench.canary_command import canary
 from service.bench.restart_command import restart
+from service.bench.scoreboard_command import learners
+from service.bench.serving_command import serving
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Measure ratios on this machine, both sides in turns.", no_args_is_help=True)
 
 
+app.command()(canary)
 app.command()(restart)
+app.command()(serving)
+app.command()(learners)
 
 
 @app.command()

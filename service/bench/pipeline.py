@@ -7,7 +7,7 @@ each turn do not count: the feeder fills its slots while it waits.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
@@ -21,7 +21,7 @@ from producers.publisher import Broker, Publisher
 from producers.records import Record
 from service.demo.stage import fresh_topic
 from service.evaluation.history import History
-from service.events import BatchLearned, Event
+from service.events import BatchLearned, Emit, Event
 from service.feed import FeederProcess
 from service.journal import Journal
 from service.learners.base import Learner
@@ -33,7 +33,16 @@ from service.stream.embedded import API_VERSION
 from service.stream.settings import StreamSettings
 from service.wire import Labels, Layout, Pixels, Sample, encode
 
-__all__ = ["PipelineBench", "PipelineSpeed", "bench_pipeline"]
+__all__ = [
+    "WARM_BATCHES",
+    "PipelineBench",
+    "PipelineSpeed",
+    "Stretch",
+    "bench_pipeline",
+    "filled_topic",
+    "images",
+    "learn_topic",
+]
 
 WARM_BATCHES: Final = 48
 """Batches of each turn that do not count: three times as many as wait in the feeder's slots."""
@@ -66,6 +75,20 @@ class PipelineSpeed:
         return median(k / m for k, m in zip(self.kafka, self.memory, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The part of a turn that counts: from ``began`` to ``ended``, on the monotonic clock."""
+
+    began: float
+    ended: float
+    samples: int
+
+    @property
+    def samples_per_second(self) -> float:
+        """How fast it was learned."""
+        return self.samples / (self.ended - self.began)
+
+
 def bench_pipeline(bench: PipelineBench, seed: int = 0) -> Iterator[PipelineSpeed]:
     """Yield the speeds so far after each turn.
 
@@ -74,8 +97,8 @@ def bench_pipeline(bench: PipelineBench, seed: int = 0) -> Iterator[PipelineSpee
     settings = LearnerSettings(name=bench.learner, threads=bench.threads, seed=seed)
     layout, speed = Layout(), PipelineSpeed()
     count = (WARM_BATCHES + bench.batches) * Settings().batch.size
-    x_NCHW, y_N = _images(layout, count, seed)
-    with _filled_topic(bench.broker, x_NCHW, y_N) as stream:
+    x_NCHW, y_N = images(layout, count, seed)
+    with filled_topic(bench.broker, x_NCHW, y_N) as stream:
         kafka = Settings(stream=stream.model_copy(update={"stop_after": count}), learner=settings)
         learner, baseline = create_learner(settings, layout), create_learner(settings, layout)
         for turn in range(bench.turns):
@@ -88,7 +111,7 @@ def bench_pipeline(bench: PipelineBench, seed: int = 0) -> Iterator[PipelineSpee
             yield speed
 
 
-def _images(layout: Layout, count: int, seed: int) -> tuple[Pixels, Labels]:
+def images(layout: Layout, count: int, seed: int) -> tuple[Pixels, Labels]:
     """Return noise: what is in an image does not change how long it takes."""
     rng = np.random.default_rng(seed)
     x_NCHW = rng.integers(0, 256, (count, *layout.shape), np.uint8)
@@ -96,7 +119,8 @@ def _images(layout: Layout, count: int, seed: int) -> tuple[Pixels, Labels]:
 
 
 @contextmanager
-def _filled_topic(broker: str | None, x_NCHW: Pixels, y_N: Labels) -> Iterator[StreamSettings]:
+def filled_topic(broker: str | None, x_NCHW: Pixels, y_N: Labels) -> Iterator[StreamSettings]:
+    """Give the stream of a topic that holds these samples; it is deleted afterwards."""
     # the embedded broker keeps 5 MiB of a partition, about 5,900 samples; a real one all of it
     partitions = 1 + len(y_N) // 4000 if broker is None else 1
     with fresh_topic(broker, "bench", partitions) as stream:
@@ -117,13 +141,20 @@ def _through_kafka(settings: Settings, learner: Learner) -> float:
     history = History([])
     journal = Journal(settings, type(learner), history)
     metrics = Metrics(CollectorRegistry(), settings.sample.size, {})
+    return learn_topic(settings, learner, history, [journal, metrics]).samples_per_second
+
+
+def learn_topic(
+    settings: Settings, learner: Learner, history: History, subscribers: Sequence[Emit]
+) -> Stretch:
+    """Learn the whole topic and return the stretch that counts."""
     learned: list[tuple[float, int]] = []
 
     def emit(event: Event) -> None:
-        journal(event)
-        metrics(event)
+        for subscriber in subscribers:
+            subscriber(event)
         if isinstance(event, BatchLearned):
-            learned.append((time.perf_counter(), event.samples))
+            learned.append((time.monotonic(), event.samples))
 
     feed = FeederProcess(settings.stream, settings.batch, settings.sample)
     try:
@@ -131,7 +162,7 @@ def _through_kafka(settings: Settings, learner: Learner) -> float:
     finally:
         feed.close()
     counted = learned[WARM_BATCHES - 1 :]
-    return sum(samples for _, samples in counted[1:]) / (counted[-1][0] - counted[0][0])
+    return Stretch(counted[0][0], counted[-1][0], sum(samples for _, samples in counted[1:]))
 
 
 def _from_memory(learner: Learner, x_NCHW: Pixels, y_N: Labels, size: int) -> float:

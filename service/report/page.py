@@ -6,10 +6,9 @@ from html import escape
 from importlib.resources import files
 from typing import Final
 
-from plotly.offline import get_plotlyjs
-
 from service.report import figures, tables
 from service.report.figures import Axes, Figure
+from service.report.script import plotly_script
 from service.report.words import UNDEFINED, Headline, headline, number, percent, points
 from service.result import RunResult
 
@@ -102,7 +101,7 @@ def page(runs: Sequence[RunResult]) -> str:
             _header(runs),
             *sections,
             f'</main><script type="application/json" id="figures">{_json(drawn)}</script>',
-            f"<script>{get_plotlyjs()}</script><script>{_asset('figures.js')}</script></body></html>",
+            f"<script>{plotly_script()}</script><script>{_asset('figures.js')}</script></body></html>",
         ]
     )
 

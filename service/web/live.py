@@ -18,6 +18,8 @@ from fastapi.responses import StreamingResponse
 
 from service.journal import Journal
 from service.privacy.standing import Standing
+from service.report import figures, tables
+from service.report.words import headline, percent, points
 from service.result import RunResult
 from service.web.state import state_of
 
@@ -139,9 +141,6 @@ def _message(kind: str, data: str) -> str:
 
 
 def _drawn(run: RunResult) -> dict[str, Any]:
-    from service.report import figures, tables  # with Plotly, which is slow to import
-    from service.report.words import points
-
     run = run.model_copy(
         update={
             "evaluations": _thinned(run.evaluations, lambda point: point.full),
@@ -178,8 +177,6 @@ def _drawn(run: RunResult) -> dict[str, Any]:
 
 def _sentence(run: RunResult) -> dict[str, str]:
     """Return the headline, as HTML: of the old skill that lost most, or of what is learned first."""
-    from service.report.words import headline, percent
-
     if not run.segments:
         return {
             "verdict": f"{escape(run.learner)} waits for its first sample",

@@ -12,6 +12,8 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
+from service.report.script import plotly_script
+
 __all__ = ["page_router"]
 
 POLICY: Final = "; ".join(
@@ -83,6 +85,4 @@ def _text(package: str, name: str) -> str:
 
 @cache
 def _plotly() -> bytes:
-    from plotly.offline import get_plotlyjs  # slow to import, and only now needed
-
-    return gzip.compress(get_plotlyjs().encode(), 6)
+    return gzip.compress(plotly_script().encode(), 6)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import MalformedRecord
@@ -75,7 +75,7 @@ def predict_router(predictions: Predictions, learner: str, layout: Layout, most_
         responses={code: {"model": Problem, "description": why} for code, why in _PROBLEMS.items()},
         openapi_extra=_request_body(layout),
     )
-    async def predict(request: Request) -> Predicted:
+    async def predict(request: Request) -> Response:
         body = await _body(request, most_bytes)
         headers = {name: request.headers.get(name) for name in _HEADERS}
         try:
@@ -83,9 +83,11 @@ def predict_router(predictions: Predictions, learner: str, layout: Layout, most_
         except Busy:
             raise HTTPException(503, f"{MOST_WAITING} requests are waiting", {"Retry-After": "1"}) from None
         try:
-            return _predicted(await asyncio.wrap_future(future), learner)
+            predicted = _predicted(await asyncio.wrap_future(future), learner)
         except MalformedRecord as error:
             raise HTTPException(422, error.detail) from error
+        # written here: FastAPI would check the model, which was just built, once more
+        return Response(predicted.model_dump_json(), media_type=JSON)
 
     return router
 

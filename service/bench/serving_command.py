@@ -1,0 +1,56 @@
+"""The command ``lethe bench serving``."""
+
+import json
+import sys
+from statistics import fmean
+from typing import Annotated
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from typer import Option
+
+__all__ = ["serving"]
+
+
+def serving(
+    *,
+    learner: Annotated[str, Option(help="lethe learners lists them.")] = "finetune",
+    threads: Annotated[int, Option(min=1, help="Threads that torch computes with.")] = 2,
+    rate: Annotated[float, Option(min=0.1, help="Predictions asked for a second.")] = 20.0,
+    broker: Annotated[
+        str | None, Option(metavar="HOST:PORT", help="A Kafka cluster; without it, a broker in this process.")
+    ] = None,
+    turns: Annotated[int, Option(min=1, help="How often each side is measured.")] = 7,
+    batches: Annotated[int, Option(min=10, help="Batches counted in a turn.")] = 200,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
+) -> None:
+    """Measure what the page, the metrics and predictions cost learning, and how fast a prediction is."""
+    from service.bench.serving import ServingBench, ServingCost, bench_serving
+
+    cost = ServingCost()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("filling the topic", total=turns)
+        for cost in bench_serving(ServingBench(learner, threads, rate, broker, batches, turns)):
+            bar.update(task, advance=1, description=f"speed while asked {cost.asking:.3f} so far")
+    numbers = {
+        "learner": learner,
+        "threads": threads,
+        "alone": fmean(cost.speeds["alone"]),
+        "watched": fmean(cost.speeds["watched"]),
+        "asked": fmean(cost.speeds["asked"]),
+        "cost_of_watching": cost.watching,
+        "ratio_while_asked": cost.asking,
+        "requests": len(cost.latencies),
+        "p50_ms": 1000 * cost.latency(0.5),
+        "p99_ms": 1000 * cost.latency(0.99),
+    }
+    if as_json:
+        json.dump(numbers, sys.stdout)
+        sys.stdout.write("\n")
+        return
+    table = Table("what", "measured")
+    for name, value in numbers.items():
+        table.add_row(name.replace("_", " "), f"{value:,.3f}" if isinstance(value, float) else f"{value}")
+    Console().print(table)
