@@ -108,11 +108,11 @@ def test_learning_ends_at_the_end_of_the_last_block_that_the_budget_pays_for() -
 
 def test_with_little_noise_it_predicts_as_the_exact_solution_does() -> None:
     x_BCHW, y_B = images(96)
-    private = learner(epsilon=1e6)
+    private = learner(epsilon=1e9)
     for x, y in zip(torch.split(x_BCHW, 32), torch.split(y_B, 32), strict=True):
         private.learn(x, y)
     phi = UnitFeatures(LAYOUT, CPU)(x_BCHW)
-    penalty = SENSITIVITY / mu_of(1e6, 1e-5) * math.sqrt(2 * 2 * phi.shape[1])  # two blocks
+    penalty = 0.25 * SENSITIVITY / mu_of(1e9, 1e-5) * math.sqrt(2 * 2 * phi.shape[1])  # two blocks
     A = phi.T @ phi + penalty * torch.eye(phi.shape[1])
     W = torch.linalg.solve(A, phi.T @ nn.functional.one_hot(y_B, 4).float())
     agree = private.predict(x_BCHW).argmax(1) == (phi @ W).argmax(1)

@@ -30,7 +30,7 @@ class DPRidgeOptions(PrivateOptions):
     """Samples of the first block, after which it first predicts from what it learned."""
     largest_block: int = Field(default=8192, ge=1)
     """Blocks double up to this: larger ones carry less noise in all, smaller ones are known sooner."""
-    penalty: float = Field(default=1.0, gt=0)
+    penalty: float = Field(default=0.25, gt=0)
     """λ over the largest eigenvalue to be expected of the noise on A."""
 
 
