@@ -175,13 +175,17 @@ def running(settings: Settings, at: At = ignore, start: Start = share) -> Iterat
 
 @contextmanager
 def all_running(
-    stage: Stage, folder: Path, learners: Iterable[str] = LEARNERS, start: Start = share
+    stage: Stage,
+    folder: Path,
+    learners: Iterable[str] = LEARNERS,
+    start: Start = share,
+    at: At = ignore,
 ) -> Iterator[dict[str, Forked]]:
     """A service for each learner, all at once: what takes time befalls them together."""
     with ExitStack() as services:
         yield {
             learner: services.enter_context(
-                running(stage.settings(learner, folder / learner / "state"), start=start)
+                running(stage.settings(learner, folder / learner / "state"), at, start)
             )
             for learner in learners
         }

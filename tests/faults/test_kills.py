@@ -15,7 +15,7 @@ from service.chaos.outcome import Outcome
 from service.chaos.victim import run_through
 from service.feed import SPAWN, Processes
 from service.learners import LEARNERS
-from tests.faults.harness import OF_EACH_KIND, Forked, Stage, all_running, running, until
+from tests.faults.harness import EVERY, OF_EACH_KIND, Forked, Stage, all_running, running, until
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -45,6 +45,19 @@ class Suspended:
             os.kill(pid, number)
 
 
+@dataclass
+class Held:
+    """Keeps a service in mid-stream, at its third checkpoint, until a file appears."""
+
+    go_on: Path
+    taken: int = 0
+
+    def __call__(self, step: str) -> None:
+        self.taken += step == "taken"
+        if self.taken == 3:
+            until(self.go_on.exists, "the others are there, too")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def suspended(
     request: pytest.FixtureRequest, stage: Stage, tmp_path_factory: pytest.TempPathFactory
@@ -54,11 +67,12 @@ def suspended(
         yield None
         return
     folder = tmp_path_factory.mktemp("suspended")
-    with all_running(stage, folder, start=spawning) as services:
+    with all_running(stage, folder, start=spawning, at=Held(folder / "go-on")) as services:
         for service in services.values():
-            service.has_learned(200)
+            service.has_learned(2 * EVERY)
         stopped = Suspended(services, folder, time.monotonic())
         stopped.send(signal.SIGSTOP)
+        (folder / "go-on").touch()
         yield stopped
 
 
