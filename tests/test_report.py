@@ -6,7 +6,7 @@ import pytest
 
 from service.report import write_report
 from service.report.words import headline, number, percent, points, seconds
-from service.result import Boundaries, DetectedBoundary
+from service.result import Boundaries, DetectedBoundary, PrivacyAccount
 from tests.reports import demo, made_up, report, started
 
 
@@ -79,6 +79,14 @@ def test_records_that_do_not_add_up_are_pointed_out(tmp_path: Path) -> None:
     run = demo()[0]
     short = run.samples.model_copy(update={"learned": run.samples.learned - 30})
     assert "no, off by 30" in report([run.model_copy(update={"samples": short})], tmp_path).text
+
+
+def test_the_report_says_what_differential_privacy_has_cost(tmp_path: Path) -> None:
+    run = made_up("x", 0.5)
+    assert "ε =" not in report([run], tmp_path).text
+    account = PrivacyAccount(epsilon=2.75, delta=1e-5, budget=3.0, spent=True)
+    page = report([run.model_copy(update={"privacy": account})], tmp_path).text
+    assert "ε = 2.75 of 3, δ = 1e-05; learning ended there" in page
 
 
 def test_there_is_no_report_without_runs(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def measurement(runs: Sequence[RunResult]) -> str:
         ("samples a second", lambda run: number(run.samples_per_second)),
         ("largest memory (RSS)", lambda run: mebibytes(run.peak_rss_bytes)),
         ("keeps of the samples", lambda run: run.retains),
+        ("differential privacy", _spent),
         ("boundaries found", _found),
         ("samples until they were", _delays),
         ("false alarms", lambda run: number(run.boundaries.false_alarms)),
@@ -182,6 +183,14 @@ def _by_learner(runs: Sequence[RunResult], rows: Iterable[tuple[str, Sequence[st
         f'<div class="scroll"><table class="facts"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _spent(run: RunResult) -> str:
+    """What a private learner has spent, and if that ended it."""
+    if run.privacy is None:
+        return "none"
+    end = "; learning ended there" if run.privacy.spent else ""
+    return f"ε = {run.privacy.epsilon:.3g} of {run.privacy.budget:.3g}, δ = {run.privacy.delta:.0e}{end}"
 
 
 def _found(run: RunResult) -> str:
