@@ -247,7 +247,7 @@ LIGHT = [
     ("service.metrics", ("torch", "kafka"), "plain numbers"),
     ("service.log", ("torch", "kafka"), "plain numbers"),
     ("service.result", ("torch", "kafka"), "a report needs no learner"),
-    ("service.report", ("torch", "kafka"), "a report needs no learner"),
+    ("service.report", ("torch", "kafka", "plotly"), "a report needs no learner, and of Plotly the script alone"),
     ("service.settings", ("torch", "kafka"), "lethe run --help answers at once"),
     ("service.flags", ("torch", "kafka"), "lethe run --help answers at once"),
     ("service.cli", ("torch", "kafka", "plotly", "uvicorn", "producers"), "lethe --help answers at once"),

@@ -152,12 +152,12 @@ OPEN = ["/", "/page.js", "/page.css", "/report.css", "/icon.svg", "/livez", "/op
 def test_without_the_token_nothing_about_the_run_is_told(
     locked: httpx.Client, authorization: str | None
 ) -> None:
-    headers = {} if authorization is None else {"authorization": authorization.encode()}
+    headers = httpx.Headers({} if authorization is None else {"authorization": authorization}, "utf-8")
     for path in LOCKED:
         refused = locked.get(path, headers=headers)
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"] == "Bearer"
-    assert locked.post("/predict", content=png(), headers={"content-type": PNG, **headers}).status_code == 401
+    assert locked.post("/predict", content=png(), headers=headers).status_code == 401
 
 
 def test_with_the_token_everything_is(locked: httpx.Client) -> None:

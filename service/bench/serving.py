@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from service.bench.pipeline import WARM_BATCHES, Stretch, filled_topic, images, learn_topic
 from service.bench.visitor import Visit, visit
 from service.evaluation.history import History
+from service.events import Emit
 from service.journal import Journal
 from service.learners.base import Learner
 from service.metrics import Metrics
@@ -103,7 +104,7 @@ def _visited(settings: Settings, learner: Learner, rate: float, image: bytes) ->
     history, registry, standing = History([]), CollectorRegistry(), Standing()
     journal = Journal(settings, type(learner), history)
     snapshots = Snapshots(learner)
-    subscribers = [journal, Metrics(registry, settings.sample.size, {}), snapshots, standing]
+    subscribers: list[Emit] = [journal, Metrics(registry, settings.sample.size, {}), snapshots, standing]
     predictions = Predictions(snapshots)
     predict = predict_router(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
     app = create_app(journal, registry, "bench", standing, predict)

@@ -1,5 +1,7 @@
 """The HTTP interface: metrics, health, state, the live page, and prediction."""
 
+from typing import Any
+
 from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
@@ -14,6 +16,9 @@ from service.web.state import State, state_of
 from service.web.token import bearer
 
 __all__ = ["create_app"]
+
+
+Responses = dict[int | str, dict[str, Any]]
 
 
 def create_app(
@@ -57,14 +62,14 @@ def create_app(
         return state_of(journal, standing)
 
     app.include_router(page_router())
-    locked = {"dependencies": [Depends(bearer(token))], "responses": _LOCKED} if token else {}
+    locked = [Depends(bearer(token))] if token else []
     for router in (run, live_router(Live(journal, standing)), *([predict] if predict else [])):
-        app.include_router(router, **locked)
+        app.include_router(router, dependencies=locked, responses=_LOCKED if token else None)
     return app
 
 
-_HEALTH = {code: {"model": Problem} for code in (200, 503)}
-_LOCKED = {401: {"model": Problem, "description": "The bearer token is missing or wrong."}}
+_HEALTH: Responses = {code: {"model": Problem} for code in (200, 503)}
+_LOCKED: Responses = {401: {"model": Problem, "description": "The bearer token is missing or wrong."}}
 
 
 def _health(good: bool, yes: str, no: str) -> Response:

@@ -1,0 +1,45 @@
+"""``lethe demo --policy``: held to it, audited at its end, and refused where a learner is beyond it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.privacy.ledger import read_entries
+from tests.integration.test_demo import run, start
+
+pytestmark = [pytest.mark.needs("datasets"), pytest.mark.needs("embedded")]
+
+
+def test_a_demo_under_a_policy_is_audited_and_nothing_is_left_in_the_broker(tmp_path: Path) -> None:
+    policy = tmp_path / "ward.yaml"
+    policy.write_text("{name: ward, retention: nothing, residency_seconds: 60, purge: {within_seconds: 60}}")
+    document = run(tmp_path / "report", "--policy", str(policy))
+    verdict = document["learners"]["finetune"]["audit"]
+    assert verdict["passed"], verdict
+    assert verdict["learned"] == 1200
+    (ledger,) = (tmp_path / "report").rglob("ledger*.jsonl")
+    purges = [entry.receipt for entry in read_entries(ledger) if entry.receipt.kind == "purge"]
+    assert purges[-1].spans[-1].next == 1200
+    assert "Verdict: <span" in (tmp_path / "report" / "finetune" / "audit.html").read_text()
+    again = CliRunner().invoke(app, ["audit", str(ledger), "--policy", str(policy), "--json"])
+    assert json.loads(again.stdout)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("learner", "why"),
+    [
+        ("ridge", "learner ridge keeps statistics, policy vault allows nothing"),
+        ("finetune", "finetune is not differentially private, and policy vault"),
+    ],
+)
+def test_a_learner_beyond_the_policy_is_refused_before_anything_starts(
+    learner: str, why: str, tmp_path: Path
+) -> None:
+    process = start(tmp_path, "--policy", "vault", "--learner", learner)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert why in " ".join((stdout + stderr).split())
+    assert not (tmp_path / learner).exists()
