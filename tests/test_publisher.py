@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 
+from deploy.kafka.kraft import KafkaNode
 from producers.faults import malformed
-from producers.publisher import Broker, Publisher
+from producers.publisher import Broker, Publisher, short_lived
 from producers.records import Record
 from producers.replay import Tail
 from service.errors import InvalidSetting
@@ -115,7 +117,7 @@ def test_a_broker_that_creates_no_topics_is_named(broker: StreamBroker, topic: s
 
 ABSENT = """
 import sys
-from producers.publisher import Broker, Publisher
+from producers.publisher import Broker, Publisher, short_lived
 Publisher(Broker(sys.argv[1], (2, 1) if sys.argv[2:] else None, timeout=0.5), "images")
 """
 
@@ -130,3 +132,13 @@ def test_a_broker_that_is_absent_is_named_after_a_bounded_wait(versions: list[st
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert f"BrokerUnavailable: the broker at {address} does not serve topic images" in done.stderr
+
+
+@pytest.mark.needs("kafka")
+def test_a_topic_with_a_retention_soon_deletes_what_is_purged(kafka_node: KafkaNode, topic: str) -> None:
+    configs = short_lived(1800)
+    with Publisher(Broker(kafka_node.bootstrap_servers), topic, 1, configs=configs):
+        pass
+    with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
+        answer = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    assert all(f"'{value}'" in str(answer) for value in ("1800000", "1048576", "60000")), answer
