@@ -26,7 +26,7 @@ class GenerativeReplayOptions(GradientOptions):
     """Images that the scholar makes for each batch."""
     latent: int = Field(default=32, ge=1)
     """Numbers that an image is made from."""
-    generator_lr: float = Field(default=1e-3, gt=0)
+    generator_lr: float = Field(default=4e-3, gt=0)
     """Learning rate of the generator, which Adam trains."""
     lag: int = Field(default=2048, ge=0)
     """Samples within which a boundary is noticed; 0 for boundaries that are told in time."""
