@@ -6,7 +6,7 @@ import pytest
 
 from service.checkpoint import write_checkpoint
 from tests.checkpoints import checkpoint
-from tests.test_cli import Lethe
+from tests.commands import Lethe
 
 
 @pytest.fixture

@@ -1,0 +1,79 @@
+"""What happened, as frozen dataclasses of plain numbers: the only thing that leaves the loop.
+
+Metrics, the live state and the report subscribe to these; none of them can reach a pixel.
+Times are seconds, accuracies are ratios from 0 to 1.
+"""
+
+from collections.abc import Callable
+
+from service.events.knowledge import BoundaryDetected, Evaluated, Measured, Scores, SegmentStarted
+from service.events.privacy import PolicyViolated, PrivacySpent, PurgeHeldUp, PurgeLag, SamplesKept
+from service.events.records import (
+    BatchLearned,
+    BrokerSeen,
+    Lag,
+    RecordsDeadLettered,
+    RecordsLost,
+    RecordsReceived,
+    Turned,
+)
+from service.events.state import (
+    CheckpointFailed,
+    CheckpointUnreadable,
+    CheckpointWritten,
+    LearningBegan,
+    Resumed,
+)
+
+__all__ = [
+    "BatchLearned",
+    "BoundaryDetected",
+    "BrokerSeen",
+    "CheckpointFailed",
+    "CheckpointUnreadable",
+    "CheckpointWritten",
+    "Emit",
+    "Evaluated",
+    "Event",
+    "Lag",
+    "LearningBegan",
+    "Measured",
+    "PolicyViolated",
+    "PrivacySpent",
+    "PurgeHeldUp",
+    "PurgeLag",
+    "RecordsDeadLettered",
+    "RecordsLost",
+    "RecordsReceived",
+    "Resumed",
+    "SamplesKept",
+    "Scores",
+    "SegmentStarted",
+    "Turned",
+]
+
+Event = (
+    RecordsReceived
+    | RecordsDeadLettered
+    | RecordsLost
+    | BatchLearned
+    | LearningBegan
+    | SegmentStarted
+    | BoundaryDetected
+    | Evaluated
+    | Measured
+    | BrokerSeen
+    | Lag
+    | Turned
+    | Resumed
+    | CheckpointWritten
+    | CheckpointFailed
+    | CheckpointUnreadable
+    | PolicyViolated
+    | PrivacySpent
+    | PurgeLag
+    | PurgeHeldUp
+    | SamplesKept
+)
+
+Emit = Callable[[Event], None]

@@ -1,0 +1,57 @@
+"""What a policy is about: what is kept, what was spent, what must go."""
+
+from dataclasses import dataclass
+
+__all__ = ["PolicyViolated", "PrivacySpent", "PurgeHeldUp", "PurgeLag", "SamplesKept"]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyViolated:
+    """The service did what its policy forbids, or did not do in time what it asks for."""
+
+    rule: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacySpent:
+    """What a differentially private learner has spent: ``epsilon`` at ``delta``, of a ``budget`` of ε.
+
+    ``spent``: another batch would go beyond the budget, so learning ends here.
+    """
+
+    epsilon: float
+    delta: float
+    budget: float
+    spent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeLag:
+    """How long the oldest ``records`` that were learned and not purged have been so; 0 if there are none."""
+
+    seconds: float
+    records: int
+    within: float
+    """Seconds that the policy allows."""
+
+    @property
+    def overdue(self) -> bool:
+        """The policy asked for them to be gone by now."""
+        return self.seconds > self.within
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeHeldUp:
+    """A purge waits for somebody; an empty ``waits_for``: not any more."""
+
+    waits_for: str
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesKept:
+    """The learner keeps samples, and may still keep the first, which it saw ``seconds`` ago."""
+
+    seconds: float
+    allowed: float
+    """Seconds that the policy allows."""

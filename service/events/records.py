@@ -1,0 +1,80 @@
+"""What became of the records: the road from the topic to the learner."""
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BatchLearned",
+    "BrokerSeen",
+    "Lag",
+    "RecordsDeadLettered",
+    "RecordsLost",
+    "RecordsReceived",
+    "Turned",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsReceived:
+    """Records, good and bad, were taken from the topic."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsDeadLettered:
+    """Malformed records were acknowledged by the dead-letter topic."""
+
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsLost:
+    """Offsets between two records that were never served: a gap in the topic."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLearned:
+    """One batch was predicted, learned and discarded."""
+
+    samples: int
+    correct: int
+    """How many were predicted right before they were learned."""
+    loss: float | None
+    step_seconds: float
+    """Predicting and learning, without waiting for the batch."""
+    residency_seconds: float
+    """From the arrival of the batch's first sample in the service to its discard."""
+    latency_seconds: float
+    """From the producer's timestamp of the batch's first sample to its having been learned."""
+    prequential: float | None
+    """Prequential accuracy with this batch, over the whole stream."""
+    prequential_fading: float | None
+    """The same, old batches fading."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSeen:
+    """The broker answered (``up``) or did not, and then why."""
+
+    up: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a partition is learned: ``offset`` comes next, ``records`` are in the topic from there on."""
+
+    partition: int
+    offset: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """The loop went round once, with or without a batch: it is alive."""
+
+    resident: int
+    """Samples whose pixels the service holds now."""
