@@ -4,6 +4,7 @@ import http.client
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final
@@ -31,46 +32,49 @@ def visit(connection: Connection, visit: Visit) -> None:
     or not, and what it waited for that counts.
     """
     over = threading.Event()
-    threads = [threading.Thread(target=act, args=(visit, over), daemon=True) for act in (_watch, _scrape)]
+    latencies: list[tuple[float, float]] = []
+    threads = [
+        threading.Thread(target=_watch, args=(visit, over), daemon=True),
+        threading.Thread(target=_scrape, args=(visit, over), daemon=True),
+        threading.Thread(target=_ask, args=(visit, over, latencies), daemon=True),
+    ]
     for thread in threads:
         thread.start()
     connection.send("ready")
-    latencies: list[tuple[float, float]] = []
-    if visit.rate:
-        asking = threading.Thread(target=_ask, args=(visit, over, latencies), daemon=True)
-        asking.start()
     connection.recv()
     over.set()
-    if visit.rate:
-        asking.join(10)
+    for thread in threads:
+        thread.join(10)
     connection.send(latencies)
 
 
 def _ask(visit: Visit, over: threading.Event, latencies: list[tuple[float, float]]) -> None:
-    client = http.client.HTTPConnection(visit.host, visit.port, timeout=30)
     due = time.monotonic()
-    while not over.is_set():
-        time.sleep(max(0.0, due - time.monotonic()))
-        client.request("POST", "/predict", visit.body, dict(visit.headers or {}))
-        answer = client.getresponse()
-        answer.read()
-        if answer.status != http.client.OK:
-            raise ConnectionError(f"/predict answered {answer.status}")
-        latencies.append((due, time.monotonic() - due))
-        due += 1 / visit.rate
+    with _client(visit) as client:
+        while visit.rate and not over.wait(max(0.0, due - time.monotonic())):
+            client.request("POST", "/predict", visit.body, dict(visit.headers or {}))
+            answer = client.getresponse()
+            answer.read()
+            if answer.status != http.client.OK:
+                raise ConnectionError(f"/predict answered {answer.status}")
+            latencies.append((due, time.monotonic() - due))
+            due += 1 / visit.rate
 
 
 def _watch(visit: Visit, over: threading.Event) -> None:
-    client = http.client.HTTPConnection(visit.host, visit.port, timeout=30)
-    client.request("GET", "/events")
-    answer = client.getresponse()
-    while not over.is_set() and answer.readline():
-        pass
+    with _client(visit) as client:
+        client.request("GET", "/events")
+        with client.getresponse() as answer:
+            while not over.is_set() and answer.readline():
+                pass
 
 
 def _scrape(visit: Visit, over: threading.Event) -> None:
     while not over.wait(SCRAPE_SECONDS):
-        client = http.client.HTTPConnection(visit.host, visit.port, timeout=30)
-        client.request("GET", "/metrics")
-        client.getresponse().read()
-        client.close()
+        with _client(visit) as client:
+            client.request("GET", "/metrics")
+            client.getresponse().read()
+
+
+def _client(visit: Visit) -> closing[http.client.HTTPConnection]:
+    return closing(http.client.HTTPConnection(visit.host, visit.port, timeout=30))
