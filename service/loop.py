@@ -5,36 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import torch
-
 from service.batching import Start
+from service.bulletin import Bulletin
 from service.checkpoint import Checkpoint
 from service.checkpointer import Checkpointer
-from service.drift.features import FeatureSums, sum_features
 from service.drift.watch import Watch
 from service.evaluation.evaluator import Evaluator, Interrupted
 from service.evaluation.history import History
-from service.events import (
-    BatchLearned,
-    BoundaryDetected,
-    BrokerSeen,
-    Emit,
-    Evaluated,
-    Lag,
-    PrivacySpent,
-    PurgeHeldUp,
-    RecordsDeadLettered,
-    RecordsLost,
-    RecordsReceived,
-    SegmentStarted,
-    Turned,
-)
+from service.events import Emit, Evaluated, SegmentStarted
 from service.feed import Batch, Feed
-from service.feeder import BrokerState
 from service.learners.base import Learner
-from service.learners.private import PrivateLearner
+from service.lesson import Lesson
 from service.privacy.receipts import Receipts
-from service.stream.source import Position, Purged
+from service.stream.source import Position
 
 __all__ = ["Loop"]
 
@@ -84,12 +67,12 @@ class Loop:
         makes going on impossible.
         """
         self._committed = time.monotonic()
-        self._seen: BrokerSeen | None = None
-        self._waits_for = ""
+        self._bulletin = Bulletin(self.emit, self.receipts)
+        self._lesson = Lesson(self.learner, self.history, self.emit, self.watch, self.oracle)
         try:
             if self.history.latest() is None:
                 self._evaluate(full=True)  # the untrained learner: row 0 of R
-            ended = self._privacy_spent() or ended
+            ended = self._lesson.privacy_spent() or ended
             if self.apart:
                 self.feed.resume()
             while not (ended or self.stopping()):
@@ -97,10 +80,10 @@ class Loop:
                 news = self.feed.next(WAIT_SECONDS)
                 if isinstance(news, Batch):
                     self._turn(news)
-                    ended = self._privacy_spent() or news.filled.last
+                    ended = self._lesson.privacy_spent() or news.filled.last
                 else:
-                    self._hear(news)
-                self._turned()
+                    self._bulletin.hear(news, self.start)
+                self._bulletin.turned(self.feed.resident)
             if ended:
                 self._do_what_is_due()
                 if not self.history.closed:
@@ -111,48 +94,15 @@ class Loop:
         self._settle()
         self._await_purge(ended)
 
-    def _hear(self, news: Batch | BrokerState | Purged | None) -> None:
-        if isinstance(news, BrokerState):
-            self._hear_state(news)
-        elif isinstance(news, Purged) and self.receipts is not None:
-            self.receipts.purged(news.starts)
-            if news.waits_for != self._waits_for:
-                self._waits_for = news.waits_for
-                self.emit(PurgeHeldUp(news.waits_for))
-
-    def _privacy_spent(self) -> bool:
-        """Tell what differential privacy has cost so far; true when no more may be learned."""
-        if not isinstance(self.learner, PrivateLearner):
-            return False
-        privacy = self.learner.privacy()
-        self.emit(PrivacySpent(privacy.epsilon, privacy.delta, privacy.budget, privacy.spent))
-        return privacy.spent
-
-    def _turned(self) -> None:
-        self.emit(Turned(self.feed.resident))
-        if self.receipts is not None:
-            for standing in self.receipts.standing():
-                self.emit(standing)
-
-    def _hear_state(self, state: BrokerState) -> None:
-        seen = BrokerSeen(state.up, state.detail)
-        if seen != self._seen:
-            self.emit(seen)
-            self._seen = seen
-        learned = state.offsets if self.start is None else self.start.position.offsets
-        for partition, end in state.ends.items():
-            offset = learned.get(partition, end)
-            self.emit(Lag(partition, offset, max(0, end - offset)))
-
     def _turn(self, batch: Batch) -> None:
         if self._notices_switch(batch) and self.apart:
             return  # the batch went back to the broker meanwhile, and comes again
-        learned = self._learn(batch) if batch.filled.samples else None
+        learned = self._lesson(batch) if batch.filled.samples else None
         learned_at = time.time()
         self.feed.release(batch)
         if self.receipts is not None:
             self.receipts.discarded(batch.filled, learned_at)
-        self._account(batch)
+        self._bulletin.account(batch.filled)
         if learned is not None:
             self.emit(learned)
         self.start = Start(batch.filled.position, batch.filled.left)
@@ -168,38 +118,6 @@ class Loop:
         elif self.start is not None and time.monotonic() - self._committed >= COMMIT_SECONDS:
             self._committed = time.monotonic()
             self.feed.commit(self.start.position)
-
-    def _learn(self, batch: Batch) -> BatchLearned:
-        """Predict and learn a batch, and overwrite its pixels."""
-        filled = batch.filled
-        started = time.perf_counter()
-        learned = self.learner.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
-        correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
-        step = time.perf_counter() - started
-        features = None if self.watch is None else sum_features(batch.x_BCHW)
-        batch.discard()
-        self.history.learned(filled.samples, correct)
-        if features is not None:
-            self._look_for_boundary(features, correct, learned.loss)
-        return BatchLearned(
-            samples=filled.samples,
-            correct=correct,
-            loss=learned.loss,
-            step_seconds=step,
-            residency_seconds=time.monotonic() - filled.arrived,
-            latency_seconds=time.time() - filled.produced,
-            prequential=self.history.prequential.cumulative,
-            prequential_fading=self.history.prequential.fading,
-        )
-
-    def _look_for_boundary(self, features: FeatureSums, correct: int, loss: float | None) -> None:
-        signal = None if self.watch is None else self.watch.hears(features, correct, loss)
-        if signal is None:
-            return
-        self.history.boundary_detected(signal)
-        self.emit(BoundaryDetected(signal, self.history.samples))
-        if not self.oracle:
-            self.learner.boundary()
 
     def _notices_switch(self, batch: Batch) -> bool:
         """Close a segment before the first batch with a sample of the next one is learned; tell if so.
@@ -250,16 +168,6 @@ class Loop:
         self.emit(event)
         self.emit(self.history.evaluated(event))
 
-    def _account(self, batch: Batch) -> None:
-        filled = batch.filled
-        self.emit(RecordsReceived(filled.received))
-        for reason, count in filled.dead.items():
-            self.emit(RecordsDeadLettered(reason, count))
-        if filled.lost:
-            self.emit(RecordsLost(filled.lost))
-        for partition, offset in filled.position.offsets.items():
-            self.emit(Lag(partition, offset, max(0, filled.ends.get(partition, offset) - offset)))
-
     def _checkpoint(self) -> None:
         if self.start is None:
             return  # nothing was taken from the topic yet
@@ -283,8 +191,10 @@ class Loop:
         while (lag := unpurged.lag()).records and not lag.overdue:
             if (self.stopping() or not ended) and time.monotonic() - began > PURGE_SECONDS:
                 break
-            self._hear(self.feed.next(WAIT_SECONDS))
-            self._turned()
+            news = self.feed.next(WAIT_SECONDS)
+            if not isinstance(news, Batch):  # what was on its way when reading was paused is void
+                self._bulletin.hear(news, self.start)
+            self._bulletin.turned(self.feed.resident)
         self._checkpoint()  # it holds the receipts of the purge
         self._settle()
 
