@@ -13,6 +13,7 @@ from torch import Tensor
 from service.batching import Start
 from service.checkpoint import Checkpoint, read_checkpoint
 from service.checkpointer import Checkpointer
+from service.drift.watch import Watch
 from service.errors import InvalidSetting
 from service.evaluation.evaluator import Evaluator
 from service.evaluation.history import History
@@ -77,11 +78,12 @@ class Run:
     learner: Learner
     history: History
     journal: Journal
+    watch: Watch
     events: list[Event]
 
     @property
     def outcome(self) -> Checkpoint:
-        return take(Settings(), self.learner, self.history, self.journal, None, Position({0: 0}))
+        return take(Settings(), self.learner, self.history, self.journal, None, Position({0: 0}), self.watch)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Run):
@@ -89,6 +91,7 @@ class Run:
         ours, theirs = self.outcome, other.outcome
         return (
             (ours.digest, ours.history, ours.counts) == (theirs.digest, theirs.history, theirs.counts)
+            and ours.drift == theirs.drift
             and torch.equal(ours.random["cpu"], theirs.random["cpu"])
             and self.journal.result().R == other.journal.result().R
         )
@@ -100,7 +103,8 @@ def learn(
     """Learn the stream from ``checkpoint`` on; with a folder, a checkpoint is due every 16 samples."""
     history = History(PROBES) if checkpoint is None else History.from_json(checkpoint.history)
     learner = kind(LearnerContext(LAYOUT))
-    run = Run(learner, history, Journal(Settings(), kind, history), [])
+    watch = Watch.going_on(None if checkpoint is None else checkpoint.drift)
+    run = Run(learner, history, Journal(Settings(), kind, history), watch, [])
 
     def emit(event: Event) -> None:
         run.events.append(event)
@@ -118,8 +122,9 @@ def learn(
         history=history,
         emit=emit,
         stopping=lambda: history.samples >= stop_after,
-        take=lambda position: take(Settings(), learner, history, run.journal, None, position),
+        take=lambda position: take(Settings(), learner, history, run.journal, None, position, watch),
         start=None if checkpoint is None else Start(checkpoint.position, None),
+        watch=watch,
     )
     if folder is None:
         loop.run(ended)
