@@ -26,7 +26,7 @@ WAIT_SECONDS: Final = 0.5
 MOST_SEGMENTS: Final = 1000
 """Segments of a run that are told apart; what comes after belongs to the last one."""
 PURGE_SECONDS: Final = 5.0
-"""How long a service that was asked to stop waits for the broker to forget what it learned."""
+"""How long a service that cannot wait for others waits for the broker to forget what it learned."""
 COMMIT_SECONDS: Final = 1.0
 """How often the broker is told how far learning is."""
 
@@ -179,7 +179,7 @@ class Loop:
         """Where the policy asks for it, stay until the broker has forgotten what was learned.
 
         Others may still need it: at the end of the stream they are waited for until the policy's time
-        is up, and a few seconds when this service was asked to stop. Then a restart goes on with it.
+        is up, otherwise for a few seconds. Then a restart goes on with it.
         """
         unpurged = None if self.receipts is None else self.receipts.unpurged
         if unpurged is None or self.start is None or self.checkpointer is None or self.checkpointer.failure:
@@ -188,8 +188,9 @@ class Loop:
         if self.checkpointer.level():
             self.feed.commit(self.start.position)
         began = time.monotonic()
-        while (lag := unpurged.lag()).records and not lag.overdue:
-            if (self.stopping() or not ended) and time.monotonic() - began > PURGE_SECONDS:
+        while (lag := unpurged.lag()).records:
+            hurried = lag.overdue or not ended or self.stopping()
+            if hurried and time.monotonic() - began > PURGE_SECONDS:
                 break
             news = self.feed.next(WAIT_SECONDS)
             if not isinstance(news, Batch):  # what was on its way when reading was paused is void

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.needs("datasets"), pytest.mark.needs("embedded")]
 
 def test_a_demo_under_a_policy_is_audited_and_nothing_is_left_in_the_broker(tmp_path: Path) -> None:
     policy = tmp_path / "ward.yaml"
-    policy.write_text("{name: ward, retention: nothing, residency_seconds: 60, purge: {within_seconds: 60}}")
+    policy.write_text("{name: ward, retention: nothing, residency_seconds: 60, purge: {within_seconds: 600}}")
     document = run(tmp_path / "report", "--policy", str(policy))
     verdict = document["learners"]["finetune"]["audit"]
     assert verdict["passed"], verdict
