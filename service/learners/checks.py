@@ -192,16 +192,18 @@ def check_predictor_predicts_as_its_learner_did(factory: Factory) -> None:
 
 
 def check_predictor_answers_beside_learning(factory: Factory) -> None:
-    """In another thread, while its learner goes on, a predictor's answers stay the same."""
-    learner, unseen = trained(factory), batch(8, seed=9)[0]
+    """In another thread, while its learner goes on, a predictor answers the same, and disturbs nothing."""
+    learner, alone, unseen = trained(factory), trained(factory), batch(80, seed=9)[0]
     predictor = learner.predictor()
     p_BK = predictor.predict(unseen)
+    require(torch.allclose(alone.predict(unseen), p_BK, atol=1e-5), "the predictor answers otherwise")
     with ThreadPoolExecutor(1) as thread:
-        for x_BCHW, y_B in batches(SIZES):
-            answer = thread.submit(predictor.predict, unseen)
-            learner.learn(x_BCHW, y_B)
-            learner.predict(x_BCHW)
-            require(torch.allclose(answer.result(), p_BK, atol=1e-5), "learning changed an answer")
+        for x_BCHW, y_B in batches(SIZES * 3):
+            answers = [thread.submit(predictor.predict, unseen) for _ in range(3)]
+            require_learn_alike(learner, alone, x_BCHW, y_B)
+            for answer in answers:
+                require(torch.allclose(answer.result(), p_BK, atol=1e-5), "learning changed an answer")
+    require_same_state(learner, alone)
 
 
 def check_loaded_learner_goes_on_identically(factory: Factory) -> None:

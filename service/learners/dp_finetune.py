@@ -16,6 +16,7 @@ from service.learners.base import Learned, LearnerContext, Retention, State
 from service.learners.bounded import UnitFeatures
 from service.learners.predictor import Predictor
 from service.learners.private import Account, Privacy, PrivateLearner, PrivateOptions
+from service.learners.products import fine_product
 
 __all__ = ["DPFinetune", "DPFinetuneOptions"]
 
@@ -138,7 +139,7 @@ class DPFinetune(PrivateLearner):
 
     def _probabilities(self, weight_KD: Tensor, x_BCHW: Tensor) -> Tensor:
         with torch.inference_mode():
-            parts = [self._features(x) @ weight_KD.T for x in torch.split(x_BCHW, _PREDICT_ROWS)]
+            parts = [fine_product(self._features(x), weight_KD.T) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
             return torch.cat(parts).mul_(self._options.scale).softmax(1).cpu()
 
     def predictor(self) -> Predictor:

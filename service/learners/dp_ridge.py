@@ -14,6 +14,7 @@ from service.errors import DivergedLoss
 from service.learners.base import Learned, LearnerContext, Retention, State
 from service.learners.bounded import UnitFeatures
 from service.learners.private import Account, Privacy, PrivateLearner, PrivateOptions
+from service.learners.products import fine_product
 
 __all__ = ["SENSITIVITY", "DPRidge", "DPRidgeOptions"]
 
@@ -93,7 +94,7 @@ class DPRidge(PrivateLearner):
         self._check_budget()
         features_BD = self._features(x_BCHW)
         onehot_BK = nn.functional.one_hot(y_B, self._classes).to(features_BD)
-        scores_BK = features_BD @ self._W_DK
+        scores_BK = fine_product(features_BD, self._W_DK)
         loss = nn.functional.mse_loss(scores_BK, onehot_BK).item()
         if not math.isfinite(loss):
             raise DivergedLoss(f"the squared error of a batch of {len(y_B)} is {loss}")
@@ -135,7 +136,7 @@ class DPRidge(PrivateLearner):
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores from the last block's W."""
-        parts = [self._features(x) @ self._W_DK for x in torch.split(x_BCHW, _PREDICT_ROWS)]
+        parts = [fine_product(self._features(x), self._W_DK) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
         return torch.cat(parts).div_(_TEMPERATURE).softmax(1).cpu()
 
     def privacy(self) -> Privacy:

@@ -18,6 +18,7 @@ from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
 from service.learners.options import Options
 from service.learners.predictor import Predictor
+from service.learners.products import fine_product
 from service.learners.regimes import NEW, assign
 from service.learners.signature import Signature, thumbnails
 
@@ -215,11 +216,11 @@ class Experts(Learner):
     def _scores(self, features_BD: Tensor, regime_B: Tensor) -> Tensor:
         """Return each sample's scores by its regime's last due W; by the newest's for a new regime."""
         newest = len(self._experts) - 1
-        scores_BK = features_BD @ self._experts[newest].W_DK
+        scores_BK = fine_product(features_BD, self._experts[newest].W_DK)
         for regime in set(regime_B.tolist()):
             if regime not in {NEW, newest}:
                 rows_B = (regime_B == regime).to(self._device)
-                scores_BK[rows_B] = features_BD[rows_B] @ self._experts[regime].W_DK
+                scores_BK[rows_B] = fine_product(features_BD[rows_B], self._experts[regime].W_DK)
         return scores_BK
 
     def _probabilities(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
@@ -227,10 +228,10 @@ class Experts(Learner):
 
     def _mixture(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
         features_BD, temperature = self._features(x_BCHW), self._options.temperature
-        weights_BR = (features_BD @ solution.gate_DR).div_(temperature).softmax(1)
+        weights_BR = fine_product(features_BD, solution.gate_DR).div_(temperature).softmax(1)
         mixture_BK = torch.zeros(len(features_BD), self._classes, device=self._device)
         for weight_B, W_DK in zip(weights_BR.unbind(1), solution.W_RDK, strict=True):
-            mixture_BK += weight_B[:, None] * (features_BD @ W_DK).div_(temperature).softmax(1)
+            mixture_BK += weight_B[:, None] * fine_product(features_BD, W_DK).div_(temperature).softmax(1)
         return mixture_BK
 
     def _exact(self) -> _Solution:

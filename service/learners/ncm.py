@@ -16,6 +16,7 @@ from service.learners.base import Learned, Learner, LearnerContext, Retention, S
 from service.learners.features import WaveletFeatures
 from service.learners.options import Options
 from service.learners.predictor import Predictor
+from service.learners.products import fine_product
 
 __all__ = ["NCM", "NCMOptions"]
 
@@ -97,7 +98,7 @@ class NCM(Learner):
     def _scores(self, means: tuple[Tensor, Tensor], features_BD: Tensor) -> Tensor:
         """Return the negative squared distances over the temperature, up to each sample's own square."""
         means_KD, halves_K = means
-        return (features_BD @ means_KD.T - halves_K).mul_(2 / self._options.temperature)
+        return (fine_product(features_BD, means_KD.T) - halves_K).mul_(2 / self._options.temperature)
 
     def _probabilities(self, means: tuple[Tensor, Tensor], x_BCHW: Tensor) -> Tensor:
         parts = [self._scores(means, self._features(x)) for x in torch.split(x_BCHW, _PREDICT_ROWS)]

@@ -2,6 +2,9 @@
 
 What is multiplied is rounded first, by `rounded`. A product of two such numbers is exact in
 float32, so every CPU sums the same terms, and one without such a unit is only slower.
+
+The switch that lets products run on the unit is one for the whole process. Only the thread that
+learns may turn it: while it is on, the products of every other thread round what they are given.
 """
 
 import threading
@@ -12,13 +15,16 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["add_product", "product", "rounded"]
+__all__ = ["add_product", "beside_learning", "fine_product", "product", "rounded"]
 
 _HAS_UNIT: Final = any(torch.cpu.get_capabilities().get(unit) for unit in ("amx_bf16", "avx512_bf16"))
-_FEW: Final = 64
-"""Rows of which a product is as fast without the unit: it takes reading the other matrix. So the prediction
-of a single image waits for nobody, while another thread learns."""
-_UNIT: Final = threading.Lock()  # the switch below is one for the whole process
+
+
+class _Thread(threading.local):
+    beside_learning = False
+
+
+_thread: Final = _Thread()
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -28,8 +34,6 @@ def rounded(x: Tensor) -> Tensor:
 
 def product(left_MK: Tensor, right_KN: Tensor) -> Tensor:
     """Return the product, float32 of shape [M, N], of two `rounded` matrices."""
-    if len(left_MK) <= _FEW:
-        return left_MK @ right_KN
     with _unit():
         return left_MK @ right_KN
 
@@ -40,13 +44,34 @@ def add_product(sum_MN: Tensor, left_MK: Tensor, right_KN: Tensor) -> None:
         sum_MN.addmm_(left_MK, right_KN)
 
 
+def fine_product(left_MK: Tensor, right_KN: Tensor) -> Tensor:
+    """Return the product, float32 of shape [M, N], of float32 matrices that are not rounded.
+
+    It is done in float64, which no switch concerns: this one is the same beside a thread that learns.
+    """
+    return (left_MK.to(torch.float64) @ right_KN.to(torch.float64)).to(torch.float32)
+
+
+@contextmanager
+def beside_learning() -> Iterator[None]:
+    """Leave the switch alone in this thread: another one is learning, and must find it as it left it."""
+    before = _thread.beside_learning
+    _thread.beside_learning = True
+    try:
+        yield
+    finally:
+        _thread.beside_learning = before
+
+
 @contextmanager
 def _unit() -> Iterator[None]:
     """Let the products of this process run on the unit, which rounds what it is given."""
-    with _UNIT:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("medium" if _HAS_UNIT else before)
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+    if not _HAS_UNIT or _thread.beside_learning:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -17,6 +17,7 @@ from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
 from service.learners.options import Options
 from service.learners.predictor import Predictor
+from service.learners.products import fine_product
 
 __all__ = ["Ridge", "RidgeOptions"]
 
@@ -84,7 +85,7 @@ class Ridge(Learner):
         """
         features_BD = self._features(x_BCHW)
         onehot_BK = nn.functional.one_hot(y_B, self._classes).to(features_BD)
-        scores_BK = features_BD @ self._W_DK
+        scores_BK = fine_product(features_BD, self._W_DK)
         loss = nn.functional.mse_loss(scores_BK, onehot_BK).item()
         if not math.isfinite(loss):
             raise DivergedLoss(f"the squared error of a batch of {len(y_B)} is {loss}")
@@ -139,7 +140,7 @@ class Ridge(Learner):
         return self._probabilities(self._exact(), x_BCHW)
 
     def _probabilities(self, W_DK: Tensor, x_BCHW: Tensor) -> Tensor:
-        parts = [self._features(x) @ W_DK for x in torch.split(x_BCHW, _PREDICT_ROWS)]
+        parts = [fine_product(self._features(x), W_DK) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
         return torch.cat(parts).div_(self._options.temperature).softmax(1).cpu()
 
     def predictor(self) -> Predictor:

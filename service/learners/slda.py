@@ -17,6 +17,7 @@ from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
 from service.learners.options import Options
 from service.learners.predictor import Predictor
+from service.learners.products import fine_product
 
 __all__ = ["SLDA", "SLDAOptions"]
 
@@ -77,7 +78,7 @@ class SLDA(Learner):
         """
         features_BD = self._features(x_BCHW)
         onehot_BK = nn.functional.one_hot(y_B, self._classes).to(features_BD)
-        scores_BK = torch.addmm(self._b_K, features_BD, self._W_DK)
+        scores_BK = fine_product(features_BD, self._W_DK).add_(self._b_K)
         loss = -(scores_BK.log_softmax(1) * onehot_BK).sum(1).mean().item()
         if not math.isfinite(loss):
             raise DivergedLoss(f"the loss of a batch of {len(y_B)} is {loss}")
@@ -122,7 +123,7 @@ class SLDA(Learner):
 
     def _probabilities(self, discriminant: Discriminant, x_BCHW: Tensor) -> Tensor:
         W_DK, b_K = discriminant
-        parts = [torch.addmm(b_K, self._features(x), W_DK) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
+        parts = [fine_product(self._features(x), W_DK).add_(b_K) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
         return torch.cat(parts).softmax(1).cpu()
 
     def _exact(self) -> Discriminant:
