@@ -10,6 +10,7 @@ from service.bulletin import Bulletin
 from service.checkpoint import Checkpoint
 from service.checkpointer import Checkpointer
 from service.drift.watch import Watch
+from service.errors import LetheError
 from service.evaluation.evaluator import Evaluator, Interrupted
 from service.evaluation.history import History
 from service.events import Emit, Evaluated, SegmentStarted
@@ -90,6 +91,10 @@ class Loop:
                     self._evaluate(full=True, ends_segment=bool(self.history.segments))
         except Interrupted:
             pass  # asked to stop while evaluating: the batch at hand is neither learned nor passed
+        except LetheError:
+            self._checkpoint()  # or a restart would begin further back, where the broker may have nothing left
+            self._settle()
+            raise
         self._checkpoint()
         self._settle()
         self._await_purge(ended)

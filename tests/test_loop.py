@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.errors import DivergedLoss
+from service.errors import DivergedLoss, PositionLost
 from service.evaluation.history import History
 from service.events import (
     BatchLearned,
@@ -21,6 +21,7 @@ from service.events import (
     RecordsReceived,
     Turned,
 )
+from service.feed import Batch
 from service.feeder import BrokerState
 from service.learners.base import Learned, LearnerContext
 from service.loop import Loop
@@ -143,7 +144,7 @@ def test_a_diverged_loss_stops_the_run_with_the_batch_not_counted() -> None:
     assert history.samples == 16
     assert sum(event.count for event in events if isinstance(event, RecordsReceived)) == 16
     assert sum(isinstance(event, BatchLearned) for event in events) == 2
-    assert all(position.offsets[0] <= 16 for position in feed.committed)
+    assert feed.committed[-1].offsets == {0: 16}, "what was learned before stays learned"
 
 
 def test_the_broker_s_comings_and_goings_are_told_in_their_place() -> None:
@@ -160,6 +161,20 @@ def test_the_position_of_the_last_batch_is_committed() -> None:
     run = learn(segment("a", 44))
     assert run.feed.committed[-1].offsets == {0: 44}
     assert len(run.feed.committed) <= 3, "in between, once a second is enough"
+
+
+def test_an_error_of_the_feed_ends_the_run_once_what_was_learned_is_kept() -> None:
+    class Purged(MemoryFeed):
+        def next(self, timeout: float) -> Batch | BrokerState | None:
+            news = super().next(timeout)
+            if news is None:
+                raise PositionLost("the log begins at 5000")
+            return news
+
+    feed = Purged(segment("a", 24), ends=False)
+    with pytest.raises(PositionLost):
+        learn(feed)
+    assert feed.committed[-1].offsets == {0: 24}
 
 
 def test_the_same_stream_makes_the_same_learner() -> None:
