@@ -92,7 +92,7 @@ class Loop:
         except Interrupted:
             pass  # asked to stop while evaluating: the batch at hand is neither learned nor passed
         except LetheError:
-            self._checkpoint()  # or a restart would begin further back, where the broker may have nothing left
+            self._checkpoint()  # or a restart began further back, where the broker may have nothing left
             self._settle()
             raise
         self._checkpoint()
