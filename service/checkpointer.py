@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 from service.checkpoint import At, Checkpoint, ignore
+from service.errors import InvalidFile
 from service.events import CheckpointFailed, CheckpointWritten, Emit
 from service.settings import CheckpointSettings
 from service.state_folder import StateFolder
@@ -88,6 +89,9 @@ class Checkpointer:
             self._folder.level()
         except OSError as error:
             self._emit(CheckpointFailed(f"{self._folder.folder}: {error.strerror or error}"))
+            return False
+        except InvalidFile as error:
+            self._emit(CheckpointFailed(str(error)))
             return False
         return True
 

@@ -166,11 +166,13 @@ class StateFolder:
         return Position(offsets, newest.turn, newest.topic_id)
 
     def level(self) -> None:
-        """Put copies of the newest checkpoint in the place of the older ones. Raises OSError.
+        """Put copies of the newest checkpoint in the place of the older ones.
 
-        Afterwards nothing before it can be needed again, and it is there as often as ever.
+        Afterwards nothing before it can be needed again, and it is there as often as ever. Raises
+        InvalidFile, and leaves the older ones, when it cannot be read; OSError.
         """
         *older, newest = checkpoint_files(self.folder)
+        read_checkpoint(newest)  # what a disk has damaged must not take the place of a good one
         for path in older:
             partial = path.with_name(f"{path.name}.partial")
             try:

@@ -145,3 +145,16 @@ def test_two_are_never_written_at_once(bench: Bench) -> None:
     bench.checkpointer.close()
     assert [event.samples for event in bench.events if isinstance(event, CheckpointWritten)] == [64, 128]
     assert bench.steps.index("committed") < len(bench.steps) // 2
+
+
+def test_a_newest_that_cannot_be_read_is_not_put_in_the_place_of_others(bench: Bench) -> None:
+    for samples in (1000, 2000):
+        bench.checkpointer.take(checkpoint(samples))
+    bench.checkpointer.settle()
+    good, newest = checkpoint_files(bench.folder.folder)
+    newest.write_bytes(b"torn")
+    before = good.read_bytes()
+    assert not bench.checkpointer.level()
+    assert isinstance(bench.events[-1], CheckpointFailed)
+    assert str(newest) in bench.events[-1].detail
+    assert good.read_bytes() == before

@@ -29,6 +29,13 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def flip(path: Path) -> None:
+    """Change a bit of a tensor: only the SHA-256 tells."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 def test_an_empty_folder_has_no_newest(tmp_path: Path) -> None:
     with StateFolder(tmp_path / "new" / "state", keep=3) as folder:
         assert folder.newest(refuse) is None
@@ -265,3 +272,15 @@ def test_levelled_every_checkpoint_is_the_newest_and_each_can_be_read(tmp_path: 
         for path in reversed(files):
             assert samples_of_newest(folder) == 192
             path.unlink()
+
+
+def test_a_damaged_newest_takes_no_good_ones_place(tmp_path: Path) -> None:
+    with StateFolder(tmp_path, keep=3) as folder:
+        for samples in (64, 128, 192):
+            folder.write(checkpoint(samples))
+        *good, newest = checkpoint_files(tmp_path)
+        before = [path.read_bytes() for path in good]
+        flip(newest)
+        with pytest.raises(InvalidFile, match="corrupt"):
+            folder.level()
+        assert [path.read_bytes() for path in good] == before
