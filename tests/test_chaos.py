@@ -153,6 +153,7 @@ def kept(folder: Path, *changes: Callable[[Checkpoint], Checkpoint]) -> Outcome:
         (lambda c: replace(c, counts={"learned": 64, "dead": {}, "received": 65}), "memory"),
         (lambda c: replace(c, position=Position({0: 64}, 1, "topic")), "memory"),
         (lambda c: replace(c, random={"cpu": torch.zeros(8, dtype=torch.uint8)}), "memory"),
+        (lambda c: replace(c, drift={"alarms": {"error": {"mean": 0.5}}}), "memory"),
     ],
 )
 def test_an_outcome_differs_where_the_run_does(

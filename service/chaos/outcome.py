@@ -21,7 +21,8 @@ class Outcome:
     learner: str
     """SHA-256, in hex, over the learner's state."""
     memory: str
-    """The same over evaluation history, counts, position and the state of the random generators."""
+    """The same over evaluation history, counts, position and the state of the random generators and of
+    the watch for boundaries."""
     learned: int
     dead: int
     passed: int
@@ -36,7 +37,7 @@ class Outcome:
         last = read_checkpoint(files[-1])
         random = state_digest(State(last.random, {}))
         position = asdict(replace(last.position, ends={}))  # how far a producer was is no part of it
-        memory = json.dumps([last.history, last.counts, position, random], sort_keys=True)
+        memory = json.dumps([last.history, last.counts, position, random, last.drift], sort_keys=True)
         counts = cast("dict[str, Any]", last.counts)
         return cls(
             learner=last.digest,
