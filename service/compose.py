@@ -168,7 +168,8 @@ def _newest(
 ) -> Checkpoint | None:
     if folder is None:
         return None
-    checkpoint = folder.newest(lambda _, error: unreadable.append(CheckpointUnreadable(str(error))))
+    anew = run_id(settings) if settings.checkpoint.fresh else None
+    checkpoint = folder.newest(lambda _, error: unreadable.append(CheckpointUnreadable(str(error))), anew)
     if checkpoint is not None:
         check_fingerprint(checkpoint, settings)
     return checkpoint

@@ -66,7 +66,8 @@ def _probes(folder: Path | None) -> dict[str, JSON]:
 def run_id(settings: Settings) -> str:
     """Return what tells a run from one that learns something else."""
     decisive = {name: value for name, value in fingerprint(settings).items() if name not in EXACT}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    order = list(_probes(settings.evaluation.probes))  # which a history cannot change, either
+    return hashlib.sha256(json.dumps([decisive, order], sort_keys=True).encode()).hexdigest()
 
 
 def check_fingerprint(checkpoint: Checkpoint, settings: Settings) -> None:

@@ -82,11 +82,14 @@ class StateFolder:
             os.write(self._lock, identity.encode())
         return identity
 
-    def newest(self, fallback: Callable[[Path, InvalidFile], None]) -> Checkpoint | None:
+    def newest(
+        self, fallback: Callable[[Path, InvalidFile], None], anew: str | None = None
+    ) -> Checkpoint | None:
         """Return the newest checkpoint that can be read; None only where there is none at all.
 
         ``fallback`` is told of each newer one that cannot. Raises InvalidFile when none can: never
-        a silent fresh start.
+        a silent fresh start. Only the run ``anew``, which was told to begin anew, does so then, too,
+        and says so.
         """
         files = checkpoint_files(self.folder)
         torn = []
@@ -100,11 +103,14 @@ class StateFolder:
             for bad in torn:  # kept to be looked at, but not in the place of one that can be read
                 bad.rename(bad.with_suffix(".unreadable"))
             return checkpoint
-        if files:
-            raise InvalidFile(
-                f"none of the {len(files)} checkpoints in {self.folder} can be read; --fresh starts anew "
-                "and keeps them aside"
-            )
+        if not files:
+            return None
+        none = f"none of the {len(files)} checkpoints in {self.folder} can be read"
+        if anew is None:
+            raise InvalidFile(f"{none}; --fresh starts anew and keeps them aside")
+        logger.warning("%s; as --fresh was given, the run begins anew once more", none)
+        self.go_on()
+        self.begin_anew(anew)
         return None
 
     def begin_anew(self, run: str) -> None:

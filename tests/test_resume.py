@@ -266,6 +266,12 @@ def test_a_run_is_known_by_what_it_learns() -> None:
     assert run_id(Settings.read({"learner": {"seed": 1}})) != run
 
 
+def test_probes_in_another_order_are_another_run(tmp_path: Path) -> None:
+    run = run_id(Settings.read(folder_of_probes(tmp_path / "before", "a", "b")))
+    assert run_id(Settings.read(folder_of_probes(tmp_path / "copied", "a", "b"))) == run
+    assert run_id(Settings.read(folder_of_probes(tmp_path / "turned", "b", "a"))) != run
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -97,6 +97,28 @@ def test_when_none_can_be_read_there_is_no_silent_fresh_start(tmp_path: Path) ->
         assert passed_over == checkpoint_files(tmp_path)[::-1]
 
 
+def test_a_run_that_was_told_to_begin_anew_does_so_again_when_none_of_its_own_can_be_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with StateFolder(tmp_path, keep=3) as folder:
+        folder.begin_anew("run")
+        folder.write(checkpoint(64))
+        (tmp_path / "ledger.jsonl").write_text("{}")
+        damage(checkpoint_files(tmp_path)[0])
+        torn = checkpoint_files(tmp_path)[0].read_bytes()
+        folder.begin_anew("run")  # a supervisor's restart
+        passed_over: list[Path] = []
+        assert folder.newest(lambda path, _: passed_over.append(path), "run") is None
+        assert passed_over
+        assert "none of the 1 checkpoints" in caplog.text
+        (aside,) = tmp_path.glob("before-*")
+        assert [path.read_bytes() for path in checkpoint_files(aside)] == [torn]
+        assert (aside / "ledger.jsonl").exists()
+        folder.write(checkpoint(32))
+        folder.begin_anew("run")
+        assert samples_of_newest(folder) == 32
+
+
 def test_a_fresh_start_sets_aside_and_deletes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
