@@ -29,6 +29,7 @@ logger = logging.getLogger("lethe")
 DIGITS: Final = 12
 COPY_BYTES: Final = 1 << 20
 PATTERN: Final = f"checkpoint-{'[0-9]' * DIGITS}.safetensors"
+ASIDE: Final = "before-*"
 FRESH: Final = "fresh"
 """Names the run that a fresh start has begun here."""
 
@@ -146,6 +147,18 @@ class StateFolder:
         for path in files:
             path.rename(aside / path.name)
         logger.warning("fresh start: %d files set aside in %s", len(files), aside)
+
+    def clear(self) -> None:
+        """Delete every checkpoint and ledger here, also what was set aside; other files stay."""
+        for folder in (*self.folder.glob(ASIDE), self.folder):
+            for path in (
+                *checkpoint_files(folder),
+                *folder.glob("checkpoint-*.unreadable"),
+                *folder.glob("ledger*.jsonl"),
+            ):
+                path.unlink()
+            if folder != self.folder and not any(folder.iterdir()):
+                folder.rmdir()
 
     def write(self, checkpoint: Checkpoint, at: At = ignore) -> int:
         """Write a checkpoint, drop those beyond the last few, and return its size. Raises OSError."""

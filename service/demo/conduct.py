@@ -18,7 +18,8 @@ from producers.publisher import short_lived
 from producers.scenario import Scenario, load_scenario
 from producers.sources import fetch
 from service.demo import display
-from service.demo.judging import PAGE, judge
+from service.demo.folder import LOG, STATE, fresh_folder
+from service.demo.judging import judge
 from service.demo.processes import Children
 from service.demo.stage import environment, free_port, fresh_topic
 from service.errors import InvalidSetting
@@ -100,7 +101,7 @@ def run_demo(demo: Demo, console: Console) -> Shown:
     with console.status("fetching and verifying the data sets"):
         for name in sorted({segment.dataset for segment in scenario.segments}):
             console.print(f"{name}: {fetch(name, demo.root)}")
-    folder = _fresh(demo.report)
+    folder = fresh_folder(demo.report)
     with console.status("writing the probe sets"):
         write_probes(scenario, demo.root, folder / "probes")
     purges = policy is not None and policy.purge is not None
@@ -178,19 +179,6 @@ def _allowed(name: str, policy: Policy | None) -> bool:
     return True
 
 
-def _fresh(folder: Path) -> Path:
-    """Make the report's folder; what an earlier demo left there goes, anything else is not touched."""
-    for old in [
-        *folder.glob("probes/*.safetensors"),
-        *folder.glob("*/run.json"),
-        *folder.glob(f"*/{PAGE}"),
-        *folder.glob("report.html"),
-    ]:
-        old.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _stream(
     demo: Demo, scenario: Scenario, stream: StreamSettings, children: Children, console: Console
 ) -> list[RunResult]:
@@ -198,7 +186,7 @@ def _stream(
     total = scenario.total(demo.samples)
     for learner, port in ports.items():
         settings = environment(_settings(demo, learner, port, total, stream))
-        log = demo.report / learner / "service.log"
+        log = demo.report / learner / LOG
         children.start(f"service {learner}", "service.cli", ["run"], log, settings)
     secured = {variable("stream", "security"): json.dumps(dict(stream.security))} if stream.security else {}
     states = {learner: f"http://127.0.0.1:{port}/state" for learner, port in ports.items()}
@@ -225,7 +213,7 @@ def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSet
             "batch": {"size": find(learner).batch_size},
             "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads},
             "evaluation": {"probes": demo.report / "probes"},
-            "checkpoint": {"folder": folder / "state", "fresh": True},
+            "checkpoint": {"folder": folder / STATE, "fresh": True},
             "serve": {"port": port, "keep": demo.keep_serving},
             "run": {"report": folder},
         }
