@@ -232,12 +232,14 @@ class _Feeder:
         given = self._position
         if given is None or given.topic_id is None or source.topic_id in (None, given.topic_id):
             return given
+        gone = (
+            f"topic {self._stream.topic} was deleted and created anew: with it at least {given.ahead} "
+            f"samples from offsets {dict(given.offsets)} (by partition) on are gone, as many as there "
+            "were when it was last seen"
+        )
         if not self._stream.accept_loss:
-            raise PositionLost(
-                f"topic {self._stream.topic} was deleted and created anew: with it at least {given.ahead} "
-                f"samples from offsets {dict(given.offsets)} (by partition) on are gone, as many as there "
-                "were when it was last seen; --accept-loss starts with the new topic"
-            )
+            raise PositionLost(f"{gone}; --accept-loss starts with the new topic")
+        self._connection.send(BrokerState(True, gone))
         return Position(source.starts(), 0, source.topic_id)
 
     def _listen(self, timeout: float) -> None:

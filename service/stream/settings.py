@@ -44,8 +44,8 @@ class StreamSettings(Section):
     start: Literal["earliest", "latest"] = "earliest"
     """Where a run without a checkpoint begins."""
     accept_loss: bool = Field(default=False, json_schema_extra={"flag": "--accept-loss"})
-    """Go on although records that were not learned yet are gone, or the topic was created anew; what is
-    missing is counted as lost."""
+    """Go on although records that were not learned yet are gone, which are counted as lost, or the topic
+    was created anew: nobody can count what went with the old one, and what is known of it is logged."""
     stop_after: int | None = Field(default=None, ge=1, json_schema_extra={"flag": "--stop-after"})
     """End the run after this many records, good and bad; without it, it goes on for ever."""
     fetch_bytes: int = Field(default=8 << 20, ge=1 << 10)

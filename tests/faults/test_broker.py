@@ -4,6 +4,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,25 @@ LAYOUT = Layout(height=SIZE, width=SIZE, max_bytes=4096)
 
 
 def test_a_broker_that_is_killed_midway_and_comes_back(
-    stage: Stage, untouched: Callable[[str], Outcome], kafka_node: KafkaNode, tmp_path: Path
+    fill: Fill, run_alone: Callable[..., Outcome], topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
-    with all_running(stage, tmp_path) as services:
+    first, rest = records("a", 800, 1), records("b", 800, 2)
+    stage = replace(fill(topic, first), total=len(first) + len(rest))
+    with all_running(stage, tmp_path, OF_EACH_KIND) as services:
         for service in services.values():
             service.has_learned(200)
         kafka_node.kill()
-        kafka_node.start()
-        all_end_well(services, untouched, tmp_path)
+        try:
+            for learner, service in services.items():
+                until(lambda log=service: "waiting for the broker" in log.log, f"{learner} misses it")
+                assert not service.ended(), learner  # it cannot have: half of its records are not there yet
+        finally:
+            kafka_node.start()
+        fill(topic, rest)
+        for learner, service in services.items():
+            assert service.status() == 0, learner
+            wanted = run_alone(stage, learner, tmp_path / "alone" / learner / "state")
+            assert Outcome.of(tmp_path / learner / "state") == wanted, learner
 
 
 def test_a_broker_that_is_absent_at_the_start(
@@ -89,7 +101,9 @@ def test_a_dead_letter_topic_that_takes_nothing_stops_the_service_and_loses_noth
             for learner, service in services.items():
                 assert service.status() == FAILED, learner
                 assert letters in service.log
-                for path in checkpoint_files(tmp_path / learner / "state"):
+                kept = checkpoint_files(tmp_path / learner / "state")
+                assert kept, learner
+                for path in kept:
                     assert sum(read_checkpoint(path).position.offsets.values()) <= 400
         admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "100000"})]
@@ -214,8 +228,11 @@ def test_a_topic_created_anew_is_refused_until_that_is_accepted(
         assert f"at least {stage.total - learned} samples" in service.log
         assert "--accept-loss" in service.log
     accepting = stage.settings("finetune", tmp_path / "state", stream={"accept_loss": True})
+    told = []
     for _ in range(2):  # the second one goes on from the new topic's checkpoints
         with running(accepting) as service:
             assert service.status() == 0
+            told.append(f"at least {stage.total - learned} samples" in service.log)
+    assert told == [True, False]
     assert Outcome.of(tmp_path / "state").learned == stage.total
     assert learned < stage.total
