@@ -24,6 +24,7 @@ KILLS: Final = 25
 FEWER_KILLS: Final = 6
 """For a learner whose kind another one stands for: what is killed is the same service."""
 START_SECONDS: Final = 1.0
+HELD_SECONDS: Final = 180.0
 STOPPED_SECONDS: Final = 60.0
 
 
@@ -55,7 +56,7 @@ class Held:
     def __call__(self, step: str) -> None:
         self.taken += step == "taken"
         if self.taken == 3:
-            until(self.go_on.exists, "the others are there, too")
+            until(self.go_on.exists, "the others are there, too", HELD_SECONDS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,6 +128,7 @@ def test_asked_to_stop_twice_it_goes_on_after_a_restart_from_where_it_stopped(
         service.send(signal.SIGTERM)
         assert service.status() == 0
     stopped = Outcome.of(tmp_path / "state").learned
+    assert 500 <= stopped < stage.total
     with running(settings) as service:
         assert service.status() == 0
         assert f"{stopped} learned" in service.log
