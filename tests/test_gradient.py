@@ -49,7 +49,7 @@ def test_any_optimizer_of_torch_learns_and_goes_on_from_its_state(name: str) -> 
     for seed in range(3):
         one.learn(*images(16, seed))
     assert not same(State(before, {}), one.state())
-    other.load_state(State(load(save(dict(one.state().tensors))), {}))
+    other.load_state(State(load(save(dict(one.state().tensors))), one.state().values))
     for seed in range(3, 6):
         one.learn(*images(16, seed))
         other.learn(*images(16, seed))
@@ -125,7 +125,7 @@ def test_what_a_normalisation_remembers_is_part_of_the_state() -> None:
 def test_a_batch_that_is_refused_leaves_a_normalisation_as_it_was() -> None:
     learner = finetune(backbone=f"{__name__}:normalised")
     weights = dict(learner.state().tensors)
-    learner.load_state(State(weights | {"model.3.bias": torch.full((4,), torch.nan)}, {}))
+    learner.load_state(State(weights | {"model.3.bias": torch.full((4,), torch.nan)}, learner.state().values))
     with pytest.raises(DivergedLoss):
         learner.learn(*images(16))
     assert torch.equal(learner.state().tensors["model.1.running_mean"], torch.zeros(4))

@@ -13,5 +13,5 @@ class PrivacySettings(Section):
     """What may be kept, and for how long."""
 
     policy: Path | None = Field(default=None, json_schema_extra={"flag": "--policy"})
-    """lab, clinic, vault or a file like these (deploy/policies/): the service is held to it, and needs
-    --state for its ledger."""
+    """One of lab, clinic and vault, or a file like these (deploy/policies/): the service is held to it, and
+    needs --state for its ledger."""

@@ -107,6 +107,7 @@ def test_damaged_checkpoints_are_passed_over_loudly_for_the_one_before(
         for path in (flipped, truncated):
             assert f"checkpoint passed over for an older one: {path}" in service.log
         assert service.metric(UNREADABLE) == 2
+        until(lambda: "the run has ended" in service.log, "the last evaluation is done")
         service.send(signal.SIGTERM)
         assert service.status() == 0
     assert Outcome.of(tmp_path / "state") == untouched(learner)

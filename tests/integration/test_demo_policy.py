@@ -32,7 +32,7 @@ def test_a_demo_under_a_policy_is_audited_and_nothing_is_left_in_the_broker(tmp_
     ("learner", "why"),
     [
         ("ridge", "learner ridge keeps statistics, policy vault allows nothing"),
-        ("finetune", "finetune is not differentially private, and policy vault"),
+        ("finetune", "learner finetune is not differentially private, policy vault has a budget"),
     ],
 )
 def test_a_learner_beyond_the_policy_is_refused_before_anything_starts(
