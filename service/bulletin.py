@@ -58,7 +58,9 @@ class Bulletin:
         if seen != self._seen:
             self._emit(seen)
             self._seen = seen
-        learned = state.offsets if start is None else start.position.offsets
-        for partition, end in state.ends.items():
+        if state.start is None:
+            return
+        learned = (start or state.start).position.offsets
+        for partition, end in state.start.position.ends.items():
             offset = learned.get(partition, end)
             self._emit(Lag(partition, offset, max(0, end - offset)))

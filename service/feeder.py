@@ -6,9 +6,8 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -62,14 +61,13 @@ class Commit:
 class BrokerState:
     """The broker was reached, or was not and why.
 
-    Sent when that changes, and every few seconds while no record comes: ``ends`` are the
-    partitions' ends then, ``offsets`` where the batch being filled begins.
+    Sent when that changes, and every few seconds while no record comes: then with the ``start`` of the
+    batch being filled, and the partitions' ends in it. A connection's first batch comes after its start.
     """
 
     up: bool
     detail: str = ""
-    offsets: Mapping[int, int] = field(default_factory=dict)
-    ends: Mapping[int, int] = field(default_factory=dict)
+    start: Start | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +221,9 @@ class _Feeder:
 
     def _report(self, source: KafkaSource, batcher: Batcher) -> None:
         """Say where reading stands, although nothing may be there to be read."""
-        ends = source.ends()
+        position = replace(batcher.start.position, ends=source.ends())
         self._up, self._failures = True, 0
-        self._connection.send(BrokerState(True, batcher.stalled, batcher.start.position.offsets, ends))
+        self._connection.send(BrokerState(True, batcher.stalled, Start(position, batcher.start.left)))
 
     def _resumed(self, source: KafkaSource) -> Position | None:
         """Return where to go on, once it is sure that this is still the same topic."""

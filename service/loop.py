@@ -15,6 +15,7 @@ from service.evaluation.evaluator import Evaluator, Interrupted
 from service.evaluation.history import History
 from service.events import Emit, Evaluated, SegmentStarted
 from service.feed import Batch, Feed
+from service.feeder import BrokerState
 from service.learners.base import Learner
 from service.lesson import Lesson
 from service.privacy.receipts import Receipts
@@ -84,6 +85,8 @@ class Loop:
                     ended = self._lesson.privacy_spent() or news.filled.last
                 else:
                     self._bulletin.hear(news, self.start)
+                    if self.start is None and isinstance(news, BrokerState):
+                        self._begin_at(news.start)
                 self._bulletin.turned(self.feed.resident)
             if ended:
                 self._do_what_is_due()
@@ -98,6 +101,13 @@ class Loop:
         self._checkpoint()
         self._settle()
         self._await_purge(ended)
+
+    def _begin_at(self, start: Start | None) -> None:
+        """Keep where a run begins before it learns anything: a restart must not begin elsewhere."""
+        self.start = start
+        self._checkpoint()
+        if self.checkpointer is not None:
+            self.checkpointer.settle()
 
     def _turn(self, batch: Batch) -> None:
         if self._notices_switch(batch) and self.apart:
@@ -145,7 +155,7 @@ class Loop:
                     self.learner.boundary()
             self.history.segment_started(name)
             self.emit(SegmentStarted(name, len(self.history.segments), self.history.samples))
-            if not self.stopping():  # the last one follows at once, and each may take seconds
+            if evaluated and not self.stopping():  # the last one follows at once, and each may take seconds
                 self._checkpoint()
         return evaluated
 

@@ -42,7 +42,8 @@ class StreamSettings(Section):
     dead_letter_payloads: bool = False
     """Put the malformed value itself, up to a megabyte, into the dead letter, not just its size and hash."""
     start: Literal["earliest", "latest"] = "earliest"
-    """Where a run without a checkpoint begins."""
+    """Where a run without a checkpoint begins: the first one, before anything is learned, says where that
+    was."""
     accept_loss: bool = Field(default=False, json_schema_extra={"flag": "--accept-loss"})
     """Go on although records that were not learned yet are gone, which are counted as lost, or the topic
     was created anew: nobody can count what went with the old one, and what is known of it is logged."""

@@ -15,6 +15,7 @@ from service.chaos.outcome import Outcome
 from service.chaos.victim import run_through
 from service.feed import SPAWN, Processes
 from service.learners import LEARNERS
+from tests.faults.conftest import Fill, records
 from tests.faults.harness import EVERY, OF_EACH_KIND, Forked, Stage, all_running, running, until
 
 pytestmark = pytest.mark.needs("kafka")
@@ -115,6 +116,20 @@ def test_killed_at_every_step_of_a_checkpoint(
     with running(settings) as service:
         assert service.status() == 0
     assert Outcome.of(tmp_path / "state") == untouched(learner)
+
+
+def test_a_run_that_began_at_the_end_and_learned_nothing_goes_on_from_there(
+    fill: Fill, topic: str, tmp_path: Path
+) -> None:
+    stage = fill(topic, records("a", 100, 3))
+    settings = stage.settings("finetune", tmp_path / "state", stream={"start": "latest", "stop_after": 300})
+    with running(settings, KillAt("committed", left=1)) as service:
+        assert service.status() == -signal.SIGKILL
+    fill(topic, records("a", 300, 4))
+    with running(settings) as service:
+        assert service.status() == 0
+    found = Outcome.of(tmp_path / "state")
+    assert (found.learned, found.passed) == (300, 400)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
