@@ -27,7 +27,7 @@ WAIT_SECONDS: Final = 0.5
 """Without a batch, the loop turns as often as this, to notice that it shall stop."""
 MOST_SEGMENTS: Final = 1000
 """Segments of a run that are told apart; what comes after belongs to the last one."""
-PURGE_SECONDS: Final = 5.0
+PURGE_SECONDS: Final = 2.0
 """How long a service that cannot wait for others waits for the broker to forget what it learned."""
 COMMIT_SECONDS: Final = 1.0
 """How often the broker is told how far learning is."""
