@@ -1,6 +1,7 @@
 """Checkpoints for tests: small ones made up, odd ones drawn, and a comparison bit for bit."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -9,10 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from service.checkpoint import Checkpoint
+from service.errors import InvalidFile
 from service.learners.base import JSON, State
+from service.state_folder import StateFolder
 from service.stream.source import Position
 
-__all__ = ["DTYPES", "bits", "checkpoint", "checkpoints", "same", "tensors"]
+__all__ = ["DTYPES", "bits", "checkpoint", "checkpoints", "refuse", "same", "samples_of_newest", "tensors"]
 
 DTYPES: Final = (
     torch.float64,
@@ -98,3 +101,15 @@ def same(a: Checkpoint, b: Checkpoint) -> bool:
         and (a.fingerprint, a.position, a.learner.values, a.history, a.counts, a.samples)
         == (b.fingerprint, b.position, b.learner.values, b.history, b.counts, b.samples)
     )
+
+
+def refuse(path: Path, error: InvalidFile) -> None:
+    """Take no checkpoint being passed over."""
+    raise AssertionError(f"{path} was passed over: {error}")
+
+
+def samples_of_newest(folder: StateFolder) -> int:
+    """Return how far the newest checkpoint is, which must be whole."""
+    newest = folder.newest(refuse)
+    assert newest is not None
+    return newest.samples
