@@ -22,7 +22,7 @@ from service.evaluation.history import History
 from service.events import BatchLearned, Event
 from service.feed import Batch
 from service.journal import Journal
-from service.learners.base import JSON
+from service.learners.base import JSON, Learner
 from service.loop import Loop
 from service.parts import create_evaluator, create_learner
 from service.result import RunResult
@@ -31,7 +31,7 @@ from service.slots import BatchSettings, Slots
 from service.stream.source import Position
 from service.wire import Layout, Sample, decode
 
-__all__ = ["Rehearsal", "Rehearsed", "rehearse"]
+__all__ = ["Rehearsal", "Rehearsed", "rehearse", "rehearse_with"]
 
 _SHUFFLES: Final = 1
 """Tells the generator that shuffles a stream from every other one with the same seed."""
@@ -82,10 +82,18 @@ def rehearse(rehearsal: Rehearsal) -> Rehearsed:
     Raises InvalidSetting for a learner or an option that does not exist, DataUnavailable when a
     data set is not on this machine.
     """
+    chosen = LearnerSettings(name=rehearsal.learner, seed=rehearsal.seed, options=dict(rehearsal.options))
+    return rehearse_with(create_learner(chosen, Layout()), rehearsal)
+
+
+def rehearse_with(learner: Learner, rehearsal: Rehearsal) -> Rehearsed:
+    """Do the same with an untrained learner that need not be known by a name.
+
+    Raises DataUnavailable when a data set is not on this machine.
+    """
     order = Order(rehearsal.scenario, rehearsal.seed, rehearsal.samples)
     records = Records(order, rehearsal.root)
-    chosen = LearnerSettings(name=rehearsal.learner, seed=rehearsal.seed, options=dict(rehearsal.options))
-    learner = create_learner(chosen, Layout())
+    chosen = LearnerSettings(name=learner.name, seed=rehearsal.seed)
     settings = Settings(learner=chosen, batch=BatchSettings(size=learner.batch_size, slots=2))
     probes = probes_of(rehearsal.scenario, rehearsal.root)
     history = History([probe.name for probe in probes])
