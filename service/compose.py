@@ -25,7 +25,7 @@ from service.metrics import Metrics
 from service.parts import build_labels, create_evaluator, create_learner, create_registry, load_probes
 from service.prediction import Predictions, Snapshots
 from service.privacy.budget import within_budget
-from service.privacy.guard import Guard, held_to
+from service.privacy.guard import Guard, held_to, time_to_live
 from service.privacy.policy import Policy, load_policy
 from service.privacy.receipts import Receipts, open_receipts
 from service.privacy.standing import Standing
@@ -87,7 +87,8 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
             restore(checkpoint, learner, history, emit)
             if checkpoint.timing is not None:
                 journal.go_on(cast("dict[str, Any]", checkpoint.timing))
-        receipts = open_receipts(folder, settings.stream.topic, learner.retains, policy, checkpoint)
+        ttl = None if policy is None else time_to_live(policy, type(learner), settings.checkpoint)
+        receipts = open_receipts(folder, settings.stream.topic, learner.retains, policy, checkpoint, ttl)
         standing = Standing(policy, lambda: None if receipts is None else receipts.mark)
         subscribers.append(standing)
         predictions = Predictions(snapshots)

@@ -71,6 +71,10 @@ class Loop:
         self._committed = time.monotonic()
         self._bulletin = Bulletin(self.emit, self.receipts)
         self._lesson = Lesson(self.learner, self.history, self.emit, self.watch, self.oracle)
+        self._bulletin.turned(self.feed.resident)
+        if self._expire():  # nothing was let go of while the service was not running
+            self._checkpoint()
+            self._level()
         try:
             if self.history.latest() is None:
                 self._evaluate(full=True)  # the untrained learner: row 0 of R
@@ -116,13 +120,20 @@ class Loop:
         learned_at = time.time()
         self.feed.release(batch)
         if self.receipts is not None:
-            self.receipts.discarded(batch.filled, learned_at)
+            self.receipts.discarded(batch.filled, learned_at, self.history.samples)
         self._bulletin.account(batch.filled)
         if learned is not None:
             self.emit(learned)
         self.start = Start(batch.filled.position, batch.filled.left)
 
+    def _expire(self) -> bool:
+        """Have the learner let go of what it may keep no longer; tell whether that was anything."""
+        if self.receipts is None or self.start is None:
+            return False
+        return self.receipts.expire(self.learner, self.history.samples, self.start.position)
+
     def _do_what_is_due(self) -> None:
+        self._expire()
         every, now = self.evaluate_every, self.history.samples
         if now // every != self.history.evaluated_at // every:
             self._evaluate(full=False)
@@ -200,7 +211,7 @@ class Loop:
         if unpurged is None or self.start is None or self.checkpointer is None or self.checkpointer.failure:
             return
         self.feed.pause(self.start)  # nothing more is read
-        if self.checkpointer.level():
+        if self._level():
             self.feed.commit(self.start.position)
         began = time.monotonic()
         while (lag := unpurged.lag()).records:
@@ -213,6 +224,14 @@ class Loop:
             self._bulletin.turned(self.feed.resident)
         self._checkpoint()  # it holds the receipts of the purge
         self._settle()
+
+    def _level(self) -> bool:
+        """Leave no older checkpoint than the newest; tell whether that is so."""
+        if self.checkpointer is None or not self.checkpointer.level():
+            return False
+        if self.receipts is not None and self.receipts.kept is not None:
+            self.receipts.kept.levelled()
+        return True
 
     def _settle(self) -> None:
         """Before the end: what was learned is on the disk, and the broker told."""

@@ -118,6 +118,10 @@ class MemoryFeed:
             left=len(self._records_left()) if self._ends else None,
         )
 
+    def go_on(self, position: Position) -> None:
+        """Let the items lie in the topic from ``position`` on."""
+        self._offset = position.offsets[0]
+
     def release(self, batch: Batch) -> None:
         batch.discard()
         self._free.append(batch.filled.slot)

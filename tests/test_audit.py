@@ -96,6 +96,69 @@ def test_what_was_rolled_back_is_learned_again(tmp_path: Path) -> None:
     assert judged(tmp_path, batch(0), batch(64), batch(128), rolled_back, batch(64), batch(128)).passed
 
 
+WEEK = Policy.model_validate(
+    {"name": "week", "retention": "samples", "samples": {"capacity": 9, "ttl_seconds": 100}}
+)
+
+
+def kept(first: int, **more: Any) -> Receipt:
+    return batch(first, retention="samples", policy=WEEK.digest, **more)
+
+
+def let_go(first: int, until: int, at: float, received_at: float) -> Receipt:
+    receipt = replace(other("expiry", first, until, at), received_at=received_at, erased=5)
+    return replace(receipt, retention="samples", policy=WEEK.digest)
+
+
+@pytest.mark.parametrize(
+    ("receipts", "now", "passes"),
+    [
+        ([kept(0), kept(64)], 1e9 + 99, True),
+        ([kept(0), kept(64)], 1e9 + 101, False),
+        ([kept(0), let_go(0, 64, 1e9 + 99, 1e9), kept(64)], 1e9 + 100.5, True),
+        ([kept(0), let_go(0, 64, 1e9 + 99, 1e9), kept(64)], 1e9 + 101.5, False),
+        ([kept(0), let_go(0, 64, 1e9 + 101, 1e9)], 1e9 + 102, False),
+        # what was rolled back is not kept since its first arrival, but since its second
+        (
+            [
+                kept(0),
+                kept(64),
+                replace(other("rollback", 64, 128), policy=WEEK.digest),
+                kept(64, received_at=1e9 + 50, learned_at=1e9 + 51, discarded_at=1e9 + 51),
+                let_go(0, 64, 1e9 + 90, 1e9),
+            ],
+            1e9 + 140,
+            True,
+        ),
+    ],
+)
+def test_a_sample_that_was_kept_too_long_is_found(
+    receipts: list[Receipt], now: float, passes: bool, tmp_path: Path
+) -> None:
+    found = failed(judged(tmp_path, *receipts, policy=WEEK, now=now))
+    assert found == ([] if passes else ["Was no sample kept for too long?"])
+
+
+@pytest.mark.parametrize(
+    ("after", "passes"),
+    [
+        ([("erasure", 3)], True),
+        ([("erasure", 65)], False),
+        ([("erasure", 3), ("rollback", 3)], False),
+        ([("erasure", 3), ("rollback", 3), ("erasure", 3)], True),
+        ([("rollback", 0)], True),
+    ],
+)
+def test_what_was_forgotten_on_demand_and_came_back_is_found(
+    after: list[tuple[str, int]], passes: bool, tmp_path: Path
+) -> None:
+    receipts = [replace(other(kind, 64, 64), spans=(), erased=count) for kind, count in after]
+    question = "Is what was forgotten on demand still forgotten?"
+    verdict = judged(tmp_path, batch(0), *receipts)
+    assert failed(verdict) == ([] if passes else [question])
+    assert (question in [finding.question for finding in verdict.findings]) is (after != [("rollback", 0)])
+
+
 def test_a_broker_that_still_serves_what_was_purged_is_found(tmp_path: Path) -> None:
     verdict = judged(tmp_path, batch(0), other("purge", 0, 64, 1e9 + 9), starts={0: 0})
     assert failed(verdict) == ["Does the broker still serve what was purged?"]

@@ -136,3 +136,18 @@ def test_what_is_kept_has_a_fixed_size_and_is_a_sample_of_all(kind: type[Rehears
     found = [stream[x.numpy().tobytes()] for x in rows["pixels"]]
     assert found == rows["label"].tolist()
     assert len({x.numpy().tobytes() for x in rows["pixels"]}) == 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_expired_is_nowhere_in_the_state_and_learning_goes_on_without_it(kind: type[Rehearsing]) -> None:
+    learner = rehearsing(kind, capacity=20)
+    x_old, y_old = images(32, 0)
+    learner.learn(x_old, y_old)
+    assert learner.expire(32) == 20
+    assert not any(bool(kept(learner)[name].any()) for name in ("pixels", "label", "number"))
+    x_BCHW, y_B = images(32, 1)
+    learner.learn(x_BCHW, y_B)  # with nothing to rehearse
+    learner.learn(*images(4, 2))
+    held = {x.numpy().tobytes() for x in kept(learner)["pixels"]}
+    assert not held & {x.numpy().tobytes() for x in x_old}
+    assert held & {x.numpy().tobytes() for x in x_BCHW}

@@ -33,7 +33,61 @@ def test_it_holds_different_samples_of_those_offered_and_never_more_than_fit(
     assert len(labels) == min(capacity, sum(sizes))
     assert len(set(labels)) == len(labels)
     assert set(labels) <= set(range(sum(sizes)))
-    assert all(len(rows) == capacity for rows in reservoir.tensors().values())
+    assert all(len(reservoir.tensors()[f"reservoir.{name}"]) == capacity for name in COLUMNS)
+
+
+def test_what_expired_is_gone_and_zero_and_what_is_newer_stays() -> None:
+    reservoir = Reservoir(10, COLUMNS)
+    fill(reservoir, [8])
+    assert reservoir.expire(3) == 3
+    assert kept(reservoir) == [3, 4, 5, 6, 7]
+    assert (
+        reservoir.tensors()["reservoir.pixels"].tolist() == [[n, n] for n in (3, 4, 5, 6, 7)] + [[0, 0]] * 5
+    )
+    assert reservoir.tensors()["reservoir.label"][5:].tolist() == [0] * 5
+    assert (reservoir.expire(3), reservoir.expire(2)) == (0, 0)
+    assert (reservoir.expire(100), len(reservoir)) == (5, 0)
+    assert not any(bool(rows.any()) for name, rows in reservoir.tensors().items() if "counts" not in name)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    capacity=st.integers(1, 20),
+    steps=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 150)), max_size=8),
+    seed=st.integers(0, 9),
+)
+def test_whenever_samples_expire_no_older_one_is_kept_and_the_rest_goes_on(
+    capacity: int, steps: list[tuple[int, int]], seed: int
+) -> None:
+    reservoir, other = Reservoir(capacity, COLUMNS), Reservoir(capacity, COLUMNS)
+    cut = 0
+    for size, before in steps:
+        fill(reservoir, [size], seed)
+        other.load(reservoir.tensors())
+        cut = max(cut, min(before, reservoir.offered))
+        assert reservoir.expire(before) == other.expire(before)
+        labels = kept(reservoir)
+        assert all(cut <= label < reservoir.offered for label in labels)
+        assert len(set(labels)) == len(labels) <= min(capacity, reservoir.offered - cut)
+    assert all(torch.equal(rows, other.tensors()[name]) for name, rows in reservoir.tensors().items())
+
+
+def test_every_sample_that_has_not_expired_is_equally_likely_to_be_kept() -> None:
+    """χ² as below, over the 150 samples that came after the first 50, of 200; 20 places."""
+    trials, capacity, count = 800, 20, 150
+    counts = torch.zeros(count)
+    for seed in range(trials):
+        reservoir = Reservoir(capacity, COLUMNS)
+        fill(reservoir, [30, 50], seed)
+        reservoir.expire(20)
+        fill(reservoir, [40], seed + trials)
+        reservoir.expire(50)
+        fill(reservoir, [80], seed + 2 * trials)
+        counts[[label - 50 for label in kept(reservoir)]] += 1
+    expected = counts.sum() / count
+    statistic = float(((counts - expected) ** 2 / expected).sum()) / (1 - capacity / count)
+    assert counts.sum() > 0.95 * trials * capacity  # places do not stay empty
+    assert 104 < statistic < 202  # 0.2 % and 99.8 % of χ² with 149 degrees of freedom
 
 
 def test_until_it_is_full_everything_is_kept() -> None:

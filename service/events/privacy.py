@@ -50,8 +50,9 @@ class PurgeHeldUp:
 
 @dataclass(frozen=True, slots=True)
 class SamplesKept:
-    """The learner keeps samples, and may still keep the first, which it saw ``seconds`` ago."""
+    """The learner keeps samples, for a time only."""
 
     seconds: float
+    """How long ago the oldest arrived that it, or a checkpoint of it, may hold; 0 without any."""
     allowed: float
     """Seconds that the policy allows."""

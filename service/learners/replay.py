@@ -54,6 +54,10 @@ class Rehearsing(GradientLearner):
         samples = {"pixels": step.pixels_BCHW, "label": step.y_B, "scores": step.scores_BK.detach()}
         self._reservoir.offer(samples, self._dice("offer"))
 
+    def expire(self, before: int) -> int:
+        """Let go of what is kept of the first ``before`` samples learned: `service.learners.expiring`."""
+        return self._reservoir.expire(before)
+
     def state(self) -> State:
         """Return also the samples kept."""
         state = super().state()
@@ -62,7 +66,7 @@ class Rehearsing(GradientLearner):
     def load_state(self, state: State) -> None:
         """Copy also the samples kept."""
         super().load_state(state)
-        self._reservoir.load(state.tensors, self._seen)
+        self._reservoir.load(state.tensors)
 
 
 class Replay(Rehearsing):

@@ -23,8 +23,13 @@ class Column:
 class Reservoir:
     """Keeps each of the samples so far with the same probability (Vitter 1985, algorithm R).
 
-    The rows, of shape [N, …] for each column, are on the CPU and are zero where nothing was kept
-    yet. Raises ValueError for a capacity below 1.
+    The rows, of shape [N, …] for each column, are on the CPU and are zero where nothing is kept.
+    Samples may expire, the oldest first. The places of those that were kept are not simply filled
+    with what comes next, which would favour it: a new sample stands in for an expired one, and is kept
+    with the probability that the expired one was (Gemulla et al. 2006, A Dip in the Reservoir: random
+    pairing). So at any moment what is kept is a uniform sample of what has not expired.
+
+    Raises ValueError for a capacity below 1.
     """
 
     def __init__(self, capacity: int, columns: Mapping[str, Column]) -> None:
@@ -34,26 +39,65 @@ class Reservoir:
         self._rows = {
             name: torch.zeros(capacity, *column.shape, dtype=column.dtype) for name, column in columns.items()
         }
+        self._number_N = torch.zeros(capacity, dtype=torch.int64)  # how many were offered before each
+        self._kept = 0
+        self._expired = 0  # the first so many of those offered
+        self._kept_owed = self._others_owed = 0  # expired ones that no new sample stands in for yet
         self.offered = 0
         """Samples that were offered so far."""
 
     def __len__(self) -> int:
         """Return how many are kept."""
-        return min(self.offered, self._capacity)
+        return self._kept
 
     def offer(self, samples: Mapping[str, Tensor], dice: torch.Generator) -> None:
         """Keep copies of some of B samples; ``samples`` maps each column to a tensor of shape [B, …]."""
-        count = len(next(iter(samples.values())))
-        before_B = torch.arange(self.offered, self.offered + count)
-        drawn_B = (torch.rand(count, dtype=torch.float64, generator=dice) * (before_B + 1)).long()
-        slot_B = torch.where(before_B < self._capacity, before_B, drawn_B)
-        slot = {
-            int(slot_B[row]): row for row in range(count) if slot_B[row] < self._capacity
-        }  # the last one wins
-        if slot:
-            for name, rows in self._rows.items():
-                rows[list(slot)] = samples[name][list(slot.values())].to("cpu")
-        self.offered += count
+        before, count = self.offered, len(next(iter(samples.values())))
+        chosen: dict[int, int] = {}
+        for row, chance in enumerate(torch.rand(count, dtype=torch.float64, generator=dice).tolist()):
+            slot = self._slot(chance)
+            if slot is not None:
+                chosen[slot] = row  # the last one wins
+            self.offered += 1
+        if chosen:
+            slots, rows = list(chosen), list(chosen.values())
+            for name, kept in self._rows.items():
+                kept[slots] = samples[name][rows].to("cpu")
+            self._number_N[slots] = torch.tensor(rows) + before
+
+    def _slot(self, chance: float) -> int | None:
+        """Return where the next sample is kept, None for nowhere; ``chance`` is uniform from 0 to 1."""
+        owed = self._kept_owed + self._others_owed
+        if owed:
+            if chance * owed >= self._kept_owed:
+                self._others_owed -= 1
+                return None
+            self._kept_owed -= 1
+        elif self._kept == self._capacity:
+            drawn = int(chance * (self.offered - self._expired + 1))
+            return drawn if drawn < self._capacity else None
+        self._kept += 1
+        return self._kept - 1
+
+    def expire(self, before: int) -> int:
+        """Let go of those among the first ``before`` that were offered; return how many were kept.
+
+        Nothing of them is left in the rows.
+        """
+        expired = max(0, min(before, self.offered) - self._expired)
+        staying_N = self._number_N[: self._kept] >= before
+        gone = self._kept - int(staying_N.sum())
+        self._expired += expired
+        self._kept_owed += gone
+        self._others_owed += expired - gone
+        if gone:
+            for rows in (*self._rows.values(), self._number_N):
+                staying = rows[: self._kept][staying_N]
+                rows.zero_()
+                rows[: len(staying)] = staying
+                staying.zero_()  # a copy, which will be overwritten by nobody once it is freed
+            self._kept -= gone
+        return gone
 
     def draw(self, count: int, dice: torch.Generator) -> dict[str, Tensor]:
         """Return ``count`` of the samples kept, with replacement; there must be one."""
@@ -61,11 +105,15 @@ class Reservoir:
         return {name: rows[row] for name, rows in self._rows.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the rows as part of a learner's state."""
-        return {f"reservoir.{name}": rows for name, rows in self._rows.items()}
+        """Return the rows, their numbers and the counts as part of a learner's state."""
+        counts = [self.offered, self._kept, self._expired, self._kept_owed, self._others_owed]
+        about = {"reservoir.number": self._number_N, "reservoir.counts": torch.tensor(counts)}
+        return {f"reservoir.{name}": rows for name, rows in self._rows.items()} | about
 
-    def load(self, tensors: Mapping[str, Tensor], offered: int) -> None:
-        """Copy the rows that `tensors` returned."""
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy what `tensors` returned."""
         for name, rows in self._rows.items():
             rows.copy_(tensors[f"reservoir.{name}"])
-        self.offered = offered
+        self._number_N.copy_(tensors["reservoir.number"])
+        counts = tensors["reservoir.counts"].tolist()
+        self.offered, self._kept, self._expired, self._kept_owed, self._others_owed = counts

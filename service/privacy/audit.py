@@ -76,6 +76,9 @@ class _Book:
         self._next: dict[tuple[str, int], int] = {}
         self._purged: dict[tuple[str, int], int] = {}
         self._unpurged: list[tuple[str, int, int, float]] = []
+        self._kept: list[tuple[str, int, int, float]] = []
+        self._longest_kept = 0.0
+        self._erased = self._expired = self._brought_back = 0
         self._gaps: list[str] = []
         self._unbalanced: list[str] = []
         self._longest = 0.0
@@ -93,10 +96,14 @@ class _Book:
             case "batch":
                 self._take_batch(receipt, sequence)
             case "rollback":
-                for span in receipt.spans:
-                    self._next[receipt.topic, span.partition] = span.first
+                self._take_rollback(receipt)
             case "purge":
                 self._take_purge(receipt)
+            case "expiry":
+                self._take_expiry(receipt)
+            case "erasure":
+                self._erased += receipt.erased
+                self._brought_back = max(0, self._brought_back - receipt.erased)
 
     def _take_batch(self, receipt: Receipt, sequence: int) -> None:
         for span in receipt.spans:
@@ -107,6 +114,8 @@ class _Book:
                 self._gaps.append(f"receipt {sequence}: {place[0]}/{place[1]} from {span.first} {what}")
             self._next[place] = span.next
             self._unpurged.append((*place, span.next, receipt.learned_at))
+            if receipt.retention == Retention.SAMPLES and receipt.learned:
+                self._kept.append((*place, span.next, receipt.received_at))
         offsets = sum(span.next - span.first for span in receipt.spans)
         if receipt.received + receipt.lost != offsets:
             self._unbalanced.append(f"receipt {sequence}: {offsets} offsets, {receipt.received} received")
@@ -126,12 +135,30 @@ class _Book:
                 kept.append((topic, partition, end, learned_at))
         self._unpurged = kept
 
+    def _take_rollback(self, receipt: Receipt) -> None:
+        firsts = {(receipt.topic, span.partition): span.first for span in receipt.spans}
+        self._next |= firsts
+        self._kept = [kept for kept in self._kept if kept[2] <= firsts.get(kept[:2], kept[2])]
+        self._brought_back += receipt.erased
+
+    def _take_expiry(self, receipt: Receipt) -> None:
+        self._expired += receipt.erased
+        self._longest_kept = max(self._longest_kept, receipt.discarded_at - receipt.received_at)
+        ends = {(receipt.topic, span.partition): span.next for span in receipt.spans}
+        self._kept = [kept for kept in self._kept if kept[2] > ends.get(kept[:2], 0)]
+
     def findings(self, starts: Mapping[int, int] | None) -> Iterator[Finding]:
         """Answer every question that the receipts, the policy and the broker allow to be asked."""
         once = f"{self.learned} samples, every offset once" if not self._gaps else "; ".join(self._gaps[:3])
         yield Finding("Was each record learned once, and none left out?", not self._gaps, once)
         balance = "; ".join(self._unbalanced[:3]) or "received = learned + dead-lettered, in every receipt"
         yield Finding("Is every record accounted for?", not self._unbalanced, balance)
+        if self._erased or self._brought_back:
+            possible = not self._brought_back and self._erased <= self.learned
+            answer = f"{self._erased} samples were, of {self.learned} learned"
+            if self._brought_back:
+                answer += f"; {self._brought_back} of them came back with an older checkpoint"
+            yield Finding("Is what was forgotten on demand still forgotten?", possible, answer)
         if self._policy is not None:
             yield from self._held_to(self._policy)
         if starts is not None:
@@ -153,8 +180,16 @@ class _Book:
         if limit is not None:
             answer = f"{self._longest:.2f} s at the longest, {limit:g} s are allowed"
             yield Finding("Was every sample discarded in time?", self._longest <= limit, answer)
+        if policy.samples is not None and (self._kept or self._expired):
+            yield self._let_go_in_time(policy.samples.ttl_seconds)
         if policy.purge is not None:
             yield self._purged_in_time(policy.purge.within_seconds)
+
+    def _let_go_in_time(self, ttl: float) -> Finding:
+        waiting = max((self._now - received_at for *_, received_at in self._kept), default=0.0)
+        longest = max(self._longest_kept, waiting)
+        answer = f"{longest:.0f} s at the longest, {ttl:g} s are allowed; {self._expired} let go of"
+        return Finding("Was no sample kept for too long?", longest <= ttl, answer)
 
     def _purged_in_time(self, within: float) -> Finding:
         waiting = max((self._now - learned_at for *_, learned_at in self._unpurged), default=0.0)

@@ -5,11 +5,13 @@ from typing import Final
 from service.errors import InvalidSetting
 from service.events import BatchLearned, Emit, Event, PolicyViolated, PrivacySpent, PurgeLag, SamplesKept
 from service.learners.base import Learner, Retention
+from service.learners.expiring import Expires
+from service.privacy.kept import TimeToLive
 from service.privacy.policy import Policy
 from service.probeset import ProbeSet
-from service.settings import Settings
+from service.settings import CheckpointSettings, Settings
 
-__all__ = ["Guard", "held_to"]
+__all__ = ["Guard", "held_to", "time_to_live"]
 
 FETCH_BYTES: Final = 256 << 10
 """Fetched from a partition at once where residency is bounded: some hundred samples, soon learned."""
@@ -24,7 +26,7 @@ def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: lis
     """
     policy.check_learner(kind)
     policy.check_probes(probes)
-    _check_capacity(policy, settings, kind)
+    _check_samples(policy, settings, kind)
     if settings.stream.dead_letter_payloads and not policy.dead_letter_payloads:
         raise InvalidSetting(f"stream.dead_letter_payloads: policy {policy.name} does not allow them")
     if settings.checkpoint.folder is None:
@@ -37,10 +39,26 @@ def held_to(policy: Policy, settings: Settings, kind: type[Learner], probes: lis
         # records go when the oldest checkpoint is beyond them: after `keep` more; twice, to be in time
         often = policy.purge.within_seconds / (2 * checkpoint.keep)
         checkpoint = checkpoint.model_copy(update={"every_seconds": min(checkpoint.every_seconds, often)})
+    if policy.samples is not None and kind.retains is Retention.SAMPLES:
+        # so that samples are in checkpoints for a quarter of their time to live at most
+        often = policy.samples.ttl_seconds / (4 * checkpoint.keep)
+        checkpoint = checkpoint.model_copy(update={"every_seconds": min(checkpoint.every_seconds, often)})
     return settings.model_copy(update={"stream": stream, "batch": batch, "checkpoint": checkpoint})
 
 
-def _check_capacity(policy: Policy, settings: Settings, kind: type[Learner]) -> None:
+def time_to_live(policy: Policy, kind: type[Learner], checkpoint: CheckpointSettings) -> TimeToLive | None:
+    """Return how long a learner of that kind may keep samples; None where it keeps none.
+
+    It lets go of them in time for every checkpoint with them to be replaced by a newer one; twice, to
+    be in time.
+    """
+    if kind.retains is not Retention.SAMPLES or policy.samples is None:
+        return None
+    margin = 2 * checkpoint.keep * checkpoint.every_seconds
+    return TimeToLive(policy.samples.ttl_seconds, margin, checkpoint.keep)
+
+
+def _check_samples(policy: Policy, settings: Settings, kind: type[Learner]) -> None:
     if kind.retains is not Retention.SAMPLES or policy.samples is None:
         return
     capacity = getattr(kind.Options.of(settings.learner.options), "capacity", None)
@@ -53,6 +71,11 @@ def _check_capacity(policy: Policy, settings: Settings, kind: type[Learner]) -> 
         raise InvalidSetting(
             f"learner.options.capacity: {kind.name} would keep {capacity} samples, "
             f"policy {policy.name} allows {policy.samples.capacity}"
+        )
+    if not issubclass(kind, Expires):
+        raise InvalidSetting(
+            f"learner {kind.name} keeps samples and cannot let go of old ones (it has no method expire): "
+            f"policy {policy.name} cannot hold it to {policy.samples.ttl_seconds:g} s"
         )
 
 
@@ -97,8 +120,8 @@ class Guard:
             self._once("purge", event.overdue, detail)
         if isinstance(event, SamplesKept):
             detail = (
-                f"the learner may still keep a sample that it saw {event.seconds:.0f} s ago, "
-                f"policy {self._policy.name} allows {event.allowed:g} s; --fresh begins without any"
+                f"the learner or a checkpoint may still keep a sample that arrived {event.seconds:.0f} s "
+                f"ago, policy {self._policy.name} allows {event.allowed:g} s"
             )
             self._once("ttl", event.seconds > event.allowed, detail)
 

@@ -37,16 +37,22 @@ class Receipt:
 
     A ``batch`` was received, learned and discarded. A ``purge``: the broker was told, at
     ``discarded_at``, to forget its spans. A ``rollback``: an older checkpoint had to be taken, and
-    what was learned of its spans was unlearned by that; it is learned again.
+    what was learned of its spans was unlearned by that; it is learned again. An ``expiry``: a
+    learner that keeps samples let go, at ``discarded_at``, of those ``erased`` that it still kept of
+    its spans, the oldest received at ``received_at``. An ``erasure``: so many samples were taken back
+    out of what the learner had learned, because somebody asked for it. Nothing says which: a receipt
+    of an erasure must not bring back what was erased.
     """
 
-    kind: Literal["batch", "purge", "rollback"]
+    kind: Literal["batch", "purge", "rollback", "expiry", "erasure"]
     topic: str
     spans: Sequence[Span]
     received: int = 0
     learned: int = 0
     dead_lettered: int = 0
     lost: int = 0
+    erased: int = 0
+    """Samples let go of; in a ``rollback``, taken back out, and in again with the older checkpoint."""
     received_at: float = 0.0
     learned_at: float = 0.0
     discarded_at: float = 0.0

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from service.batching import Filled
 from service.checkpoint import Checkpoint
-from service.events import Event, SamplesKept
-from service.learners.base import JSON, Retention
+from service.events import Event
+from service.learners.base import JSON, Learner, Retention
+from service.learners.expiring import Expires
+from service.privacy.kept import Kept, TimeToLive
 from service.privacy.ledger import Ledger, LedgerMark, Receipt, Span, read_entries
 from service.privacy.policy import Policy
 from service.privacy.unpurged import Unpurged
@@ -28,28 +30,28 @@ class Receipts:
         topic: str,
         retention: Retention,
         policy: Policy | None,
-        since: JSON = None,
-        first: float | None = None,
+        ttl: TimeToLive | None = None,
+        since: Mapping[str, Any] | None = None,
     ) -> None:
         self._ledger, self._topic, self._retention = ledger, topic, retention
         self._policy = None if policy is None else policy.digest
         purging = None if policy is None else policy.purge
-        self.unpurged = None if purging is None else Unpurged(purging.within_seconds, since)
+        since = since or {}
+        self.unpurged = None if purging is None else Unpurged(purging.within_seconds, since.get("unpurged"))
         """What the policy wants purged and is still there; None where it wants nothing purged."""
-        samples = None if policy is None or retention is not Retention.SAMPLES else policy.samples
-        self._ttl = None if samples is None else samples.ttl_seconds
-        self._first = None if first is None else time.monotonic() - (time.time() - first)
+        self.kept = None if ttl is None else Kept(ttl, since.get("kept"))
+        """The samples that the learner keeps, for a time only; None where it keeps none, or for ever."""
 
-    def discarded(self, filled: Filled, learned_at: float) -> None:
+    def discarded(self, filled: Filled, learned_at: float, samples: int) -> None:
         """Write the receipt of a batch that was learned at ``learned_at`` and discarded just now.
 
-        Times are seconds since 1970.
+        ``samples`` were learned with it. Times are seconds since 1970.
         """
         # a batch without a good sample has no arrival: nothing of it was ever in a slot
         waited = time.monotonic() - filled.arrived if filled.samples else 0.0
         now = time.time()
-        if self._first is None:
-            self._first = time.monotonic()
+        if self.kept is not None and filled.samples:
+            self.kept.learned(filled.arrived, samples - filled.samples, filled.first)
         if self.unpurged is not None:
             self.unpurged.learned(filled.position.offsets)
         self._ledger.add(
@@ -78,24 +80,47 @@ class Receipts:
         if moved:
             self._other("purge", before, moved)
 
+    def expire(self, learner: Learner, samples: int, position: Position) -> bool:
+        """Have ``learner`` let go of what it has kept for long enough; tell whether that was anything.
+
+        It has learned ``samples``, up to ``position``.
+        """
+        cut = None if self.kept is None else self.kept.overdue(samples, position.offsets)
+        if cut is None:
+            return False
+        if not isinstance(learner, Expires):
+            raise TypeError(f"{learner.name} cannot let go of what it keeps, and was let pass")
+        gone = learner.expire(cut.samples)
+        self._other("expiry", cut.first, cut.ends, erased=gone, received_at=round(time.time() - cut.age, 6))
+        return True
+
     def standing(self) -> Iterator[Event]:
         """Tell what the policy sets a time for, and how much of it has passed."""
         if self.unpurged is not None and self.unpurged.asked:
             yield self.unpurged.lag()
-        if self._ttl is not None and self._first is not None:
-            yield SamplesKept(time.monotonic() - self._first, self._ttl)
+        if self.kept is not None:
+            yield self.kept.standing()
 
     def rolled_back(self, position: Position, reached: Mapping[int, int]) -> None:
         """Note that what was learned beyond ``position``, up to ``reached``, is unlearned."""
         self._other("rollback", position.offsets, reached)
 
-    def _other(self, kind: Any, first: Mapping[int, int], until: Mapping[int, int]) -> None:
+    def _other(
+        self,
+        kind: Literal["purge", "rollback", "expiry"],
+        first: Mapping[int, int],
+        until: Mapping[int, int],
+        erased: int = 0,
+        received_at: float = 0.0,
+    ) -> None:
         now = round(time.time(), 6)
         self._ledger.add(
             Receipt(
                 kind,
                 self._topic,
                 _spans(first, until),
+                erased=erased,
+                received_at=received_at,
                 discarded_at=now,
                 retention=self._retention.value,
                 policy=self._policy,
@@ -114,12 +139,14 @@ class Receipts:
             "sequence": mark.sequence,
             "head": mark.head,
             "pending": list(self._ledger.pending),
-            "first": None if self._first is None else time.time() - (time.monotonic() - self._first),
             "unpurged": None if self.unpurged is None else self.unpurged.snapshot(),
+            "kept": None if self.kept is None else self.kept.snapshot(),
         }
 
     def on_disk(self, checkpoint: Checkpoint) -> None:
         """Append the receipts that ``checkpoint`` holds; raises OSError, then they stay pending."""
+        if self.kept is not None:
+            self.kept.written(cast("dict[str, Any]", checkpoint.ledger)["kept"])
         self._ledger.force(mark_of(checkpoint))
 
 
@@ -129,6 +156,7 @@ def open_receipts(
     retention: Retention,
     policy: Policy | None,
     checkpoint: Checkpoint | None,
+    ttl: TimeToLive | None = None,
 ) -> Receipts | None:
     """Go on with the ledger in ``folder`` from where ``checkpoint`` stands; None without a folder.
 
@@ -139,10 +167,10 @@ def open_receipts(
         return None
     path = folder.folder / LEDGER
     if checkpoint is None or checkpoint.ledger is None:
-        return Receipts(Ledger(path), topic, retention, policy)
+        return Receipts(Ledger(path), topic, retention, policy, ttl)
     mark, kept = mark_of(checkpoint), cast("dict[str, Any]", checkpoint.ledger)
     ledger = Ledger(path, mark, kept["pending"])
-    receipts = Receipts(ledger, topic, retention, policy, kept.get("unpurged"), kept.get("first"))
+    receipts = Receipts(ledger, topic, retention, policy, ttl, kept)
     if ledger.mark.sequence > mark.sequence:
         after = (entry for entry in read_entries(path) if entry.mark.sequence > mark.sequence)
         void = (entry.receipt for entry in after if entry.receipt.kind == "batch")

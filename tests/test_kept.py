@@ -1,0 +1,235 @@
+"""Samples that a learner keeps: let go of in time, across restarts, with a receipt that an audit takes."""
+
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.batching import Start
+from service.checkpoint import state_digest
+from service.checkpointer import Checkpointer
+from service.errors import InvalidSetting
+from service.evaluation.history import History
+from service.events import Event, PolicyViolated, SamplesKept
+from service.feed import Batch
+from service.journal import Journal
+from service.learners import LEARNERS
+from service.learners.base import JSON, LearnerContext, Retention
+from service.learners.finetune import Finetune
+from service.learners.replay import RehearsingOptions, Replay
+from service.loop import Loop
+from service.privacy.audit import audit
+from service.privacy.guard import Guard, held_to, time_to_live
+from service.privacy.kept import Cut, Kept, TimeToLive
+from service.privacy.ledger import Span, read_entries
+from service.privacy.policy import Policy
+from service.privacy.receipts import LEDGER, open_receipts
+from service.resume import restore, take
+from service.settings import Settings
+from service.state_folder import StateFolder, checkpoint_files
+from tests.feeds import LAYOUT, MemoryFeed, segment
+
+TTL = TimeToLive(seconds=100.0, margin=20.0, checkpoints=2)
+POLICY = Policy.model_validate(
+    {"name": "week", "retention": "samples", "samples": {"capacity": 50, "ttl_seconds": 100}}
+)
+
+
+class Clock:
+    """Two clocks that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now, self.date = 100.0, 1e9
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.date += seconds
+
+    def kept(self, since: JSON = None) -> Kept:
+        return Kept(TTL, since, lambda: self.now, lambda: self.date)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_samples_are_due_when_only_the_margin_is_left(clock: Clock) -> None:
+    kept = clock.kept()
+    kept.learned(clock.now, 0, {0: 5})
+    clock.wait(50)
+    kept.learned(clock.now, 64, {0: 69})
+    clock.wait(29)
+    assert kept.overdue(128, {0: 133}) is None
+    clock.wait(1)
+    assert kept.overdue(128, {0: 133}) == Cut(64, {0: 5}, {0: 69}, age=80.0)
+    assert kept.overdue(128, {0: 133}) is None
+    clock.wait(50)
+    assert kept.overdue(128, {0: 133}) == Cut(128, {0: 69}, {0: 133}, age=80.0)
+    assert kept.standing() == SamplesKept(0.0, allowed=100.0)
+
+
+@given(st.lists(st.floats(0, 30), min_size=1, max_size=60))
+def test_none_is_kept_beyond_its_time_and_none_is_noted_without_bound(pauses: list[float]) -> None:
+    clock = Clock()
+    kept, gone = clock.kept(), 0
+    arrived: list[float] = []
+    for pause in pauses:
+        clock.wait(pause)
+        if (cut := kept.overdue(len(arrived), {0: len(arrived)})) is not None:
+            gone = cut.samples
+        assert all(clock.now - at < 80 for at in arrived[gone:])
+        assert all(clock.now - at > 80 - 1 for at in arrived[:gone])
+        kept.learned(clock.now, len(arrived), {0: len(arrived)})
+        arrived.append(clock.now)
+        assert kept.standing().seconds == pytest.approx(clock.now - arrived[gone], abs=1.0)
+    noted: Any = kept.snapshot()
+    assert len(noted["arrived"]) <= 101
+
+
+def test_time_goes_by_while_the_service_is_not_running(clock: Clock) -> None:
+    kept = clock.kept()
+    kept.learned(clock.now, 0, {0: 0})
+    clock.wait(30)
+    kept.learned(clock.now, 64, {0: 64})
+    since = kept.snapshot()
+    clock.date += 60
+    clock.now = 7.0  # another boot
+    later = clock.kept(since)
+    assert later.standing().seconds == 90
+    assert later.overdue(128, {0: 128}) == Cut(64, {0: 0}, {0: 64}, age=90.0)
+    assert later.standing().seconds == 90  # the newest checkpoint has them
+
+
+def test_a_sample_counts_as_kept_until_no_checkpoint_has_it(clock: Clock) -> None:
+    kept = clock.kept()
+    kept.learned(clock.now, 0, {0: 0})
+    clock.wait(10)
+    kept.written(kept.snapshot())
+    clock.wait(75)
+    kept.overdue(64, {0: 64})
+    ages = []
+    for _ in range(3):
+        ages.append(kept.standing().seconds)
+        clock.wait(1)
+        kept.written(kept.snapshot())
+    assert ages == [85, 86, 0]
+    kept.written({"arrived": [[clock.date - 5, 0, {"0": 0}]], "on_disk": []})
+    kept.written(kept.snapshot())
+    assert kept.standing().seconds == 5
+    kept.levelled()
+    assert kept.standing().seconds == 0
+
+
+def test_checkpoints_are_so_frequent_that_samples_are_out_of_them_in_time() -> None:
+    replay = LEARNERS["replay"]
+    chosen = Settings.read(
+        {"checkpoint": {"folder": "state"}, "learner": {"name": "replay", "options": {"capacity": 50}}}
+    )
+    checkpoint = held_to(POLICY, chosen, replay, []).checkpoint
+    assert checkpoint.every_seconds == pytest.approx(100 / 12)
+    ttl = time_to_live(POLICY, replay, checkpoint)
+    assert ttl is not None
+    assert (ttl.seconds, ttl.margin, ttl.checkpoints) == (100, pytest.approx(50), 3)
+    assert time_to_live(POLICY, LEARNERS["finetune"], checkpoint) is None
+    assert held_to(POLICY, chosen, LEARNERS["finetune"], []).checkpoint.every_seconds == 30
+
+
+def test_a_learner_that_cannot_let_go_of_what_it_keeps_is_refused() -> None:
+    class Hoarder(Finetune):
+        name, retains, Options = "hoarder", Retention.SAMPLES, RehearsingOptions
+
+    chosen = Settings.read({"checkpoint": {"folder": "state"}, "learner": {"options": {"capacity": 50}}})
+    with pytest.raises(InvalidSetting, match=r"hoarder keeps samples and cannot let go .* policy week"):
+        held_to(POLICY, chosen, Hoarder, [])
+
+
+def run(folder: Path, samples: int, later: float = 0.0) -> tuple[Replay, list[Event]]:
+    """Learn so many samples into ``folder``, from the newest checkpoint on, ``later`` seconds after it."""
+    with StateFolder(folder, keep=TTL.checkpoints) as state:
+        checkpoint = state.newest(lambda *_: pytest.fail("unreadable"))
+        replay = Replay(LearnerContext(LAYOUT, options={"capacity": 40, "backbone": "mlp"}))
+        history = History([]) if checkpoint is None else History.from_json(checkpoint.history)
+        journal = Journal(Settings(), Replay, history)
+        events: list[Event] = []
+        guard = Guard(POLICY, events.append)
+
+        def emit(event: Event) -> None:
+            events.append(event)
+            guard(event)
+
+        feed, start, since = MemoryFeed(segment("a", samples, seed=int(later))), None, None
+        if checkpoint is not None:
+            restore(checkpoint, replay, history, emit)
+            start, since = Start(checkpoint.position, None), cast("dict[str, Any]", checkpoint.ledger)["kept"]
+            feed.go_on(checkpoint.position)
+        receipts = open_receipts(state, "images", Retention.SAMPLES, POLICY, checkpoint, TTL)
+        assert receipts is not None
+        receipts.kept = Kept(TTL, since, wall=lambda: time.time() + later)
+        settings = Settings.read({"checkpoint": {"every_samples": 16}}).checkpoint
+        checkpointer = Checkpointer(state, settings, emit, receipts.on_disk)
+        Loop(
+            feed=feed,
+            learner=replay,
+            evaluator=None,
+            evaluate_every=10**6,
+            history=history,
+            emit=emit,
+            stopping=lambda: False,
+            checkpointer=checkpointer,
+            take=lambda at: take(Settings(), replay, history, journal, receipts, at),
+            receipts=receipts,
+            start=start,
+        ).run()
+        checkpointer.close()
+    return replay, events
+
+
+def pixels_of(replay: Replay) -> set[bytes]:
+    return {x.numpy().tobytes() for x in replay.state().tensors["reservoir.pixels"][: len(replay._reservoir)]}
+
+
+@pytest.mark.parametrize(("later", "violations"), [(60, []), (90, []), (200, ["ttl"])])
+def test_after_a_restart_what_was_kept_for_long_enough_is_gone_from_memory_and_disk(
+    later: int, violations: list[str], tmp_path: Path
+) -> None:
+    old = pixels_of(run(tmp_path, 64)[0])
+    assert len(old) == 40
+    replay, events = run(tmp_path, 64, later)
+    held = pixels_of(replay)
+    assert len(held) >= 20
+    assert bool(held & old) is (later == 60)
+    on_disk = b"".join(path.read_bytes() for path in checkpoint_files(tmp_path))
+    assert any(x in on_disk for x in old) is (later == 60)
+    assert [event.rule for event in events if isinstance(event, PolicyViolated)] == violations
+
+    entries = list(read_entries(tmp_path / LEDGER))
+    expired = [entry.receipt for entry in entries if entry.receipt.kind == "expiry"]
+    assert [(receipt.erased, receipt.spans) for receipt in expired] == [(40, (Span(0, 0, 64),))] * (
+        later > 60
+    )
+    verdict = audit(entries, POLICY, now=time.time() + later)
+    assert [finding.question for finding in verdict.findings if not finding.passed] == (
+        ["Was no sample kept for too long?"] if violations else []
+    )
+
+
+def test_as_long_as_nothing_expires_a_time_to_live_changes_nothing(tmp_path: Path) -> None:
+    with_ttl, _ = run(tmp_path, 64)
+    without = Replay(LearnerContext(LAYOUT, options={"capacity": 40, "backbone": "mlp"}))
+    feed = MemoryFeed(segment("a", 64))
+    while isinstance(batch := feed.next(0), Batch):
+        without.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
+        feed.release(batch)
+    assert state_digest(with_ttl.state()) == state_digest(without.state())
+
+
+def test_an_audit_finds_what_was_never_let_go_of(tmp_path: Path) -> None:
+    run(tmp_path, 64)
+    entries = list(read_entries(tmp_path / LEDGER))
+    assert audit(entries, POLICY, now=time.time() + 99).passed
+    assert not audit(entries, POLICY, now=time.time() + 101).passed
