@@ -32,7 +32,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-SCHEMA: Final = "lethe-checkpoint/1"
+SCHEMA: Final = "lethe-checkpoint/2"
 At = Callable[[str], None]
 """Told each step of writing once it is done."""
 LEARNER: Final = "learner."

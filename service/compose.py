@@ -66,7 +66,7 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
     with _state_folder(settings) as folder, _stop_signals() as stop:
         unreadable: list[CheckpointUnreadable] = []
         checkpoint = _newest(folder, settings, unreadable)
-        history, watch = _history(checkpoint, probes), _watch(checkpoint)
+        history, watch = _history(checkpoint, probes, settings.evaluation.window), _watch(checkpoint)
         journal = Journal(settings, type(learner), history)
         registry = create_registry()
         metrics = Metrics(registry, settings.sample.size, build_labels(learner))
@@ -176,10 +176,10 @@ def _newest(
     return checkpoint
 
 
-def _history(checkpoint: Checkpoint | None, probes: list[ProbeSet]) -> History:
+def _history(checkpoint: Checkpoint | None, probes: list[ProbeSet], w: int) -> History:
     names = [probe.name for probe in probes]
     if checkpoint is None:
-        return History(names)
+        return History(names, w)
     history = History.from_json(checkpoint.history)
     if list(history.probes) != names:
         raise InvalidSetting(

@@ -34,6 +34,7 @@ from service.learners.base import JSON, Learner
 from service.result import (
     SCORES,
     Boundaries,
+    ClassPoint,
     EvaluationPoint,
     PrequentialPoint,
     PrivacyAccount,
@@ -212,7 +213,9 @@ class Journal:
                 peak_rss_bytes=peak_rss_bytes(),
                 evaluate_every=settings.evaluation.every,
                 probe_subset=settings.evaluation.subset,
+                window=settings.evaluation.window,
                 evaluations=EvaluationPoint.of(history),
+                classes=ClassPoint.of(history),
                 switches=SegmentSwitch.of(history),
                 boundaries=Boundaries.of(history),
                 throughput=self._throughput.points(),

@@ -187,10 +187,10 @@ class Loop:
         if self.evaluator is None:
             return
         started = time.perf_counter()
-        accuracy = self.evaluator.evaluate(self.learner, full, self.stopping)
+        readings = self.evaluator.evaluate(self.learner, full, self.stopping)
         seconds = time.perf_counter() - started
         samples, visit = self.history.samples, len(self.history.segments)
-        event = Evaluated(samples, accuracy, full, visit, self._segment, ends_segment, seconds)
+        event = Evaluated(samples, readings, full, visit, self._segment, ends_segment, seconds)
         self.emit(event)
         self.emit(self.history.evaluated(event))
 

@@ -64,6 +64,14 @@ class Metrics:
         self._resident = gauge("samples_resident", "Samples whose pixels are in the service now.")
         self._resident_bytes = gauge("samples_resident_bytes", "Bytes of those pixels.")
         self._accuracy = gauge("probe_accuracy_ratio", "Accuracy on a probe, as last measured.", ("probe",))
+        self._by_class = gauge(
+            "probe_class_accuracy_ratio",
+            "Accuracy on a probe's images of one class, as last measured.",
+            ("probe", "class"),
+        )
+        self._ece = gauge(
+            "probe_calibration_error_ratio", "ECE: how far confidence is from accuracy.", ("probe",)
+        )
         self._matrix = gauge(
             "accuracy_matrix_ratio",
             "R: accuracy on a probe after a segment; 0 is the untrained learner.",
@@ -75,6 +83,12 @@ class Metrics:
             "fwt": gauge("forward_transfer_ratio", "FWT: what earlier segments taught about later ones."),
             "min_acc": gauge("min_accuracy_ratio", "min-ACC: mean of old probes' lowest accuracy since."),
             "wc_acc": gauge("worst_case_accuracy_ratio", "WC-ACC: min-ACC weighed with the current probe."),
+            "windowed_forgetting": gauge(
+                "windowed_forgetting_ratio", "WF: a probe's largest drop within a window; mean over probes."
+            ),
+            "windowed_plasticity": gauge(
+                "windowed_plasticity_ratio", "WP: a probe's largest rise within a window; mean over probes."
+            ),
             "anytime_accuracy": gauge("anytime_accuracy_ratio", "Mean over time of ACC."),
         }
         for score in self._scores.values():
@@ -242,8 +256,12 @@ class Metrics:
         ):
             if prequential is not None:
                 self._prequential.labels(kind).set(prequential)
-        for probe, accuracy in event.accuracy.items():
-            self._accuracy.labels(probe).set(accuracy)
+        for probe, reading in event.readings.items():
+            self._accuracy.labels(probe).set(reading.accuracy)
+            self._ece.labels(probe).set(reading.ece)
+            for label, right in enumerate(reading.by_class):
+                if right is not None:
+                    self._by_class.labels(probe, str(label)).set(right)
         for name, score in self._scores.items():
             value = getattr(event.scores, name)
             score.set(math.nan if value is None else value)

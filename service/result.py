@@ -17,10 +17,12 @@ from pydantic import (
 from service.drift.verdict import judge
 from service.errors import InvalidFile
 from service.evaluation.history import History
+from service.evaluation.windows import WINDOW
 
 __all__ = [
     "SCORES",
     "Boundaries",
+    "ClassPoint",
     "DetectedBoundary",
     "EvaluationPoint",
     "PrequentialPoint",
@@ -39,7 +41,10 @@ SCORES: Final = (
     "forgetting",
     "min_acc",
     "wc_acc",
+    "windowed_forgetting",
+    "windowed_plasticity",
     "anytime_accuracy",
+    "ece",
     "prequential_accuracy",
 )
 """The fields of a result, and of `service.events.Scores`, that are one number."""
@@ -63,10 +68,16 @@ class SampleCounts(_Record):
 
 
 class EvaluationPoint(_Record):
-    """The accuracy on each probe after ``samples`` learned samples."""
+    """What was measured on each probe after ``samples`` learned samples.
+
+    ``on_subset`` is the accuracy on the probe's fixed subset alone, which windows compare, and
+    ``ece`` the expected calibration error; runs of before they were measured have neither.
+    """
 
     samples: NonNegativeInt
     accuracy: dict[str, float]
+    on_subset: dict[str, float] = {}
+    ece: dict[str, float] = {}
     full: bool
     visit: NonNegativeInt
     ends_segment: bool
@@ -78,11 +89,36 @@ class EvaluationPoint(_Record):
             cls(
                 samples=point.samples,
                 accuracy=dict(zip(history.probes, point.accuracy, strict=True)),
+                on_subset=dict(zip(history.probes, point.on_subset, strict=True)),
+                ece=dict(zip(history.probes, point.ece, strict=True)),
                 full=point.full,
                 visit=point.visit,
                 ends_segment=point.ends_segment,
             )
             for point in history.points
+        ]
+
+
+class ClassPoint(_Record):
+    """The accuracy on each class of each probe after ``samples`` learned samples; None of no images."""
+
+    samples: NonNegativeInt
+    full: bool
+    accuracy: dict[str, list[float | None]]
+
+    @classmethod
+    def of(cls, history: History) -> list[Self]:
+        """Return what the history has class by class."""
+        return [
+            cls(
+                samples=point.samples,
+                full=point.full,
+                accuracy={
+                    probe: list(classes)
+                    for probe, classes in zip(history.probes, point.accuracy, strict=True)
+                },
+            )
+            for point in history.by_class
         ]
 
 
@@ -187,7 +223,11 @@ class RunResult(_Record):
     forgetting_by_probe: dict[str, float]
     min_acc: float | None
     wc_acc: float | None
+    windowed_forgetting: float | None = None
+    windowed_plasticity: float | None = None
     anytime_accuracy: float | None
+    ece: float | None = None
+    """Mean over the probes seen, as last measured."""
     prequential_accuracy: float | None
     samples: SampleCounts
     dead_letters: dict[str, NonNegativeInt]
@@ -202,7 +242,11 @@ class RunResult(_Record):
     """Samples from one evaluation on the probes' subsets to the next."""
     probe_subset: int = Field(ge=1)
     """Images of each probe in such an evaluation."""
+    window: int = Field(default=WINDOW, ge=2)
+    """Evaluations within which ``windowed_forgetting`` and ``windowed_plasticity`` look."""
     evaluations: list[EvaluationPoint]
+    classes: list[ClassPoint] = []
+    """The same evaluations class by class; of a long run fewer."""
     switches: list[SegmentSwitch]
     boundaries: Boundaries = Boundaries()
     throughput: list[ThroughputPoint]

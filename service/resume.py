@@ -52,6 +52,7 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         "drift.oracle": settings.drift.oracle,
         "evaluation.every": settings.evaluation.every,
         "evaluation.subset": settings.evaluation.subset,
+        "evaluation.window": settings.evaluation.window,
         **_probes(settings.evaluation.probes),
     }
 

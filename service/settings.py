@@ -71,6 +71,8 @@ class EvaluationSettings(Section):
     """Samples between two evaluations on a subset of each probe."""
     subset: int = Field(default=1000, ge=1)
     """Images in that subset; at the end of a segment the whole probe is used."""
+    window: int = Field(default=10, ge=2, le=1000)
+    """Within so many evaluations windowed forgetting and plasticity, WF and WP, look for a change."""
 
 
 class CheckpointSettings(Section):

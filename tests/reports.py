@@ -3,15 +3,17 @@
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from service.evaluation.history import History
-from service.events import Evaluated
+from service.events import Evaluated, Reading
 from service.report import write_report
 from service.result import (
+    SCORES,
+    ClassPoint,
     EvaluationPoint,
     PrequentialPoint,
     RunResult,
@@ -43,15 +45,22 @@ def made_up(
     history = History(names)
     throughput = []
 
+    def read(accuracy: Mapping[str, float]) -> dict[str, Reading]:
+        """Some classes are known better than others, and what is forgotten is still believed."""
+        return {
+            name: Reading(a, a, tuple(a ** (0.25 + k / 6) for k in range(10)), 0.8 * (1 - a))
+            for name, a in accuracy.items()
+        }
+
     def measure(samples: int, ends: bool) -> None:
         shown = {n: min(1.0, max(0.0, a if ends else a + noise.gauss(0, 0.006))) for n, a in skill.items()}
         visit = len(history.segments)
         segment = history.segments[-1] if visit else None
         final.append(
-            history.evaluated(Evaluated(samples, shown, ends or visit == 0, visit, segment, ends, 0.1))
+            history.evaluated(Evaluated(samples, read(shown), ends or visit == 0, visit, segment, ends, 0.1))
         )
 
-    final = [history.evaluated(Evaluated(0, skill, True, 0, None, False, 0.1))]
+    final = [history.evaluated(Evaluated(0, read(skill), True, 0, None, False, 0.1))]
     for visit, taught in enumerate(segments):
         history.segment_started(taught)
         before = dict(skill)
@@ -88,7 +97,10 @@ def made_up(
         forgetting_by_probe=dict(scores.forgetting_by_probe),
         min_acc=scores.min_acc,
         wc_acc=scores.wc_acc,
+        windowed_forgetting=scores.windowed_forgetting,
+        windowed_plasticity=scores.windowed_plasticity,
         anytime_accuracy=scores.anytime_accuracy,
+        ece=scores.ece,
         prequential_accuracy=scores.prequential_accuracy,
         samples=SampleCounts(
             received=learned + 12, learned=learned, discarded=learned, dead_lettered=12, lost=0, resident=0
@@ -101,6 +113,7 @@ def made_up(
         evaluate_every=EVERY,
         probe_subset=1000,
         evaluations=EvaluationPoint.of(history),
+        classes=ClassPoint.of(history),
         switches=SegmentSwitch.of(history),
         throughput=throughput,
         prequential=PrequentialPoint.of(history),
@@ -118,29 +131,15 @@ def demo() -> list[RunResult]:
 
 def started() -> RunResult:
     """A run that was stopped before its first segment ended: hardly a score is defined."""
-    undefined = [
-        "acc",
-        "bwt",
-        "fwt",
-        "forgetting",
-        "min_acc",
-        "wc_acc",
-        "anytime_accuracy",
-        "prequential_accuracy",
-    ]
     empty: dict[str, Any] = {
         "forgetting_by_probe": {},
         "evaluations": [],
+        "classes": [],
         "throughput": [],
         "prequential": [],
         "switches": [],
     }
-    run = (
-        demo()[0].model_dump()
-        | dict.fromkeys(undefined)
-        | empty
-        | {"R": [], "segments": [], "scenario": None}
-    )
+    run = demo()[0].model_dump() | dict.fromkeys(SCORES) | empty | {"R": [], "segments": [], "scenario": None}
     return RunResult.model_validate(run)
 
 

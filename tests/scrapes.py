@@ -18,6 +18,7 @@ from service.events import (
     PrivacySpent,
     PurgeHeldUp,
     PurgeLag,
+    Reading,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -29,7 +30,7 @@ from service.events import (
 )
 from service.metrics import Metrics
 
-__all__ = ["BATCH", "EVENTS", "MEASURED", "SCORES", "Scrape"]
+__all__ = ["BATCH", "EVENTS", "MEASURED", "READINGS", "SCORES", "Scrape"]
 
 BATCH = BatchLearned(
     samples=64,
@@ -49,13 +50,20 @@ SCORES = Scores(
     forgetting_by_probe={"a": 0.375},
     min_acc=0.25,
     wc_acc=0.625,
+    windowed_forgetting=0.3125,
+    windowed_plasticity=0.4375,
     anytime_accuracy=0.75,
+    ece=0.0625,
     prequential_accuracy=0.875,
     prequential_fading=0.5,
 )
+READINGS = {
+    "a": Reading(0.5, 0.75, (0.25, 0.75, None), 0.125),
+    "b": Reading(0.25, 0.125, (0.0, 1.0, 0.5), 0.375),
+}
 MEASURED = Measured(
     samples=128,
-    accuracy={"a": 0.5, "b": 0.25},
+    readings=READINGS,
     scores=SCORES,
     R=((0.0, 0.125), (0.5, 0.25)),
     segments=("a",),
@@ -68,7 +76,7 @@ EVENTS: list[Event] = [
     BATCH,
     SegmentStarted("a", 1, 0),
     BoundaryDetected("features", 1064),
-    Evaluated(128, {"a": 0.5, "b": 0.25}, True, 1, "a", False, 0.75),
+    Evaluated(128, READINGS, True, 1, "a", False, 0.75),
     MEASURED,
     BrokerSeen(up=True),
     Lag(partition=3, offset=11, records=7),

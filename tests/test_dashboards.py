@@ -36,6 +36,7 @@ WITHOUT_LIMITS = {
     "Throughput": "the stream's rate is the producer's affair",
     "Position in each partition": "grows for ever",
     "Stability gap: the last five minutes": "the floors are drawn one panel above",
+    "Windowed forgetting and plasticity": "the one should be small and the other large",
     "Checkpoints": "counts since the beginning",
     "Cores in use": "as many as there are is good",
     "Segment": "a number, neither good nor bad",
@@ -75,7 +76,11 @@ def test_services_can_be_chosen_and_switches_are_marked(board: dict[str, Any]) -
 
 def test_services_stand_side_by_side() -> None:
     repeated = {panel["title"] for _, panel in PANELS if panel.get("repeat") == "service"}
-    assert repeated == {"Accuracy on each probe: $service", "R after each segment: $service"}
+    assert repeated == {
+        "Accuracy on each probe: $service",
+        "R after each segment: $service",
+        "Accuracy class by class: $service",
+    }
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.evaluation.evaluator import CHUNK, Evaluator, Interrupted
+from service.evaluation.evaluator import CHUNK, MOST_CLASSES, Evaluator, Interrupted
+from service.events import Reading
 from service.learners.base import Learned, Learner, LearnerContext, Retention, State
 from service.probeset import ProbeSet
 from service.wire import Layout
@@ -85,6 +86,10 @@ def batches() -> list[tuple[Tensor, Tensor]]:
     ]
 
 
+def accuracy(readings: Mapping[str, Reading]) -> dict[str, float]:
+    return {name: reading.accuracy for name, reading in readings.items()}
+
+
 def learned(evaluator: Evaluator | None) -> Mapping[str, Tensor]:
     learner = Linear(LearnerContext(LAYOUT))
     for turn, (x_BCHW, y_B) in enumerate(batches()):
@@ -116,10 +121,42 @@ def test_watching_leaves_the_random_state_of_the_accelerator_as_it_was() -> None
 def test_a_full_evaluation_counts_every_image_once() -> None:
     learner = Lookup(LearnerContext(LAYOUT))
     evaluator = Evaluator([probe("b", 2 * CHUNK + 7, 300), probe("a", 10, 10)], subset=5, seed=0)
-    accuracy = evaluator.evaluate(learner, full=True)
-    assert accuracy == {"b": 300 / 1007, "a": 1.0}
-    assert list(accuracy) == ["b", "a"]
+    readings = evaluator.evaluate(learner, full=True)
+    assert accuracy(readings) == {"b": 300 / 1007, "a": 1.0}
+    assert list(readings) == ["b", "a"]
     assert learner.seen == [CHUNK, CHUNK, 7, 10]
+
+
+def test_each_class_is_measured_on_its_own_images() -> None:
+    evaluator = Evaluator([probe("a", 9, 4)], subset=9, seed=0)  # classes 0 1 2 0 right, then all wrong
+    reading = evaluator.evaluate(Lookup(LearnerContext(LAYOUT)), full=True)["a"]
+    assert reading.by_class == (2 / 3, 1 / 3, 1 / 3)
+    one = probe("b", 1, 1)  # of the other classes there are no images
+    reading = Evaluator([one], 1, 0).evaluate(Lookup(LearnerContext(LAYOUT)), full=True)["b"]
+    assert reading.by_class == (1.0, None, None)
+
+
+def test_more_classes_than_anyone_could_read_are_not_told_apart() -> None:
+    class Many(Lookup):
+        def predict(self, x_BCHW: Tensor) -> Tensor:
+            return nn.functional.one_hot(x_BCHW[:, 0, 0, 0].long(), MOST_CLASSES + 1).float()
+
+    reading = Evaluator([probe("a", 9, 4)], 9, 0).evaluate(Many(LearnerContext(LAYOUT)), full=True)["a"]
+    assert reading.by_class == ()
+    assert reading.accuracy == 4 / 9
+
+
+def test_confidence_without_accuracy_is_a_calibration_error() -> None:
+    evaluator = Evaluator([probe("a", 2 * CHUNK, CHUNK)], subset=5, seed=0)  # always sure, half of it right
+    assert evaluator.evaluate(Lookup(LearnerContext(LAYOUT)), full=True)["a"].ece == 0.5
+
+
+def test_a_full_evaluation_knows_what_its_subset_would_have_given() -> None:
+    learner = Lookup(LearnerContext(LAYOUT))
+    evaluator = Evaluator([probe("a", 1000, 500)], subset=31, seed=3)
+    whole, subset = (evaluator.evaluate(learner, full)["a"] for full in (True, False))
+    assert whole.accuracy == 0.5
+    assert whole.on_subset == subset.on_subset == subset.accuracy != 0.5
 
 
 def test_an_evaluation_stops_between_two_chunks_when_asked_to() -> None:
@@ -147,7 +184,9 @@ def test_the_seed_and_the_name_choose_the_subset() -> None:
     learner = Lookup(LearnerContext(LAYOUT))
 
     def measure(name: str, seed: int) -> float:
-        return Evaluator([probe(name, 1000, 500)], subset=101, seed=seed).evaluate(learner, False)[name]
+        return (
+            Evaluator([probe(name, 1000, 500)], subset=101, seed=seed).evaluate(learner, False)[name].accuracy
+        )
 
     assert len({measure("a", seed) for seed in range(8)}) > 1
     assert len({measure(name, 0) for name in "abcdefgh"}) > 1
@@ -156,13 +195,14 @@ def test_the_seed_and_the_name_choose_the_subset() -> None:
 
 def test_a_probe_smaller_than_the_subset_is_used_whole() -> None:
     evaluator = Evaluator([probe("a", 10, 4)], subset=500, seed=0)
-    assert evaluator.evaluate(Lookup(LearnerContext(LAYOUT)), full=False) == {"a": 0.4}
+    assert accuracy(evaluator.evaluate(Lookup(LearnerContext(LAYOUT)), full=False)) == {"a": 0.4}
 
 
 def test_read_only_probes_are_measured_too() -> None:
     frozen = probe("a", 10, 4)
     frozen.x_NCHW.flags.writeable = False
-    assert Evaluator([frozen], 5, 0).evaluate(Lookup(LearnerContext(LAYOUT)), full=True) == {"a": 0.4}
+    readings = Evaluator([frozen], 5, 0).evaluate(Lookup(LearnerContext(LAYOUT)), full=True)
+    assert accuracy(readings) == {"a": 0.4}
 
 
 @pytest.mark.parametrize(

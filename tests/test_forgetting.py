@@ -92,7 +92,6 @@ def test_nothing_is_defined_before_the_first_segment_and_no_transfer_before_the_
     assert f.forgetting(*one) is None
     assert f.forgetting_by_probe(*one) == {}
     assert f.min_acc([]) is None
-    assert f.windowed_forgetting([]) is None
     assert f.anytime_accuracy([[], []]) is None
 
 
@@ -108,17 +107,6 @@ def test_worst_case_accuracy_weighs_the_current_probe_as_one_of_k() -> None:
     assert f.wc_acc(0.9, None, 2) is None
     assert f.wc_acc(None, 0.3, 2) is None
     assert f.wc_acc(0.9, None, 0) is None
-
-
-def test_windows_see_only_changes_that_fit_into_them() -> None:
-    slow = [0.9, 0.8, 0.7, 0.6, 0.5]
-    assert f.windowed_forgetting([slow], w=2) == pytest.approx(0.1)
-    assert f.windowed_forgetting([slow], w=4) == pytest.approx(0.3)
-    assert f.windowed_forgetting([slow]) == pytest.approx(0.4)
-    assert f.windowed_plasticity([slow], w=5) == 0.0
-    assert f.windowed_forgetting([slow, [0.1] * 5]) == pytest.approx(0.2)
-    with pytest.raises(ValueError, match="w = 1"):
-        f.windowed_forgetting([slow], w=1)
 
 
 @given(streams())
@@ -158,20 +146,6 @@ def test_perfect_retention_has_no_transfer_back_and_no_forgetting(skills: list[f
     assert f.forgetting(R, visits) == 0
     assert f.forward_transfer(R, visits) == 0
     assert f.average_accuracy(R, visits) == pytest.approx(fmean(skills))
-
-
-@given(curves, st.integers(2, 12))
-def test_falling_is_rising_upside_down(accuracies: list[list[float]], w: int) -> None:
-    mirrored = [[1 - a for a in curve] for curve in accuracies]
-    assert f.windowed_forgetting(accuracies, w) == pytest.approx(f.windowed_plasticity(mirrored, w))
-
-
-@given(curves, st.integers(2, 12))
-def test_a_wider_window_never_sees_a_smaller_change(accuracies: list[list[float]], w: int) -> None:
-    narrow, wide = f.windowed_forgetting(accuracies, w), f.windowed_forgetting(accuracies, w + 1)
-    assert narrow is not None
-    assert wide is not None
-    assert 0 <= narrow <= wide <= 1
 
 
 @given(curves, curves)

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from service.errors import InvalidFile
 from service.evaluation import forgetting
-from service.evaluation.history import CURVE_POINTS, History
+from service.evaluation.history import History
+from service.evaluation.memory import CLASS_POINTS, CURVE_POINTS
 from service.events import Evaluated, Measured
+from tests.readings import readings
 
 PROBES = ("mnist", "fashion-mnist")
 
@@ -20,7 +22,7 @@ Step = Callable[[History], Measured | None]
 
 
 def evaluated(samples: int, accuracy: dict[str, float], visit: int, *, ends: bool = False) -> Evaluated:
-    return Evaluated(samples, accuracy, ends or visit == 0, visit, None, ends, 0.1)
+    return Evaluated(samples, readings(accuracy), ends or visit == 0, visit, None, ends, 0.1)
 
 
 def at(history: History, mnist: float, fashion: float, *, ends: bool = False) -> Measured:
@@ -226,6 +228,22 @@ def test_the_curve_stays_small_while_minima_and_means_see_every_evaluation() -> 
     assert measured.scores.min_acc == 0.25
     assert all(p.accuracy[0] != 0.25 for p in points), "the dip itself was thinned away"
     assert last.scores.anytime_accuracy == pytest.approx((0.9 + (turns + 1) * 0.625 - 0.25) / (turns + 2))
+
+
+def test_classes_are_kept_for_fewer_evaluations_and_always_for_the_last() -> None:
+    history = History(PROBES)
+    at(history, 0.1, 0.1)
+    history.segment_started("mnist")
+    for turn in range(5 * CLASS_POINTS):
+        history.learned(1, 1)
+        at(history, turn / (5 * CLASS_POINTS), 0.5)
+        kept = history.by_class
+        assert len(kept) <= CLASS_POINTS + 1
+        assert kept[-1].samples == history.samples
+    again = History.from_json(json.loads(json.dumps(history.to_json())))
+    assert again.by_class == history.by_class
+    assert kept[-1].accuracy[1] == (1.0, 0.0)
+    assert [point.samples for point in kept] == sorted({point.samples for point in kept})
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"probes": 3}, {"probes": ["mnist"], "R": [["much"]]}])

@@ -23,6 +23,7 @@ from service.journal import THROUGHPUT_POINTS, Journal, peak_rss_bytes
 from service.learners.finetune import Finetune
 from service.settings import EvaluationSettings, LearnerSettings, ServeSettings, Settings
 from service.stream.settings import StreamSettings
+from tests.readings import readings
 
 SETTINGS = Settings(
     stream=StreamSettings(topic="styx", bootstrap_servers="charon:9092"),
@@ -62,7 +63,7 @@ class Run:
         segments = self.history.segments
         event = Evaluated(
             samples=self.history.samples,
-            accuracy={"a": a, "b": b},
+            readings=readings({"a": a, "b": b}),
             full=True,
             visit=len(segments),
             segment=segments[-1] if segments else None,

@@ -17,6 +17,7 @@ from service.events import (
     Turned,
 )
 from service.log import log_event
+from tests.readings import readings
 
 ACCURACY = {"mnist": 0.98765, "fashion": 0.1}
 
@@ -31,17 +32,17 @@ ACCURACY = {"mnist": 0.98765, "fashion": 0.1}
             "learning 4.2 s after the start: 3.0 s of imports and 1.2 s",
         ),
         (
-            Evaluated(64, ACCURACY, False, 1, "mnist", False, 0.1),
+            Evaluated(64, readings(ACCURACY), False, 1, "mnist", False, 0.1),
             "INFO",
             "after 64 samples (subset): mnist 0.9877, fashion 0.1000",
         ),
         (
-            Evaluated(0, ACCURACY, True, 0, None, False, 0.1),
+            Evaluated(0, readings(ACCURACY), True, 0, None, False, 0.1),
             "INFO",
             "after 0 samples (full): mnist 0.9877, fashion 0.1000",
         ),
         (
-            Evaluated(64, ACCURACY, True, 1, "mnist", True, 0.1),
+            Evaluated(64, readings(ACCURACY), True, 1, "mnist", True, 0.1),
             "INFO",
             "after 64 samples (end of segment): mnist 0.9877, fashion 0.1000",
         ),

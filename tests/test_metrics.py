@@ -24,7 +24,7 @@ from service.events import (
     SegmentStarted,
     Turned,
 )
-from tests.scrapes import BATCH, MEASURED, Scrape
+from tests.scrapes import BATCH, MEASURED, READINGS, Scrape
 
 
 def test_detected_boundaries_are_counted_by_signal_and_go_on_after_a_restart() -> None:
@@ -101,7 +101,7 @@ def test_a_turn_shows_what_is_resident_in_samples_and_bytes() -> None:
 
 
 def test_an_evaluation_sets_each_probe_s_accuracy_and_counts_its_seconds() -> None:
-    scrape = Scrape(Evaluated(128, {"a": 0.5, "b": 0.25}, True, 1, "a", False, 0.75), MEASURED)
+    scrape = Scrape(Evaluated(128, READINGS, True, 1, "a", False, 0.75), MEASURED)
     assert scrape.value("probe_accuracy_ratio", probe="a") == 0.5
     assert scrape.value("probe_accuracy_ratio", probe="b") == 0.25
     assert scrape.value("evaluation_duration_seconds_sum") == 0.75
@@ -115,7 +115,16 @@ def test_scores_are_gauges() -> None:
     assert scrape.value("forgetting_ratio", probe="a") == 0.375
     assert scrape.value("min_accuracy_ratio") == 0.25
     assert scrape.value("worst_case_accuracy_ratio") == 0.625
+    assert scrape.value("windowed_forgetting_ratio") == 0.3125
+    assert scrape.value("windowed_plasticity_ratio") == 0.4375
     assert scrape.value("anytime_accuracy_ratio") == 0.75
+
+
+def test_each_probe_s_calibration_and_classes_are_gauges() -> None:
+    scrape = Scrape(MEASURED)
+    assert scrape.value("probe_calibration_error_ratio", probe="b") == 0.375
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "1"}) == 0.75
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "2"}) is None, "of no image"
 
 
 def test_the_matrix_is_labelled_with_segment_and_probe() -> None:
@@ -124,7 +133,7 @@ def test_the_matrix_is_labelled_with_segment_and_probe() -> None:
     assert scrape.value("accuracy_matrix_ratio", after="1", probe="a") == 0.5
 
 
-UNDEFINED = Scores(None, None, None, None, {}, None, None, None, None, None)
+UNDEFINED = Scores(None, None, None, None, {}, None, None, None, None, None, None, None, None)
 
 
 def test_a_score_that_is_not_defined_is_no_number() -> None:

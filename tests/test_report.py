@@ -51,9 +51,17 @@ def test_every_number_of_every_run_is_on_the_page(tmp_path: Path) -> None:
     runs = demo()
     text = report(runs, tmp_path).text
     for run in runs:
-        for score in (run.acc, run.min_acc, run.wc_acc, run.anytime_accuracy, run.prequential_accuracy):
+        for score in (
+            run.acc,
+            run.min_acc,
+            run.wc_acc,
+            run.anytime_accuracy,
+            run.ece,
+            run.prequential_accuracy,
+        ):
             assert percent(score) in text
-        for difference in (run.bwt, run.fwt, run.forgetting):
+        differences = (run.bwt, run.fwt, run.forgetting, run.windowed_forgetting, run.windowed_plasticity)
+        for difference in differences:
             assert points(difference) in text
         for accuracy in (value for row in run.R for value in row):
             assert f"{100 * accuracy:.1f}" in text
@@ -62,7 +70,7 @@ def test_every_number_of_every_run_is_on_the_page(tmp_path: Path) -> None:
         assert number(run.samples_per_second) in text
         assert seconds(run.seconds) in text
         assert run.summary in text
-    for name in ("ACC", "BWT", "FWT", "Forgetting", "min-ACC", "WC-ACC", "WF10", "WP10"):
+    for name in ("ACC", "BWT", "FWT", "Forgetting", "min-ACC", "WC-ACC", "WF", "WP", "ECE"):
         assert name in text
     assert "Σ_{j<T} (R[T,j] − R[j,j])" in text, "a formula loses nothing to its angle brackets"
 

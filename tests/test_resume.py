@@ -209,6 +209,7 @@ def checkpoint_of(settings: Settings) -> Checkpoint:
         ({"stream": {"rank": 1, "world": 2}}, "stream.rank was 0, is 1; stream.world was 1, is 2"),
         ({"evaluation": {"every": 10}}, "evaluation.every was 5000, is 10"),
         ({"evaluation": {"subset": 10}}, "evaluation.subset was 1000, is 10"),
+        ({"evaluation": {"window": 5}}, "evaluation.window was 10, is 5"),
     ],
 )
 def test_settings_that_change_what_is_learned_are_refused_by_name(

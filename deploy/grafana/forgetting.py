@@ -92,6 +92,51 @@ def forgetting() -> model.Dashboard:
         limits=Limits(0.8, 0.5, below=True),
         ratio=True,
     )
+    windows = chart(
+        "Windowed forgetting and plasticity",
+        "How far a skill fell, or rose, within a window of evaluations at most, whenever that was: a mean "
+        "over the skills seen so far. Forgetting that is undone later stays on record. De Lange et al. 2023.",
+        "percentunit",
+        [
+            Query(f"lethe_windowed_forgetting_ratio{{{CHOSEN}}}", "{{service}}: WF"),
+            Query(f"lethe_windowed_plasticity_ratio{{{CHOSEN}}}", "{{service}}: WP"),
+        ],
+        ratio=True,
+    )
+    calibration = chart(
+        "Calibration error of each probe",
+        "ECE: how far what the learner says of its certainty is from how often it is right. What is "
+        "forgotten is often still believed. Guo et al. 2017.",
+        "percentunit",
+        [Query(f"lethe_probe_calibration_error_ratio{{{CHOSEN}}}", "{{service}}: {{probe}}")],
+        limits=Limits(0.1, 0.3),
+    )
+    classes = (
+        matrix(
+            "Accuracy class by class: $service",
+            "As last measured: a row for each class, a column for each probe.",
+            f"lethe_probe_class_accuracy_ratio{{{CHOSEN}}}",
+            rows="class",
+            columns="probe",
+            limits=Limits(0.9, 0.6, below=True),
+        )
+        .repeat("service")
+        .repeat_direction("h")
+        .max_per_row(2)
+    )
+    poorest = chart(
+        "Worst class of each probe",
+        "The lowest accuracy on the images of one class: a mean over all classes may hide that one is gone.",
+        "percentunit",
+        [
+            Query(
+                f"min by (service, probe) (lethe_probe_class_accuracy_ratio{{{CHOSEN}}})",
+                "{{service}}: {{probe}}",
+            )
+        ],
+        limits=Limits(0.8, 0.5, below=True),
+        ratio=True,
+    )
     R = (
         matrix(
             "R after each segment: $service",
@@ -115,6 +160,8 @@ def forgetting() -> model.Dashboard:
             ("What it still knows", [knows]),
             ("What it lost", [lost, transfer, gap]),
             ("How good it is", [mean, worst, stream]),
+            ("How fast it changes, and what it believes of itself", [windows, calibration, poorest]),
             ("The matrix R", [R]),
+            ("Class by class", [classes]),
         ],
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -9,13 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from service.evaluation.calibration import Calibration
+from service.events import Reading
 from service.learners.base import Learner
 from service.probeset import ProbeSet
 
-__all__ = ["CHUNK", "Evaluator", "Interrupted"]
+__all__ = ["CHUNK", "MOST_CLASSES", "Evaluator", "Interrupted"]
 
 CHUNK: Final = 500
 """Images predicted at once: bounds the memory of an evaluation whatever the size of a probe."""
+MOST_CLASSES: Final = 100
+"""With more classes, a probe is not measured class by class: nobody could read it."""
 
 
 class Interrupted(Exception):
@@ -23,7 +28,7 @@ class Interrupted(Exception):
 
 
 class Evaluator:
-    """Accuracy on every probe: a fixed random subset while learning, all of it when asked.
+    """Measures on every probe: on a fixed random subset while learning, on all of it when asked.
 
     The subset of a probe depends on the seed and the probe's name alone, so that runs with the
     same seed are measured on the same images, whichever other probes there are.
@@ -41,16 +46,17 @@ class Evaluator:
         empty = [probe.name for probe in probes if len(probe.y_N) == 0]
         if empty:
             raise ValueError(f"probe {empty[0]} is empty")
-        self._full = {probe.name: _tensors(probe.x_NCHW, probe.y_N) for probe in probes}
-        self._subset = {}
-        for name, (x_NCHW, y_N) in self._full.items():
-            chosen = torch.from_numpy(_choose(len(y_N), subset, seed, name))
-            self._subset[name] = (x_NCHW[chosen], y_N[chosen])
+        self._full, self._subset = {}, {}
+        for probe in probes:
+            x_NCHW, y_N = _tensors(probe.x_NCHW, probe.y_N)
+            chosen = torch.from_numpy(_choose(len(y_N), subset, seed, probe.name))
+            self._full[probe.name] = _Images(x_NCHW, y_N, chosen)
+            self._subset[probe.name] = _Images(x_NCHW[chosen], y_N[chosen], torch.arange(len(chosen)))
 
     def evaluate(
         self, learner: Learner, full: bool, stopping: Callable[[], bool] = lambda: False
-    ) -> dict[str, float]:
-        """Return the accuracy on each probe, in the probes' order.
+    ) -> dict[str, Reading]:
+        """Return what is found on each probe, in the probes' order.
 
         ``stopping`` is asked before each chunk; raises Interrupted once it says so.
 
@@ -59,7 +65,16 @@ class Evaluator:
         """
         sets = self._full if full else self._subset
         with _same_random_state():
-            return {name: _accuracy(learner, x_NCHW, y_N, stopping) for name, (x_NCHW, y_N) in sets.items()}
+            return {name: _read(learner, images, stopping) for name, images in sets.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """What is predicted; ``subset`` are the places of the probe's subset in it."""
+
+    x_NCHW: Tensor
+    y_N: Tensor
+    subset: Tensor
 
 
 def _tensors(x_NCHW: np.ndarray, y_N: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -74,13 +89,31 @@ def _choose(images: int, subset: int, seed: int, name: str) -> np.ndarray:
     return np.sort(order[:subset])
 
 
-def _accuracy(learner: Learner, x_NCHW: Tensor, y_N: Tensor, stopping: Callable[[], bool]) -> float:
-    correct = 0
-    for x_BCHW, y_B in zip(torch.split(x_NCHW, CHUNK), torch.split(y_N, CHUNK), strict=True):
+def _read(learner: Learner, images: _Images, stopping: Callable[[], bool]) -> Reading:
+    calibration, correct, classes = Calibration(), [], 0
+    for x_BCHW, y_B in zip(torch.split(images.x_NCHW, CHUNK), torch.split(images.y_N, CHUNK), strict=True):
         if stopping():
             raise Interrupted
-        correct += int((learner.predict(x_BCHW).argmax(dim=1) == y_B).sum())
-    return correct / len(y_N)
+        p_BK = learner.predict(x_BCHW)
+        classes = p_BK.shape[1]
+        correct.append(p_BK.argmax(dim=1) == y_B)
+        calibration.add(p_BK, correct[-1])
+    correct_N = torch.cat(correct)
+    return Reading(
+        accuracy=_share(correct_N),
+        on_subset=_share(correct_N[images.subset]),
+        by_class=_by_class(correct_N, images.y_N, classes) if classes <= MOST_CLASSES else (),
+        ece=calibration.error,
+    )
+
+
+def _share(correct_N: Tensor) -> float:
+    return int(correct_N.sum()) / len(correct_N)
+
+
+def _by_class(correct_N: Tensor, y_N: Tensor, classes: int) -> tuple[float | None, ...]:
+    all_K, right_K = (torch.bincount(y, minlength=classes).tolist() for y in (y_N, y_N[correct_N]))
+    return tuple(right / count if count else None for right, count in zip(right_K, all_K, strict=True))
 
 
 @contextmanager

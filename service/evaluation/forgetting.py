@@ -21,10 +21,8 @@ CapyMOA.
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Final
 
 __all__ = [
-    "WINDOW",
     "Matrix",
     "Visits",
     "anytime_accuracy",
@@ -36,17 +34,12 @@ __all__ = [
     "forward_transfer",
     "min_acc",
     "wc_acc",
-    "windowed_forgetting",
-    "windowed_plasticity",
 ]
 
 Matrix = Sequence[Sequence[float]]
 """Accuracies of shape [T + 1, P]."""
 Visits = Sequence[int | None]
 """The probe (column of R) of each segment, of shape [T]."""
-
-WINDOW: Final = 10
-"""Evaluations in a window, as De Lange et al. count them."""
 
 
 def first_visits(visits: Visits) -> dict[int, int]:
@@ -149,29 +142,6 @@ def wc_acc(current: float | None, minimum: float | None, k: int) -> float | None
     return None if minimum is None else current / k + (1 - 1 / k) * minimum
 
 
-def windowed_forgetting(curves: Iterable[Sequence[float]], w: int = WINDOW) -> float | None:
-    """WF^w = the largest drop of a probe's accuracy inside any w evaluations, mean over probes.
-
-    0 for a probe that never dropped. A curve holds all evaluations of one probe, in order of
-    time. Raises ValueError for w below 2. De Lange et al. 2023.
-
-    >>> windowed_forgetting([[1.0, 0.75, 0.25, 0.5], [0.25, 0.5, 0.75, 1.0]], w=2)
-    0.25
-    """
-    return _mean(_largest_rise([-accuracy for accuracy in curve], w) for curve in curves)
-
-
-def windowed_plasticity(curves: Iterable[Sequence[float]], w: int = WINDOW) -> float | None:
-    """WP^w = the largest rise of a probe's accuracy inside any w evaluations, mean over probes.
-
-    As `windowed_forgetting`, upwards. De Lange et al. 2023.
-
-    >>> windowed_plasticity([[0.25, 0.5, 0.75], [0.5, 0.25, 0.25]], w=3)
-    0.25
-    """
-    return _mean(_largest_rise(curve, w) for curve in curves)
-
-
 def anytime_accuracy(rows: Iterable[Sequence[float]]) -> float | None:
     """Return the mean over evaluations of the mean accuracy over the probes seen so far. CapyMOA.
 
@@ -198,9 +168,3 @@ def _mean(values: Iterable[float]) -> float | None:
     # fmean adds exactly: the order of the probes never changes a score
     listed = list(values)
     return fmean(listed) if listed else None
-
-
-def _largest_rise(curve: Sequence[float], w: int) -> float:
-    if w < 2:
-        raise ValueError(f"w = {w}: a window of at least 2 evaluations can hold a change")
-    return max((curve[n] - min(curve[max(0, n - w + 1) : n + 1]) for n in range(len(curve))), default=0.0)

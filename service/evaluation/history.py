@@ -5,7 +5,6 @@ crash it goes on bit-identically.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Final, cast
 
@@ -13,88 +12,40 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.errors import InvalidFile
 from service.evaluation import forgetting
+from service.evaluation.memory import Boundary, ByClass, Memory, Point, Switch
 from service.evaluation.prequential import Prequential
+from service.evaluation.windows import WINDOW
 from service.events import Evaluated, Measured, Scores
 
 if TYPE_CHECKING:
     from service.learners.base import JSON
 
-__all__ = ["CURVE_POINTS", "MOST_BOUNDARIES", "Boundary", "History", "Point", "Switch"]
+__all__ = ["MOST_BOUNDARIES", "History"]
 
-CURVE_POINTS: Final = 1024
-"""Evaluations kept for the curve, besides one a segment."""
 MOST_BOUNDARIES: Final = 1000
 """Detected boundaries kept; later ones are told, but not remembered."""
 
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One evaluation of the curve; ``accuracy`` has the order of the history's probes."""
-
-    samples: int
-    accuracy: tuple[float, ...]
-    full: bool
-    visit: int
-    ends_segment: bool
-    prequential_fading: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """A segment started after ``samples`` samples had been learned."""
-
-    samples: int
-    segment: str
-
-
-@dataclass(frozen=True, slots=True)
-class Boundary:
-    """``signal`` told, once ``samples`` samples had been learned, that the subject has changed."""
-
-    samples: int
-    signal: str
-
-
-@dataclass(slots=True)
-class _Memory:
-    """All that a history remembers; its fields are its JSON."""
-
-    probes: tuple[str, ...]
-    prequential: Prequential = field(default_factory=Prequential)
-    switches: list[Switch] = field(default_factory=list)
-    boundaries: list[Boundary] = field(default_factory=list)
-    R: list[list[float]] = field(default_factory=list)
-    landmarks: list[Point] = field(default_factory=list)
-    curve: list[Point] = field(default_factory=list)
-    curve_seen: int = 0
-    curve_stride: int = 1
-    minima: dict[str, float] = field(default_factory=dict)
-    last: Point | None = None
-    anytime_sum: float = 0.0
-    anytime_count: int = 0
-
-
-_MEMORY: Final = TypeAdapter(_Memory)
+_MEMORY: Final = TypeAdapter(Memory)
 
 
 class History:
     """Turns evaluations into scores.
 
     Memory is bounded by the number of segments, not by the length of the stream: R has a row
-    and the list of switches an entry for each segment; min-ACC and anytime accuracy are running
-    values over *every* evaluation, so they never depend on what is kept of the curve; and of
-    the curve at most `CURVE_POINTS` evaluations stay, besides the untrained one and the
-    segments' ends: when they are too many, every other one is dropped and, from then on, only
-    every other one is taken.
+    and the list of switches an entry for each segment; min-ACC, anytime accuracy and the windows
+    are running values over *every* evaluation, so they never depend on what is kept of the curve;
+    and of the curve at most `CURVE_POINTS` evaluations stay, besides the untrained one and the
+    segments' ends.
 
     min-ACC counts the evaluations of full probes and of subsets alike, from the first one after
-    a probe's segment ended for the first time.
+    a probe's segment ended for the first time. Windows of ``w`` evaluations compare accuracies on
+    the subsets alone: between other images, the images would make a difference.
     """
 
-    def __init__(self, probes: Sequence[str]) -> None:
+    def __init__(self, probes: Sequence[str], w: int = WINDOW) -> None:
         if len(set(probes)) < len(probes):
             raise ValueError(f"two probes have one name: {', '.join(probes)}")
-        self._memory = _Memory(tuple(probes))
+        self._memory = Memory(tuple(probes), w)
 
     @property
     def probes(self) -> Sequence[str]:
@@ -129,8 +80,16 @@ class History:
     @property
     def points(self) -> Sequence[Point]:
         """The thinned curve, in order of time."""
-        points = [*self._memory.landmarks, *self._memory.curve]
+        points = [*self._memory.landmarks, *self._memory.curve.kept]
         return tuple(sorted(points, key=lambda point: (point.visit, point.samples, point.ends_segment)))
+
+    @property
+    def by_class(self) -> Sequence[ByClass]:
+        """Evaluations class by class, thinned, in order of time; the last one is among them."""
+        kept, last = list(self._memory.by_class.kept), self._memory.last_by_class
+        if last is not None and last not in kept[-1:]:
+            kept.append(last)
+        return tuple(kept)
 
     @property
     def evaluated_at(self) -> int:
@@ -169,11 +128,11 @@ class History:
         history's, the visit is not the current one, or the rows before are missing.
         """
         memory = self._memory
-        if tuple(event.accuracy) != memory.probes:
-            raise ValueError(f"probes {', '.join(event.accuracy)}, expected {', '.join(memory.probes)}")
+        if tuple(event.readings) != memory.probes:
+            raise ValueError(f"probes {', '.join(event.readings)}, expected {', '.join(memory.probes)}")
         if event.visit != len(memory.switches):
             raise ValueError(f"evaluation of visit {event.visit} during visit {len(memory.switches)}")
-        row = [float(event.accuracy[probe]) for probe in memory.probes]
+        row = [float(reading.accuracy) for reading in event.readings.values()]
         landmark = event.ends_segment or _is_untrained(event)
         if landmark:
             self._set_row(event.visit, row)
@@ -182,21 +141,24 @@ class History:
             if visit < event.visit:
                 name = memory.probes[j]
                 memory.minima[name] = min(row[j], memory.minima.get(name, row[j]))
+        for window, reading in zip(memory.windows, event.readings.values(), strict=True):
+            window.add(reading.on_subset)
         if first:
             memory.anytime_sum += fmean(row[j] for j in first)
             memory.anytime_count += 1
-        self._keep(event, row, landmark)
-        return self._measured(event.samples, row)
-
-    def _measured(self, samples: int, row: Sequence[float]) -> Measured:
-        R = tuple(tuple(kept) for kept in self._memory.R)
-        accuracy = dict(zip(self.probes, row, strict=True))
-        return Measured(samples, accuracy, self._scores(row), R, tuple(self.segments), self.probes)
+        memory.last = self._keep(event, landmark)
+        memory.readings = tuple(event.readings.values())
+        return self._measured(memory.last)
 
     def latest(self) -> Measured | None:
         """Return what the last evaluation came to; None before the first."""
         last = self._memory.last
-        return None if last is None else self._measured(last.samples, last.accuracy)
+        return None if last is None else self._measured(last)
+
+    def _measured(self, last: Point) -> Measured:
+        R = tuple(tuple(kept) for kept in self._memory.R)
+        readings = dict(zip(self.probes, self._memory.readings, strict=True))
+        return Measured(last.samples, readings, self._scores(last), R, tuple(self.segments), self.probes)
 
     def to_json(self) -> "JSON":
         """Return everything as plain JSON; floats keep every bit through `json`."""
@@ -225,23 +187,30 @@ class History:
             )
         R[visit:] = [row]
 
-    def _keep(self, event: Evaluated, row: Sequence[float], landmark: bool) -> None:
-        memory = self._memory
-        fading = memory.prequential.fading
-        point = Point(event.samples, tuple(row), event.full, event.visit, event.ends_segment, fading)
-        memory.last = point
+    def _keep(self, event: Evaluated, landmark: bool) -> Point:
+        memory, readings = self._memory, event.readings.values()
+        point = Point(
+            event.samples,
+            tuple(reading.accuracy for reading in readings),
+            tuple(reading.on_subset for reading in readings),
+            tuple(reading.ece for reading in readings),
+            event.full,
+            event.visit,
+            event.ends_segment,
+            memory.prequential.fading,
+        )
         if landmark:
             memory.landmarks.append(point)
-            return
-        if memory.curve_seen % memory.curve_stride == 0:
-            memory.curve.append(point)
-        memory.curve_seen += 1
-        if len(memory.curve) > CURVE_POINTS:
-            del memory.curve[1::2]
-            memory.curve_stride *= 2
+        else:
+            memory.curve.add(point)
+        by_class = tuple(reading.by_class for reading in readings)
+        if any(by_class):
+            memory.last_by_class = ByClass(event.samples, event.full, by_class)
+            memory.by_class.add(memory.last_by_class)
+        return point
 
-    def _scores(self, row: Sequence[float]) -> Scores:
-        memory = self._memory
+    def _scores(self, last: Point) -> Scores:
+        memory, row = self._memory, last.accuracy
         # a segment that is still going on counts with what is known of it now
         visits = self._visits()
         R = memory.R if len(memory.R) > len(visits) else [*memory.R, list(row)]
@@ -249,6 +218,10 @@ class History:
         by_probe = forgetting.forgetting_by_probe(R, visits) if complete else {}
         minimum = forgetting.min_acc([value] for value in memory.minima.values())
         current = visits[-1] if visits else None
+        first = forgetting.first_visits(visits)
+        # of a stream that names no segments, every probe tells something once anything was learned
+        told = list(first) if visits or not last.samples else range(len(memory.probes))
+        windows = [memory.windows[j] for j in told]
         return Scores(
             acc=forgetting.average_accuracy(R, visits) if complete else None,
             bwt=forgetting.backward_transfer(R, visits) if complete else None,
@@ -256,10 +229,11 @@ class History:
             forgetting=forgetting.forgetting(R, visits) if complete else None,
             forgetting_by_probe={memory.probes[j]: value for j, value in by_probe.items()},
             min_acc=minimum,
-            wc_acc=forgetting.wc_acc(
-                None if current is None else row[current], minimum, len(forgetting.first_visits(visits))
-            ),
+            wc_acc=forgetting.wc_acc(None if current is None else row[current], minimum, len(first)),
+            windowed_forgetting=fmean(window.drop for window in windows) if windows else None,
+            windowed_plasticity=fmean(window.rise for window in windows) if windows else None,
             anytime_accuracy=memory.anytime_sum / memory.anytime_count if memory.anytime_count else None,
+            ece=fmean(last.ece[j] for j in told) if told else None,
             prequential_accuracy=memory.prequential.cumulative,
             prequential_fading=memory.prequential.fading,
         )

@@ -6,7 +6,7 @@ Times are seconds, accuracies are ratios from 0 to 1.
 
 from collections.abc import Callable
 
-from service.events.knowledge import BoundaryDetected, Evaluated, Measured, Scores, SegmentStarted
+from service.events.knowledge import BoundaryDetected, Evaluated, Measured, Reading, Scores, SegmentStarted
 from service.events.privacy import PolicyViolated, PrivacySpent, PurgeHeldUp, PurgeLag, SamplesKept
 from service.events.records import (
     BatchLearned,
@@ -42,6 +42,7 @@ __all__ = [
     "PrivacySpent",
     "PurgeHeldUp",
     "PurgeLag",
+    "Reading",
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",

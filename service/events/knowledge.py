@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["BoundaryDetected", "Evaluated", "Measured", "Scores", "SegmentStarted"]
+__all__ = ["BoundaryDetected", "Evaluated", "Measured", "Reading", "Scores", "SegmentStarted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +30,44 @@ class BoundaryDetected:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What one evaluation found on one probe."""
+
+    accuracy: float
+    on_subset: float
+    """Accuracy on the probe's fixed subset: the same images in every evaluation, full or not."""
+    by_class: tuple[float | None, ...]
+    """Accuracy on the images of each class, None where there are none; empty if classes are too many."""
+    ece: float
+    """Expected calibration error: how far confidence is from accuracy."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """The learner was measured on every probe.
 
-    ``accuracy`` maps each probe, in the probes' own order, to its accuracy. ``full`` tells the
-    whole probes from the fixed subset. ``visit`` is the number of the segment being learned (0
-    before the first) and ``ends_segment`` whether that segment has just ended: such an
-    evaluation is row ``visit`` of R.
+    ``readings`` are by probe, in the probes' own order. ``full`` tells the whole probes from the
+    fixed subset. ``visit`` is the number of the segment being learned (0 before the first) and
+    ``ends_segment`` whether that segment has just ended: such an evaluation is row ``visit`` of R.
     """
 
     samples: int
-    accuracy: Mapping[str, float]
+    readings: Mapping[str, Reading]
     full: bool
     visit: int
     segment: str | None
     ends_segment: bool
     seconds: float
 
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """Of each probe."""
+        return {probe: reading.accuracy for probe, reading in self.readings.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Continual-learning metrics so far; definitions in `service.evaluation.forgetting`.
+    """Continual-learning metrics so far; definitions in `service.evaluation`.
 
     A value is None while it is not defined yet (BWT before the second segment has ended).
     """
@@ -62,7 +79,11 @@ class Scores:
     forgetting_by_probe: Mapping[str, float]
     min_acc: float | None
     wc_acc: float | None
+    windowed_forgetting: float | None
+    windowed_plasticity: float | None
     anytime_accuracy: float | None
+    ece: float | None
+    """Mean over the probes seen so far, as last measured."""
     prequential_accuracy: float | None
     prequential_fading: float | None
 
@@ -75,10 +96,15 @@ class Measured:
     """
 
     samples: int
-    accuracy: Mapping[str, float]
+    readings: Mapping[str, Reading]
     """Of each probe, in this evaluation."""
     scores: Scores
     R: Sequence[Sequence[float]]
     segments: Sequence[str]
     """The segments visited so far, in order; row i of ``R`` follows ``segments[i - 1]``."""
     probes: Sequence[str]
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """Of each probe."""
+        return {probe: reading.accuracy for probe, reading in self.readings.items()}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from service.evaluation.forgetting import WINDOW, windowed_forgetting, windowed_plasticity
 from service.report.words import UNDEFINED, mebibytes, number, percent, points, seconds
 from service.result import RunResult
 
@@ -58,16 +57,16 @@ SCORES: Final = (
         lambda run: percent(run.wc_acc),
     ),
     _Score(
-        f"WF{WINDOW}",
-        f"mean of max drop within {WINDOW} evaluations",
-        "Windowed forgetting: the steepest fall of each skill, in points.",
-        lambda run: points(windowed_forgetting(_curves(run))),
+        "WF",
+        "mean of max A(E_j, f_m) − A(E_j, f_n) for m < n < m + w",
+        "Windowed forgetting: how far each skill fell within w evaluations at most, in points.",
+        lambda run: points(run.windowed_forgetting),
     ),
     _Score(
-        f"WP{WINDOW}",
-        f"mean of max rise within {WINDOW} evaluations",
-        "Windowed plasticity: the steepest rise of each skill, in points.",
-        lambda run: points(windowed_plasticity(_curves(run))),
+        "WP",
+        "mean of max A(E_j, f_n) − A(E_j, f_m) for m < n < m + w",
+        "Windowed plasticity: how far each skill rose within w evaluations at most, in points.",
+        lambda run: points(run.windowed_plasticity),
     ),
     _Score(
         "Anytime accuracy",
@@ -76,13 +75,19 @@ SCORES: Final = (
         lambda run: percent(run.anytime_accuracy),
     ),
     _Score(
+        "ECE",
+        "Σ_m (n_m/n) |acc_m − conf_m|, 15 bins",
+        "Expected calibration error: how far the learner's confidence is from its accuracy.",
+        lambda run: percent(run.ece),
+    ),
+    _Score(
         "Prequential accuracy",
         "right answers / samples",
         "Test-then-train: each sample is predicted before it is learned.",
         lambda run: percent(run.prequential_accuracy),
     ),
 )
-"""Sources: `service.evaluation.forgetting` and `service.evaluation.prequential`."""
+"""Sources: the modules of `service.evaluation`."""
 
 
 def matrix(run: RunResult) -> str:
@@ -158,6 +163,7 @@ def measurement(runs: Sequence[RunResult]) -> str:
         ("seed", lambda run: str(run.seed)),
         ("evaluated every", lambda run: f"{number(run.evaluate_every)} samples"),
         ("images of each probe then", lambda run: number(run.probe_subset)),
+        ("evaluations in a window, w", lambda run: number(run.window)),
         ("evaluations shown", lambda run: number(len(run.evaluations))),
         ("duration", lambda run: seconds(run.seconds)),
         ("of which evaluating", lambda run: seconds(run.evaluation_seconds)),
@@ -201,11 +207,6 @@ def _found(run: RunResult) -> str:
 def _delays(run: RunResult) -> str:
     found = [delay for delay in run.boundaries.delays if delay is not None]
     return ", ".join(number(delay) for delay in found[:8]) + (", …" if len(found) > 8 else "") or UNDEFINED
-
-
-def _curves(run: RunResult) -> list[list[float]]:
-    curves = ([p.accuracy[probe] for p in run.evaluations if probe in p.accuracy] for probe in run.probes)
-    return [curve for curve in curves if curve]
 
 
 def _adds_up(run: RunResult) -> str:

@@ -43,7 +43,13 @@ class Scores(_Part):
     forgetting: float | None = None
     min_acc: float | None = None
     wc_acc: float | None = None
+    windowed_forgetting: float | None = None
+    """The largest drop of a probe's accuracy within a window of evaluations, mean over the probes seen."""
+    windowed_plasticity: float | None = None
+    """The same, upwards."""
     anytime_accuracy: float | None = None
+    ece: float | None = None
+    """Expected calibration error, mean over the probes seen."""
     prequential_accuracy: float | None = None
 
 
