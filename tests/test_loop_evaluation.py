@@ -17,7 +17,9 @@ def mixed(count: int) -> list[Sample]:
 
 def test_the_untrained_learner_is_row_0_of_the_matrix() -> None:
     run = learn(segment("a", 24))
-    first, then = run.events[:2]
+    first, then = (
+        event for event in run.events if isinstance(event, Evaluated | Measured) and not event.samples
+    )
     assert isinstance(first, Evaluated)
     assert (first.samples, first.full, first.visit, first.ends_segment) == (0, True, 0, False)
     assert isinstance(then, Measured)

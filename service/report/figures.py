@@ -5,23 +5,25 @@ the value of the reader's theme in its place. Plotly reads its texts as HTML, so
 escaped here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final, Literal
 
 from service.report.words import percent, points
-from service.result import RunResult
+from service.result import EvaluationPoint, RunResult
 
 __all__ = [
     "PALETTE",
     "Axes",
     "Figure",
     "accuracy",
+    "calibration",
     "colour",
     "forgetting",
     "is_dashed",
     "naming",
+    "over_the_stream",
     "prequential",
     "throughput",
 ]
@@ -43,6 +45,7 @@ class Axes:
     samples: int
     samples_per_second: float
     forgetting: tuple[float, float]
+    calibration: float
 
     @classmethod
     def of(cls, runs: Sequence[RunResult]) -> "Axes":
@@ -56,6 +59,7 @@ class Axes:
             samples=max([1, *(_last_sample(run) for run in runs)]),
             samples_per_second=max([1.0, *fastest]),
             forgetting=(low - room if low < 0 else 0.0, high + room),
+            calibration=max([0.1, *(e for run in runs for p in run.evaluations for e in p.ece.values())]),
         )
 
 
@@ -71,13 +75,28 @@ def is_dashed(probes: Sequence[str], probe: str) -> bool:
 
 def accuracy(run: RunResult, axes: Axes) -> Figure:
     """The accuracy on each probe over the stream; the larger dots are evaluations of whole probes."""
+    return _by_probe(run, axes, lambda point: point.accuracy, _RATIO)
+
+
+def calibration(run: RunResult, axes: Axes) -> Figure:
+    """The expected calibration error on each probe over the stream."""
+    y = {"range": [0, 1.05 * axes.calibration], "tickformat": ".0%", "nticks": 6}
+    return _by_probe(run, axes, lambda point: point.ece, y)
+
+
+def _by_probe(
+    run: RunResult,
+    axes: Axes,
+    values: Callable[[EvaluationPoint], Mapping[str, float]],
+    y: Mapping[str, object],
+) -> Figure:
     traces = []
     for probe in run.probes:
-        seen = [point for point in run.evaluations if probe in point.accuracy]
+        seen = [point for point in run.evaluations if probe in values(point)]
         traces.append(
             _line(
                 [point.samples for point in seen],
-                [point.accuracy[probe] for point in seen],
+                [values(point)[probe] for point in seen],
                 colour(axes.probes, probe),
                 name=escape(probe),
                 dashed=is_dashed(axes.probes, probe),
@@ -85,14 +104,14 @@ def accuracy(run: RunResult, axes: Axes) -> Figure:
                 hover="%{y:.1%} after %{x:,} samples",
             )
         )
-    return {"data": traces, "layout": _over_the_stream(run, axes, _RATIO)}
+    return {"data": traces, "layout": over_the_stream(run, axes, y)}
 
 
 def prequential(run: RunResult, axes: Axes) -> Figure:
     """Test-then-train accuracy of the recent samples over the stream."""
     samples, values = zip(*((p.samples, p.accuracy) for p in run.prequential), strict=True)
     trace = _line(samples, values, "--line", hover="%{y:.1%} after %{x:,} samples")
-    return {"data": [trace], "layout": _over_the_stream(run, axes, _RATIO)}
+    return {"data": [trace], "layout": over_the_stream(run, axes, _RATIO)}
 
 
 def throughput(run: RunResult, axes: Axes) -> Figure:
@@ -100,7 +119,7 @@ def throughput(run: RunResult, axes: Axes) -> Figure:
     samples, values = zip(*((p.samples, p.samples_per_second) for p in run.throughput), strict=True)
     trace = _line(samples, values, "--line", hover="%{y:,.0f} samples/s after %{x:,} samples")
     y = {"range": [0, 1.12 * axes.samples_per_second], "tickformat": "~s", "nticks": 6}
-    return {"data": [trace], "layout": _over_the_stream(run, axes, y)}
+    return {"data": [trace], "layout": over_the_stream(run, axes, y)}
 
 
 def forgetting(run: RunResult, axes: Axes) -> Figure:
@@ -164,7 +183,8 @@ def _line(
     }
 
 
-def _over_the_stream(run: RunResult, axes: Axes, y: Mapping[str, object]) -> Mapping[str, object]:
+def over_the_stream(run: RunResult, axes: Axes, y: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a layout over the samples learned, with the switches and what was detected of them."""
     return {
         "height": 290,
         "xaxis": {

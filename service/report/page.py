@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Final
 
 from service.report import figures, tables
+from service.report.classes import by_class
 from service.report.figures import Axes, Figure
 from service.report.script import plotly_script
 from service.report.words import UNDEFINED, Headline, headline, number, percent, points
@@ -41,6 +42,14 @@ def page(runs: Sequence[RunResult]) -> str:
             shown.append(_panel(run, body))
         return _grid(shown)
 
+    def classes(place: int, probe: str) -> str:
+        drawn_of = panels(
+            f"classes-{place}",
+            lambda run: any(point.accuracy.get(probe) for point in run.classes),
+            lambda run, axes: by_class(run, probe, axes),
+        )
+        return f"<h3>{escape(probe)}</h3>{drawn_of}"
+
     least = max(21, 8 + 5 * max(len(run.probes) for run in runs))  # rem, for a matrix to fit
     sections = [
         _section(
@@ -55,6 +64,12 @@ def page(runs: Sequence[RunResult]) -> str:
             "What was forgotten",
             "How far each old skill ended below its best, in percentage points. Nothing to see is good news.",
             panels("forgetting", lambda run: bool(run.forgetting_by_probe), figures.forgetting),
+        ),
+        _section(
+            "Class by class",
+            "A row for each class of a probe: the stronger its colour, the more of its images are told "
+            "right. An average can stay high while one class is gone.",
+            "".join(classes(place, probe) for place, probe in enumerate(axes.probes)),
         ),
         _section(
             "The accuracy matrix R",
@@ -72,6 +87,14 @@ def page(runs: Sequence[RunResult]) -> str:
             "Prequential accuracy: each sample is a test first and a lesson second. The line fades out the "
             "past: it shows about the latest thousand samples, and falls where the subject changes.",
             panels("prequential", lambda run: bool(run.prequential), figures.prequential),
+        ),
+        _section(
+            "Does it know what it knows?",
+            "Expected calibration error of each probe: how far the learner's confidence is from how often it "
+            "is right. At 0, it is right in 8 of 10 cases of which it is 80 % sure. What is forgotten is "
+            "often still believed. Fewer images make the error a little larger: large dots are whole probes.",
+            _legend(axes)
+            + panels("calibration", lambda run: any(p.ece for p in run.evaluations), figures.calibration),
         ),
         _section(
             "Throughput",
