@@ -10,8 +10,10 @@ import pytest
 
 from producers.scenario import Scenario, Segment
 from service.bench.rehearsal import Rehearsal, rehearse
-from service.bench.scoreboard import JOINT, Bench, Score, bench_learners, summarise, write_csv
+from service.bench.scoreboard import JOINT, Bench, bench_learners
 from service.bench.scoreboard_page import write_page
+from service.bench.scores import Score, read_scores, summarise, write_csv
+from service.errors import InvalidFile
 from tests.commands import Lethe
 
 needs_datasets = pytest.mark.needs("datasets")
@@ -33,6 +35,7 @@ def score(**changes: Any) -> Score:
         seed=0,
         retains="statistics",
         acc=0.9,
+        probes={"mnist": 0.95, "fashion-mnist": 0.85},
         bwt=-0.01,
         wc_acc=0.88,
         anytime=0.91,
@@ -54,6 +57,11 @@ def test_a_summary_is_the_mean_and_the_sample_deviation_over_the_seeds() -> None
     assert summary.measures["below_joint"] is None
 
 
+def test_a_summary_has_the_mean_accuracy_on_each_probe() -> None:
+    (summary,) = summarise([score(probes={"a": 0.8, "b": 1.0}), score(probes={"a": 0.9, "b": 0.9})])
+    assert summary.probes == pytest.approx({"a": 0.85, "b": 0.95})
+
+
 def test_one_seed_has_no_deviation() -> None:
     (summary,) = summarise([score(bwt=-0.25)])
     assert summary.measures["bwt"] == (-0.25, None)
@@ -71,6 +79,14 @@ def test_a_csv_has_a_line_for_each_score(tmp_path: Path) -> None:
         first, second = csv.DictReader(file)
     assert float(first["acc"]) == 0.9
     assert (second["seed"], second["bwt"]) == ("1", "")
+    assert first["probes"] == "mnist=0.9500 fashion-mnist=0.8500"
+
+
+def test_what_is_no_document_of_scores_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("{}")
+    for name in ("empty.json", "missing.json"):
+        with pytest.raises(InvalidFile, match=name):
+            read_scores(tmp_path / name)
 
 
 def test_the_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
@@ -140,6 +156,10 @@ def test_the_command_prints_one_json_document_and_writes_what_is_asked_for(
     assert [line["learner"] for line in document["summaries"]] == [JOINT, "finetune"]
     assert (tmp_path / "b.csv").read_text().count("\n") == 3
     assert (tmp_path / "b.html").stat().st_size > 1_000_000
+    (tmp_path / "b.json").write_text(done.stdout)
+    both = lethe("bench", "learners", "--learner", "ncm", *wanted, "--with", str(tmp_path / "b.json"))
+    seen = [(line["learner"], line["seeds"]) for line in json.loads(both.stdout)["summaries"]]
+    assert seen == [(JOINT, 1), ("finetune", 1), ("ncm", 1)]
 
 
 def test_a_learner_that_there_is_not_is_refused_before_anything_is_learned(lethe: Lethe) -> None:

@@ -4,13 +4,16 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Option
 
 __all__ = ["learners"]
+
+_WIDTH: Final = 150
+"""Columns of the table where there is no terminal to ask."""
 
 
 def learners(
@@ -26,22 +29,28 @@ def learners(
     samples: Annotated[int | None, Option(min=1, help="At most so many of each segment.")] = None,
     oracle_boundaries: Annotated[bool, Option(help="Learners are told of the switches.")] = False,
     own_joint: Annotated[bool, Option(help="Learn each shuffled stream too: how far below it?")] = False,
+    beside: Annotated[
+        list[Path] | None,
+        Option("--with", help="Scores of another run's --json, shown beside and not measured again."),
+    ] = None,
     csv: Annotated[Path | None, Option(help="Write every score here.")] = None,
     html: Annotated[Path | None, Option(help="Write plots here.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
 ) -> None:
     """Compare learners on scenarios, over several seeds, from memory: accuracy, forgetting, speed, size."""
     from producers.scenario import load_scenario
-    from service.bench.scoreboard import Bench, bench_learners, summarise, write_csv
+    from service.bench.scoreboard import Bench, bench_learners
     from service.bench.scoreboard_table import scoreboard_table
+    from service.bench.scores import read_scores, summarise, write_csv
     from service.learners import LEARNERS, find
 
     names = learner or list(LEARNERS)
     for name in names:
         find(name)  # refused now, not after an hour
+    scores = [score for path in beside or [] for score in read_scores(path)]
     scenarios = [load_scenario(name) for name in scenario or ["mnist-to-fashion"]]
-    bench = Bench(scenarios, names, seeds, samples, oracle_boundaries, own_joint)
-    scores = []
+    known = {(score.scenario, score.learner, score.seed) for score in scores}
+    bench = Bench(scenarios, names, seeds, samples, oracle_boundaries, own_joint, known)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("learning", total=bench.steps)
@@ -61,4 +70,4 @@ def learners(
         json.dump(document, sys.stdout)
         sys.stdout.write("\n")
         return
-    Console().print(scoreboard_table(summaries))
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(scoreboard_table(summaries))

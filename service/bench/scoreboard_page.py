@@ -8,7 +8,8 @@ from typing import Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from service.bench.scoreboard import JOINT, Summary
+from service.bench.scoreboard import JOINT
+from service.bench.scores import Summary
 
 __all__ = ["write_page"]
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from rich.table import Table
 
-from service.bench.scoreboard import Summary
+from service.bench.scores import Summary
 
 __all__ = ["scoreboard_table"]
 
@@ -26,7 +26,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
     several = len({summary.scenario for summary in summaries}) > 1
     for heading in (*(["scenario"] if several else []), "learner", "retains"):
         table.add_column(heading, no_wrap=True)
-    for heading in (*(_COLUMNS[name][0] for name in shown), "state", "found", "false"):
+    for heading in (*(_COLUMNS[name][0] for name in shown), "probes", "state", "found", "false"):
         table.add_column(heading, justify="right", no_wrap=True)
     for place, summary in enumerate(summaries):
         if place and summary.scenario != summaries[place - 1].scenario:
@@ -36,11 +36,20 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
             summary.learner,
             summary.retains,
             *(_spread(summary.measures[name], _COLUMNS[name][1]) for name in shown),
+            _probes(summary),
             f"{_mean(summary, 'state_bytes') / 2**20:,.1f} MiB",
             f"{_mean(summary, 'found'):.3g}/{_mean(summary, 'boundaries'):.3g}",
             f"{_mean(summary, 'false_alarms'):.3g}",
         )
     return table
+
+
+def _probes(summary: Summary) -> str:
+    """Return the accuracy on each probe at the end; the worst and the best of more than three."""
+    accuracies = list(summary.probes.values())
+    if len(accuracies) > 3:
+        return f"{min(accuracies):.3f} … {max(accuracies):.3f}"
+    return " / ".join(f"{accuracy:.3f}" for accuracy in accuracies)
 
 
 def _mean(summary: Summary, measure: str) -> float:

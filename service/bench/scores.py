@@ -1,0 +1,131 @@
+"""What a scoreboard holds: scores of single runs, their summaries over the seeds, and both as files."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Final
+
+from pydantic import BaseModel, ValidationError
+
+from service.bench.rehearsal import Rehearsal, Rehearsed
+from service.errors import InvalidFile
+
+__all__ = ["MEASURES", "Score", "Summary", "read_scores", "summarise", "write_csv"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One learner on one scenario with one seed; a measure that is not defined there is None."""
+
+    scenario: str
+    learner: str
+    seed: int
+    retains: str
+    acc: float
+    probes: dict[str, float]
+    """The accuracy on each probe at the end, of which ``acc`` is the mean."""
+    bwt: float | None
+    wc_acc: float | None
+    anytime: float | None
+    below_joint: float | None
+    """By how much ACC is below that of the same learner on the shuffled stream; None if not asked for."""
+    samples_per_second: float
+    state_bytes: int
+    boundaries: int
+    """Switches of the stream."""
+    found: int
+    false_alarms: int
+
+    @classmethod
+    def of(cls, rehearsal: Rehearsal, name: str, came: Rehearsed, joint: float | None) -> "Score":
+        """Return the score of a rehearsal; ``joint`` is the accuracy on the shuffled stream."""
+        run = came.run
+        return cls(
+            scenario=rehearsal.scenario.name,
+            learner=name,
+            seed=rehearsal.seed,
+            retains=run.retains,
+            acc=came.accuracy,
+            probes=came.run.evaluations[-1].accuracy,
+            bwt=run.bwt,
+            wc_acc=run.wc_acc,
+            anytime=run.anytime_accuracy,
+            below_joint=None if joint is None else joint - came.accuracy,
+            samples_per_second=came.samples_per_second,
+            state_bytes=came.state_bytes,
+            boundaries=len(run.boundaries.delays),
+            found=len(run.boundaries.delays) - run.boundaries.missed,
+            false_alarms=run.boundaries.false_alarms,
+        )
+
+
+MEASURES: Final = tuple(
+    f.name for f in fields(Score) if f.name not in {"scenario", "learner", "seed", "retains", "probes"}
+)
+"""The fields of a score that are numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Mean and standard deviation over the seeds; the deviation is None for a single one."""
+
+    scenario: str
+    learner: str
+    retains: str
+    seeds: int
+    measures: dict[str, tuple[float, float | None] | None]
+    probes: dict[str, float]
+    """The mean accuracy on each probe at the end."""
+
+
+class _Document(BaseModel):
+    scores: list[Score]
+
+
+def summarise(scores: Sequence[Score]) -> list[Summary]:
+    """Return one summary for each learner on each scenario, in the order of their first scores."""
+    groups: dict[tuple[str, str], list[Score]] = {}
+    for score in scores:
+        groups.setdefault((score.scenario, score.learner), []).append(score)
+    return [
+        Summary(
+            scenario=scenario,
+            learner=learner,
+            retains=group[0].retains,
+            seeds=len(group),
+            measures={name: _spread([getattr(score, name) for score in group]) for name in MEASURES},
+            probes={probe: mean(score.probes[probe] for score in group) for probe in group[0].probes},
+        )
+        for (scenario, learner), group in groups.items()
+    ]
+
+
+def _spread(values: Sequence[float | None]) -> tuple[float, float | None] | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return mean(known), stdev(known) if len(known) > 1 else None
+
+
+def write_csv(scores: Sequence[Score], path: Path) -> None:
+    """Write one line a score."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Score)])
+        writer.writeheader()
+        for score in scores:
+            probes = " ".join(f"{probe}={accuracy:.4f}" for probe, accuracy in score.probes.items())
+            writer.writerow(asdict(score) | {"probes": probes})
+
+
+def read_scores(path: Path) -> list[Score]:
+    """Return the scores of a document that ``lethe bench learners --json`` printed.
+
+    Raises InvalidFile when it is missing or something else.
+    """
+    try:
+        return _Document.model_validate_json(path.read_bytes()).scores
+    except (OSError, ValidationError) as error:
+        raise InvalidFile(f"{path}: no scores of lethe bench learners --json: {error}") from error
