@@ -96,6 +96,8 @@ class Learner(ABC):
     """The ``--batch-size`` that suits it; it takes any."""
     Options: ClassVar[type[options.Options]] = options.Options
     """What a user may choose about it."""
+    why_not_unlearn: ClassVar[str] = "what it keeps is no sum over samples"
+    """Why it cannot forget a sample exactly, unless it can: `service.learners.unlearning`."""
 
     @abstractmethod
     def __init__(self, context: LearnerContext) -> None:

@@ -132,6 +132,10 @@ class Experts(Learner):
         "Generalization of Student's Ratio; Aljundi et al. 2017, Expert Gate"
     )
     Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
+    why_not_unlearn: ClassVar[str] = (
+        "it keeps no note of the regime that a sample was taken for, which the samples before it decided, "
+        "and the sample is in that regime's sums alone"
+    )
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = ExpertsOptions.of(context.options)

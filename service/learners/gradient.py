@@ -69,6 +69,7 @@ class GradientLearner(Learner):
     """
 
     Options: ClassVar[type[GradientOptions]] = GradientOptions
+    why_not_unlearn: ClassVar[str] = "its weights come from gradients, which no sample can be taken out of"
 
     def __init__(self, context: LearnerContext) -> None:
         options = self._options = self.Options.of(context.options)

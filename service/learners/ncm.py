@@ -17,6 +17,7 @@ from service.learners.features import WaveletFeatures
 from service.learners.options import Options
 from service.learners.predictor import Predictor
 from service.learners.products import fine_product
+from service.learners.unlearning import check_counts, features_as_learned
 
 __all__ = ["NCM", "NCMOptions"]
 
@@ -71,6 +72,19 @@ class NCM(Learner):
         self._sums_KD.addmm_(onehot_BK.T.to(torch.float64), features_BD.to(torch.float64))
         self._counts_K.add_(onehot_BK.sum(0))
         return Learned(predicted_B, loss)
+
+    def unlearn(self, x_BCHW: Tensor, y_B: Tensor, batch: int) -> None:
+        """Take samples off their classes' sums: `service.learners.unlearning`.
+
+        The sums are then those of never having seen them, up to the rounding of float64. Raises
+        NeverLearned when there are fewer samples of a class than shall be forgotten; there is nothing
+        else to tell a stranger by.
+        """
+        features_BD = features_as_learned(self._features, x_BCHW, batch)
+        onehot_BK = nn.functional.one_hot(y_B, len(self._counts_K)).to(torch.float64)
+        check_counts(onehot_BK.sum(0), self._counts_K)
+        self._sums_KD.addmm_(onehot_BK.T, features_BD.to(torch.float64), alpha=-1)
+        self._counts_K.sub_(onehot_BK.sum(0))
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the negative squared distances over the temperature."""

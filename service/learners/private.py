@@ -84,6 +84,9 @@ class PrivateLearner(Learner):
     """A learner whose releases are (ε, δ)-differentially private; it says how much they have cost."""
 
     Options: ClassVar[type[PrivateOptions]] = PrivateOptions
+    why_not_unlearn: ClassVar[str] = (
+        "noise hides each sample in what it keeps, and to take one out would show it to whoever has both"
+    )
 
     @abstractmethod
     def privacy(self) -> Privacy:

@@ -32,6 +32,9 @@ class Rehearsing(GradientLearner):
     Options: ClassVar[type[RehearsingOptions]] = RehearsingOptions
     _options: RehearsingOptions
     retains: ClassVar[Retention] = Retention.SAMPLES
+    why_not_unlearn: ClassVar[str] = (
+        "its weights come from gradients, of samples that it keeps, too; those go when a policy's time is up"
+    )
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context)

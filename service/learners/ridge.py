@@ -11,17 +11,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from service.errors import DivergedLoss, NeverLearned
+from service.errors import DivergedLoss
 from service.learners.base import Learned, Learner, LearnerContext, Retention, State
 from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
 from service.learners.options import Options
 from service.learners.predictor import Predictor
 from service.learners.products import fine_product
+from service.learners.unlearning import check_counts, check_leverage, features_as_learned
 
 __all__ = ["Ridge", "RidgeOptions"]
 
-_LEVERAGE_ROUNDS = 0.01  # how far rounding may take a leverage beyond 1; a stranger's is far beyond
 _PREDICT_ROWS = 256  # bounds the memory of a prediction, whatever the number of images
 
 
@@ -106,26 +106,14 @@ class Ridge(Learner):
     def unlearn(self, x_BCHW: Tensor, y_B: Tensor, batch: int) -> None:
         """Take samples off both sums, A − φφᵀ and B − φyᵀ, and solve anew: `service.learners.unlearning`.
 
-        Both sums and W are then those of never having seen them, up to the rounding of float32: in
-        products of the same size, features come out the same to the last bit. Raises NeverLearned
-        when there are fewer samples of a class than shall be forgotten, or when one has a leverage
-        φᵀ(A + λI)⁻¹φ above 1, which no sample in A has. So a sample that was never learned is
-        refused while A has few, and may pass once A spans all features.
+        Both sums and W are then those of never having seen them, up to the rounding of float32. Raises
+        NeverLearned when there are fewer samples of a class than shall be forgotten, or when one cannot
+        be in A.
         """
-        blank = x_BCHW.new_zeros(-len(x_BCHW) % batch, *x_BCHW.shape[1:])
-        batches = torch.split(torch.cat((x_BCHW, blank)), batch)
-        features_BD = torch.cat([self._features(x) for x in batches])[: len(x_BCHW)]
+        features_BD = features_as_learned(self._features, x_BCHW, batch)
         onehot_BK = nn.functional.one_hot(y_B, self._classes).to(features_BD)
-        learned_K, asked_K = self._B_DK[-1], onehot_BK.sum(0)  # the last feature is 1 for every sample
-        for label in (asked_K > learned_K).nonzero().flatten().tolist():
-            raise NeverLearned(
-                f"{int(asked_K[label])} samples of class {label} are to be forgotten, "
-                f"{int(learned_K[label])} were learned"
-            )
-        solved_DB = self._gram.solve(features_BD.T, self._options.penalty)
-        left_BB = torch.eye(len(y_B), device=solved_DB.device) - features_BD @ solved_DB
-        if torch.linalg.eigvalsh(left_BB).min().item() < -_LEVERAGE_ROUNDS:
-            raise NeverLearned(f"not all {len(y_B)} samples can be in the sums: their leverage is above 1")
+        check_counts(onehot_BK.sum(0), self._B_DK[-1])  # the last feature is 1 for every sample
+        check_leverage(features_BD, self._gram, self._options.penalty)
         self._gram.subtract(features_BD)
         self._B_DK.addmm_(features_BD.T, onehot_BK, alpha=-1)
         self._seen -= len(y_B)

@@ -18,11 +18,13 @@ from service.learners.gram import Gram
 from service.learners.options import Options
 from service.learners.predictor import Predictor
 from service.learners.products import fine_product
+from service.learners.unlearning import check_counts, check_leverage, features_as_learned
 
 __all__ = ["SLDA", "SLDAOptions"]
 
 _PREDICT_ROWS: Final = 256  # bounds the memory of a prediction, whatever the number of images
 _UNSEEN: Final = -1e4  # the score of a class of which there is no sample
+_CHECKED: Final = 0.3  # the penalty of a leverage: any makes it smaller for a sample that was learned
 
 Discriminant = tuple[Tensor, Tensor]
 """W of shape [D, K] and b of shape [K]: the scores φᵀW + b are log-probabilities, up to a constant."""
@@ -91,6 +93,26 @@ class SLDA(Learner):
             self._W_DK, self._b_K = self._exact()
             self._due = self._seen + min(3 * self._seen, self._options.refresh_every)
         return Learned(predicted_B, loss)
+
+    def unlearn(self, x_BCHW: Tensor, y_B: Tensor, batch: int) -> None:
+        """Take samples off all sums, and solve anew: `service.learners.unlearning`.
+
+        The sums and the solution are then those of never having seen them, up to the rounding of
+        float32. Raises NeverLearned when there are fewer samples of a class than shall be forgotten, or
+        when one cannot be in Σ φφᵀ.
+        """
+        features_BD = features_as_learned(self._features, x_BCHW, batch)
+        onehot_BK = nn.functional.one_hot(y_B, self._classes).to(features_BD)
+        check_counts(onehot_BK.sum(0), self._counts_K)
+        check_leverage(features_BD, self._gram, _CHECKED)
+        self._gram.subtract(features_BD)
+        self._sums_DK.addmm_(features_BD.T, onehot_BK, alpha=-1)
+        self._counts_K.sub_(onehot_BK.sum(0))
+        self._seen -= len(y_B)
+        self._due -= len(y_B)
+        self._solved = (-1, (self._W_DK, self._b_K))
+        if self._b_K.any():  # it predicts from what it learned already
+            self._W_DK, self._b_K = self._exact()
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the classes' probabilities; solves when the solution is stale."""

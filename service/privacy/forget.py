@@ -12,6 +12,7 @@ from service.errors import InvalidFile, InvalidSetting
 from service.learners import create
 from service.learners.base import Learner, LearnerContext
 from service.learners.unlearning import Unlearns
+from service.privacy.erasure import erased
 from service.privacy.samples import read_samples
 from service.state_folder import StateFolder, checkpoint_files
 from service.wire import Layout
@@ -33,14 +34,15 @@ def forget(folder: Path, paths: Sequence[Path], label: int | None, *, drop_older
     """Write a checkpoint into ``folder`` whose learner has never learned the samples in ``paths``.
 
     The folder is locked meanwhile: its service has to be stopped, and goes on from the new
-    checkpoint when it is started again. Offsets, counts, ledger and what was measured stay as they
-    are: the samples were received and learned, and a receipt of it is no trace of their content.
-    So do the drift detectors' averages over images. Checkpoints written before remember the
-    samples; ``drop_older`` deletes them, and those set aside by ``--fresh`` are only named.
+    checkpoint when it is started again. The ledger gets a receipt of how many samples were erased, and
+    nothing else of them. Offsets, counts and what was measured stay as they are: the samples were
+    received and learned, and a receipt of it is no trace of their content. So do the drift detectors'
+    averages over images. Checkpoints written before remember the samples; ``drop_older`` deletes them,
+    and those set aside by ``--fresh`` are only named.
 
-    Raises InvalidFile for a folder without checkpoints and for samples that cannot be read,
-    InvalidSetting while a service uses the folder and for a learner that cannot forget,
-    NeverLearned, OSError; nothing has changed then.
+    Raises InvalidFile for a folder without checkpoints, for a ledger that does not fit to the newest, and
+    for samples that cannot be read, InvalidSetting while a service uses the folder and for a learner that
+    cannot forget, NeverLearned, OSError; nothing has changed then.
     """
     files = checkpoint_files(folder)
     if not files:
@@ -51,13 +53,15 @@ def forget(folder: Path, paths: Sequence[Path], label: int | None, *, drop_older
         learner = learner_of(checkpoint)
         if not isinstance(learner, Unlearns):
             raise InvalidSetting(
-                f"learner {learner.name} cannot forget a sample exactly: what it keeps is no sum over samples"
+                f"learner {learner.name} cannot forget a sample exactly: {learner.why_not_unlearn}"
             )
         samples = read_samples(paths, label, _layout(checkpoint))
         learner.load_state(checkpoint.learner)
         batch = int(str(checkpoint.fingerprint["batch.size"]))
         learner.unlearn(torch.from_numpy(samples.x_NCHW), torch.from_numpy(samples.y_N), batch)
-        state.write(replace(checkpoint, learner=learner.state()))
+        ledger, receipted = erased(folder, checkpoint, len(samples), learner.retains)
+        state.write(replace(checkpoint, learner=learner.state(), ledger=receipted))
+        ledger.force(ledger.mark)  # after a crash before this, the checkpoint has it
     written = checkpoint_files(folder)
     unreadable = sorted(folder.glob("*.unreadable"))
     if drop_older:

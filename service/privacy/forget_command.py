@@ -27,7 +27,7 @@ def forget_samples(
     ] = False,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
 ) -> None:
-    """Erase samples from a learner that keeps sums (ridge), as if it had never learned them."""
+    """Erase samples from a learner that keeps sums (ridge, slda, ncm), as if it had never learned them."""
     from service.privacy.forget import forget
 
     done = forget(state, samples, label, drop_older=drop_older)

@@ -1,5 +1,6 @@
 """Receipts as the run goes: what the loop did with a batch, into the ledger and its checkpoints."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, cast
@@ -17,6 +18,8 @@ from service.state_folder import StateFolder
 from service.stream.source import Position
 
 __all__ = ["LEDGER", "Receipts", "mark_of", "open_receipts"]
+
+logger = logging.getLogger("lethe")
 
 LEDGER: Final = "ledger.jsonl"
 
@@ -101,9 +104,12 @@ class Receipts:
         if self.kept is not None:
             yield self.kept.standing()
 
-    def rolled_back(self, position: Position, reached: Mapping[int, int]) -> None:
-        """Note that what was learned beyond ``position``, up to ``reached``, is unlearned."""
-        self._other("rollback", position.offsets, reached)
+    def rolled_back(self, position: Position, reached: Mapping[int, int], remembered: int) -> None:
+        """Note that what was learned beyond ``position``, up to ``reached``, is unlearned.
+
+        So many samples that had been erased are ``remembered`` again.
+        """
+        self._other("rollback", position.offsets, reached, erased=remembered)
 
     def _other(
         self,
@@ -172,11 +178,16 @@ def open_receipts(
     ledger = Ledger(path, mark, kept["pending"])
     receipts = Receipts(ledger, topic, retention, policy, ttl, kept)
     if ledger.mark.sequence > mark.sequence:
-        after = (entry for entry in read_entries(path) if entry.mark.sequence > mark.sequence)
-        void = (entry.receipt for entry in after if entry.receipt.kind == "batch")
+        after = [entry.receipt for entry in read_entries(path) if entry.mark.sequence > mark.sequence]
+        void = (receipt for receipt in after if receipt.kind == "batch")
         reached = {span.partition: span.next for receipt in void for span in receipt.spans}
-        if reached:
-            receipts.rolled_back(checkpoint.position, reached)
+        remembered = sum(receipt.erased for receipt in after if receipt.kind == "erasure")
+        if remembered:
+            logger.warning(
+                "%d samples that were forgotten are remembered again: forget them anew", remembered
+            )
+        if reached or remembered:
+            receipts.rolled_back(checkpoint.position, reached, remembered)
     return receipts
 
 
