@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from service.errors import LetheError
@@ -35,11 +35,23 @@ def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """Leave every ``with`` in order, as Ctrl-C does; asked once more, go on leaving."""
+    del frame
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
 class Children:
-    """Starts Python modules and stops all of them on exit."""
+    """Starts Python modules and stops all of them on exit.
+
+    SIGTERM, which would end this process at once and leave them running, is such an exit, too, unless
+    somebody else handles it.
+    """
 
     def __init__(self) -> None:
         self._children: list[tuple[str, subprocess.Popen[bytes], Path]] = []
+        self._handles = False
 
     def start(
         self, name: str, module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]
@@ -83,9 +95,14 @@ class Children:
                 process.wait()
 
     def __enter__(self) -> Self:
+        self._handles = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if self._handles:
+            signal.signal(signal.SIGTERM, _end)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._handles:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
