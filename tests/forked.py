@@ -3,14 +3,22 @@
 import multiprocessing
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from typing import Final
 
 __all__ = ["fork_server", "forked", "share"]
+
+PRELOADED: Final = [
+    "service.compose",
+    "torch._dynamo",  # optimizers import it
+    "pytest",  # a child imports what its parent was started with, which takes longer than the rest
+    "tests.faults.test_kills",  # where what is forked there stands, with all of the harness
+]
 
 
 def forked() -> ForkServerContext:
     """The context in which tests start what they are going to kill."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["service.compose", "torch._dynamo"])  # optimizers import the latter
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
