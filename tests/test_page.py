@@ -121,10 +121,12 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def test_the_page_shows_the_run_and_asks_nobody_but_the_service(run: Run, page: Page) -> None:
     visit = Visit(page, run.service.address)
-    for chart in ("accuracy", "prequential"):
+    for chart in ("accuracy", "prequential", "calibration"):
         expect(page.locator(f"#{chart} .main-svg").first).to_be_visible()
     expect(page.locator("#sentence")).to_contain_text("finetune is learning day")
     expect(page.locator("#legend li")).to_have_text(["day", "night"])
+    expect(page.locator("#classes .panel").nth(1).locator(".main-svg").first).to_be_visible()
+    expect(page.locator("#classes figcaption")).to_have_text(["day", "night"])
     expect(page.locator("#stream")).to_contain_text("learned and discarded3\u202f200")
     expect(page.locator("#privacy")).to_contain_text("receipts in the ledger")
     assert visit.asked

@@ -19,6 +19,7 @@ from fastapi.responses import StreamingResponse
 from service.journal import Journal
 from service.privacy.standing import Standing
 from service.report import figures, tables
+from service.report.classes import by_class
 from service.report.words import headline, percent, points
 from service.result import RunResult
 from service.web.state import state_of
@@ -33,6 +34,8 @@ FIGURES_SECONDS: Final = 5.0
 TICK_SECONDS: Final = 0.2
 MOST_POINTS: Final = 300
 """Of a curve, more than a screen shows; the report has them all."""
+MOST_COLUMNS: Final = 60
+"""The same of evaluations class by class."""
 
 _Item = TypeVar("_Item")
 
@@ -144,6 +147,7 @@ def _drawn(run: RunResult) -> dict[str, Any]:
     run = run.model_copy(
         update={
             "evaluations": _thinned(run.evaluations, lambda point: point.full),
+            "classes": _thinned(run.classes, most=MOST_COLUMNS),
             "prequential": _thinned(run.prequential),
             "throughput": _thinned(run.throughput),
         }
@@ -152,6 +156,7 @@ def _drawn(run: RunResult) -> dict[str, Any]:
     drawn = {
         "accuracy": figures.accuracy(run, axes) if run.evaluations else None,
         "prequential": figures.prequential(run, axes) if run.prequential else None,
+        "calibration": figures.calibration(run, axes) if run.evaluations else None,
         "throughput": figures.throughput(run, axes) if run.throughput else None,
         "forgetting": figures.forgetting(run, axes) if run.forgetting_by_probe else None,
     }
@@ -169,6 +174,11 @@ def _drawn(run: RunResult) -> dict[str, Any]:
         "sentence": _sentence(run),
         "scores": {"bwt": points(run.bwt), "forgetting": points(run.forgetting), "fwt": points(run.fwt)},
         "figures": {name: figure for name, figure in drawn.items() if figure is not None},
+        "classes": [
+            {"name": probe, "figure": by_class(run, probe, axes)}
+            for probe in run.probes
+            if any(point.accuracy.get(probe) for point in run.classes)
+        ],
         "legend": legend,
         "numbered": list(run.segments) if figures.naming(run) == "numbers" else [],
         "matrix": tables.matrix(run) if run.R else "",
@@ -194,8 +204,10 @@ def _sentence(run: RunResult) -> dict[str, str]:
     }
 
 
-def _thinned(items: Sequence[_Item], always: Callable[[_Item], bool] = lambda _: False) -> list[_Item]:
-    """Return at most about `MOST_POINTS` of ``items``, evenly, the last one and those ``always`` names."""
-    every = -(-len(items) // MOST_POINTS)
+def _thinned(
+    items: Sequence[_Item], always: Callable[[_Item], bool] = lambda _: False, most: int = MOST_POINTS
+) -> list[_Item]:
+    """Return at most about ``most`` of ``items``, evenly, the last one and those ``always`` names."""
+    every = -(-len(items) // most)
     last = len(items) - 1
     return [item for i, item in enumerate(items) if i % every == 0 or i == last or always(item)]

@@ -103,17 +103,38 @@
     yaxis: { ...axis, ...own.yaxis },
   });
 
+  // the places of the heat maps, one a probe, made when the first is heard of
+  const placesOfClasses = (classes) => {
+    const list = by("classes");
+    if (list.children.length !== classes.length)
+      list.replaceChildren(...classes.map(({ name }) => {
+        const panel = document.createElement("figure"), caption = document.createElement("figcaption");
+        const plot = document.createElement("div");
+        panel.className = "panel";
+        caption.textContent = name;
+        plot.className = "plot";
+        plot.role = "img";
+        plot.ariaLabel = `accuracy on each class of ${name} over the stream`;
+        panel.append(caption, plot);
+        return panel;
+      }));
+    by("by-class").hidden = !classes.length;
+    return [...list.querySelectorAll(".plot")];
+  };
+
   const draw = () => {
     if (drawn === null) return;
     const style = getComputedStyle(document.documentElement);
-    for (const name of ["accuracy", "forgetting", "prequential", "throughput"]) {
+    const paint = (place, figure) =>
+      Plotly.react(place, themed(figure.data, style), themed(layout(figure.layout), style),
+        { displayModeBar: false, responsive: true });
+    placesOfClasses(drawn.classes).forEach((place, i) => paint(place, drawn.classes[i].figure));
+    for (const name of ["accuracy", "forgetting", "prequential", "calibration", "throughput"]) {
       const figure = drawn.figures[name];
       const without = document.querySelector(`[data-without=${name}]`);
       if (without) without.hidden = Boolean(figure);
       by(name).hidden = !figure;
-      if (figure)
-        Plotly.react(name, themed(figure.data, style), themed(layout(figure.layout), style),
-          { displayModeBar: false, responsive: true });
+      if (figure) paint(name, figure);
     }
   };
 
