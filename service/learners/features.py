@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from service.learners.products import product, rounded
+from service.learners.products import Multiplier, rounded
 from service.learners.wavelets import ModulusMaps, morlet_bank
 from service.wire import Layout
 
@@ -68,7 +68,8 @@ class WaveletFeatures:
         waves = min(waves, 2 * coefficients)
         generator = torch.Generator().manual_seed(seed)
         directions = torch.randn(coefficients, waves, generator=generator)
-        self._directions = rounded(directions.mul_(_SCALE / math.sqrt(coefficients))).to(device)
+        directions.mul_(_SCALE / math.sqrt(coefficients))
+        self._directions = Multiplier(rounded(directions).to(device))
         self._phases = torch.rand(waves, generator=generator).mul_(2 * math.pi).to(device)
         self.count = self._linear + waves + 1
         """D."""
@@ -77,7 +78,7 @@ class WaveletFeatures:
         """Return features of shape [B, D], `rounded`, on the device, for uint8 images."""
         parts = [self._coefficients(x) for x in torch.split(x_BCHW.to(self._device), _IN_CACHE)]
         coefficients = rounded(torch.cat(parts))
-        waves = product(coefficients, self._directions).add_(self._phases).cos_()
+        waves = self._directions(coefficients).add_(self._phases).cos_()
         one = waves.new_ones(len(waves), 1)
         return torch.cat((coefficients[:, : self._linear], rounded(waves), one), 1)
 
