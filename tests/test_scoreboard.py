@@ -1,17 +1,20 @@
 """The scoreboard: learners rehearse scenarios from memory, and are compared."""
 
 import csv
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from producers.scenario import Scenario, Segment
 from service.bench.rehearsal import Rehearsal, rehearse
 from service.bench.scoreboard import JOINT, Bench, bench_learners
 from service.bench.scoreboard_page import write_page
+from service.bench.scoreboard_table import scoreboard_table
 from service.bench.scores import Score, read_scores, summarise, write_csv
 from service.errors import InvalidFile
 from tests.commands import Lethe
@@ -68,9 +71,22 @@ def test_one_seed_has_no_deviation() -> None:
 
 
 def test_scenarios_and_learners_are_summarised_apart_and_stay_in_order() -> None:
-    scores = [score(), score(learner="finetune"), score(scenario="gradual"), score(seed=1)]
+    scores = [score(), score(scenario="gradual"), score(learner="finetune"), score(seed=1)]
     found = [(summary.scenario, summary.learner, summary.seeds) for summary in summarise(scores)]
     assert found == [("abrupt", "ridge", 2), ("abrupt", "finetune", 1), ("gradual", "ridge", 1)]
+
+
+def test_a_learner_that_was_told_of_the_switches_is_another_one() -> None:
+    alone, told = summarise([score(), score(told=True)])
+    assert (alone.told, told.told) == (False, True)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(scoreboard_table([alone, told]))
+    assert [
+        ("1/1" in line, "told" in line) for line in console.export_text().splitlines() if "ridge" in line
+    ] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 def test_a_csv_has_a_line_for_each_score(tmp_path: Path) -> None:

@@ -38,10 +38,17 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
             *(_spread(summary.measures[name], _COLUMNS[name][1]) for name in shown),
             _probes(summary),
             f"{_mean(summary, 'state_bytes') / 2**20:,.1f} MiB",
-            f"{_mean(summary, 'found'):.3g}/{_mean(summary, 'boundaries'):.3g}",
-            f"{_mean(summary, 'false_alarms'):.3g}",
+            *_boundaries(summary),
         )
     return table
+
+
+def _boundaries(summary: Summary) -> tuple[str, str]:
+    """Return how many switches were found, and how often one was that is none."""
+    if summary.told:
+        return "told", "–"
+    found = f"{_mean(summary, 'found'):.3g}/{_mean(summary, 'boundaries'):.3g}"
+    return found, f"{_mean(summary, 'false_alarms'):.3g}"
 
 
 def _probes(summary: Summary) -> str:

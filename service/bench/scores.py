@@ -37,6 +37,8 @@ class Score:
     """Switches of the stream."""
     found: int
     false_alarms: int
+    told: bool = False
+    """The learner was told of the switches: what was found in the stream made no difference."""
 
     @classmethod
     def of(cls, rehearsal: Rehearsal, name: str, came: Rehearsed, joint: float | None) -> "Score":
@@ -58,11 +60,14 @@ class Score:
             boundaries=len(run.boundaries.delays),
             found=len(run.boundaries.delays) - run.boundaries.missed,
             false_alarms=run.boundaries.false_alarms,
+            told=rehearsal.oracle and not rehearsal.shuffled,
         )
 
 
 MEASURES: Final = tuple(
-    f.name for f in fields(Score) if f.name not in {"scenario", "learner", "seed", "retains", "probes"}
+    f.name
+    for f in fields(Score)
+    if f.name not in {"scenario", "learner", "seed", "retains", "probes", "told"}
 )
 """The fields of a score that are numbers."""
 
@@ -78,6 +83,7 @@ class Summary:
     measures: dict[str, tuple[float, float | None] | None]
     probes: dict[str, float]
     """The mean accuracy on each probe at the end."""
+    told: bool
 
 
 class _Document(BaseModel):
@@ -85,10 +91,14 @@ class _Document(BaseModel):
 
 
 def summarise(scores: Sequence[Score]) -> list[Summary]:
-    """Return one summary for each learner on each scenario, in the order of their first scores."""
-    groups: dict[tuple[str, str], list[Score]] = {}
-    for score in scores:
-        groups.setdefault((score.scenario, score.learner), []).append(score)
+    """Return one summary for each learner, scenario by scenario, both in the order of their first scores.
+
+    A learner that was told of the switches is another one than the same that was not.
+    """
+    scenarios = {score.scenario: None for score in scores}
+    groups: dict[tuple[str, str, bool], list[Score]] = {}
+    for score in sorted(scores, key=lambda score: list(scenarios).index(score.scenario)):
+        groups.setdefault((score.scenario, score.learner, score.told), []).append(score)
     return [
         Summary(
             scenario=scenario,
@@ -97,8 +107,9 @@ def summarise(scores: Sequence[Score]) -> list[Summary]:
             seeds=len(group),
             measures={name: _spread([getattr(score, name) for score in group]) for name in MEASURES},
             probes={probe: mean(score.probes[probe] for score in group) for probe in group[0].probes},
+            told=told,
         )
-        for (scenario, learner), group in groups.items()
+        for (scenario, learner, told), group in groups.items()
     ]
 
 
