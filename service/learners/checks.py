@@ -3,7 +3,7 @@
 A check takes a factory, which builds a learner from a context, and raises AssertionError when
 the contract is broken::
 
-    @pytest.mark.parametrize("check", checks_for(MyLearner), ids=lambda check: check.__name__)
+    @pytest.mark.parametrize("check", list(checks_for(MyLearner)), ids=lambda check: check.__name__)
     def test_my_learner_keeps_the_contract(check):
         check(MyLearner)
 

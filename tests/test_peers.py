@@ -1,0 +1,144 @@
+"""The peers' harness, without the peers: they get the stream, the network and the probes of `finetune`."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from producers.datasets import default_root
+from producers.order import Order
+from producers.records import Records
+from producers.scenario import Scenario, Segment
+from service.bench.rehearsal import Rehearsal, rehearse
+from service.bench.scores import Score, read_scores
+from service.errors import InvalidSetting
+from service.learners.base import LearnerContext, Retention
+from service.wire import Layout, decode
+from tests.benchmarks.peers.lockstep import Lockstep
+from tests.benchmarks.peers.measuring import measure, peers, write
+from tests.benchmarks.peers.peer import Peer, floats
+from tests.benchmarks.peers.recorder import record
+
+needs_datasets = pytest.mark.needs("datasets")
+
+BATCH = 64
+SAMPLES = 300  # no multiple of a batch, so one holds samples of both segments
+ABRUPT = Scenario(
+    name="abrupt",
+    description="one class of each, and so small probes",
+    segments=(
+        Segment(subject="mnist", dataset="mnist", classes=(0,)),
+        Segment(subject="fashion-mnist", dataset="fashion-mnist", classes=(1,)),
+    ),
+)
+
+
+class Plain(Peer):
+    """What a library's plain gradient descent does."""
+
+    name: ClassVar[str] = "plain"
+    retains: ClassVar[Retention] = Retention.NOTHING
+    keeps: ClassVar[str] = "hardly anything"
+    summary: ClassVar[str] = "plain gradient descent"
+    paper: ClassVar[str] = "none"
+
+    def __init__(self, context: LearnerContext) -> None:
+        super().__init__(context)
+        self.told_at: list[int] = []
+        self._seen = 0
+
+    def _learn(self, x_BCHW: Tensor, y_B: Tensor, told: bool) -> Tensor:
+        if told:
+            self.told_at.append(self._seen)
+        self._seen += len(y_B)
+        scores_BK = self._model(floats(x_BCHW))
+        self._optimizer.zero_grad()
+        nn.functional.cross_entropy(scores_BK, y_B).backward()  # type: ignore[no-untyped-call] # torch leaves it
+        self._optimizer.step()
+        return scores_BK.argmax(1)
+
+    def _kept(self) -> Iterable[Tensor]:
+        return [torch.zeros(1000)]
+
+
+@needs_datasets
+def test_a_peer_that_does_what_finetune_does_reaches_what_it_reaches() -> None:
+    rehearsal = Rehearsal("finetune", ABRUPT, seed=1, samples=SAMPLES)
+    ours, theirs = Score.of(rehearsal, "finetune", rehearse(rehearsal), None), measure(Plain, rehearsal)
+    assert (theirs.learner, theirs.retains, theirs.told) == ("plain", "hardly anything", True)
+    assert theirs.state_bytes == ours.state_bytes + 4000
+    measured = ("scenario", "seed", "acc", "probes", "bwt", "wc_acc", "anytime", "boundaries")
+    assert [asdict(theirs)[name] for name in measured] == [asdict(ours)[name] for name in measured]
+
+
+@needs_datasets
+def test_what_is_recorded_is_the_stream_in_order_split_where_a_learner_is_told() -> None:
+    first, second = record(Rehearsal("recorder", ABRUPT, seed=1, samples=SAMPLES, oracle=True))
+    records = Records(Order(ABRUPT, seed=1, samples=SAMPLES), default_root())
+    stream = [decode(each.value, each.headers, Layout()) for each in map(records.at, range(2 * SAMPLES))]
+    x_NCHW, y_N = torch.cat(first.x + second.x).numpy(), torch.cat(first.y + second.y).tolist()
+    assert np.array_equal(x_NCHW, np.stack([sample.pixels for sample in stream]))
+    assert y_N == [sample.label for sample in stream]
+    assert sum(map(len, first.y)) == SAMPLES - SAMPLES % BATCH
+
+
+def test_a_peer_hears_of_a_boundary_with_the_next_batch_once() -> None:
+    peer = Plain(LearnerContext(Layout()))
+    batch = torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1])
+    peer.learn(*batch)
+    peer.boundary()
+    assert peer.told_at == []
+    peer.learn(*batch)
+    peer.learn(*batch)
+    assert peer.told_at == [2]
+
+
+def test_a_loop_of_others_is_taken_round_by_round() -> None:
+    said: list[str] = []
+
+    def loop(lockstep: Lockstep) -> None:
+        for word in ("one", "two"):
+            lockstep.rest()
+            said.append(word)
+
+    lockstep = Lockstep(loop)
+    assert said == []
+    lockstep.go()
+    assert said == ["one"]
+    lockstep.go()
+    assert said == ["one", "two"]
+    with pytest.raises(EOFError, match="ended"):
+        lockstep.go()
+
+
+def test_what_a_loop_of_others_raises_is_raised_by_who_let_it_go_on() -> None:
+    def loop(lockstep: Lockstep) -> None:
+        lockstep.rest()
+        raise ArithmeticError("diverged")
+
+    lockstep = Lockstep(loop)
+    with pytest.raises(ArithmeticError, match="diverged"):
+        lockstep.go()
+
+
+@needs_datasets
+def test_lethe_s_own_table_reads_the_scores(tmp_path: Path) -> None:
+    score = measure(Plain, Rehearsal("plain", ABRUPT, samples=BATCH))
+    write([score], tmp_path / "peers.json")
+    assert read_scores(tmp_path / "peers.json") == [score]
+
+
+@pytest.mark.parametrize("package", ["capymoa", "avalanche"])
+def test_a_package_that_is_missing_is_named_with_the_way_to_it(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("capymoa", "avalanche"):
+        monkeypatch.setitem(sys.modules, name, None if name == package else sys)
+    with pytest.raises(InvalidSetting, match=rf"^{package} is not installed: make peers"):
+        peers()
