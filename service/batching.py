@@ -35,8 +35,8 @@ class Filled:
     """A slot that holds a batch, and everything that was taken from the topic to fill it.
 
     ``segments`` are runs of equal ``segment`` headers, in stream order: ground truth that only
-    the evaluation sees. Times are seconds, ``arrived`` on the monotonic clock, ``produced`` since
-    1970.
+    the evaluation sees. Times are seconds: ``arrived``, on the monotonic clock, is when the oldest of its
+    samples was taken from the broker's client; ``produced``, since 1970, is of the first one.
     """
 
     slot: int
@@ -59,6 +59,14 @@ class Filled:
     def last(self) -> bool:
         """The run's ``stop_after`` is reached."""
         return self.left is not None and self.left <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Polled:
+    """A record that waits for its turn, and when it came."""
+
+    record: Record
+    at: float
 
 
 class Batcher:
@@ -87,7 +95,7 @@ class Batcher:
         self._next = dict(source.seek(given.offsets))
         self._turn = given.turn % len(self._partitions)  # this service may have had more of them
         self._left = stop_after
-        self._waiting: dict[int, deque[Record]] = {p: deque() for p in self._partitions}
+        self._waiting: dict[int, deque[_Polled]] = {p: deque() for p in self._partitions}
         self._begin()
 
     def _begin(self) -> None:
@@ -101,8 +109,10 @@ class Batcher:
 
     @property
     def waited(self) -> float:
-        """For how many seconds the first sample of an incomplete batch has been in its slot."""
-        return self._clock() - self._arrived if self._samples else 0.0
+        """For how many seconds the oldest record has been here that is in no complete batch."""
+        arrived = [waiting[0].at for waiting in self._waiting.values() if waiting]
+        arrived += [self._arrived] if self._samples else []
+        return self._clock() - min(arrived) if arrived else 0.0
 
     @property
     def stalled(self) -> str:
@@ -117,10 +127,15 @@ class Batcher:
         """Where the batch that is being filled begins."""
         return self._start
 
-    @property
-    def size(self) -> int:
-        """Samples of a complete batch."""
-        return self._size
+    def fills(self, ends: Mapping[int, int]) -> bool:
+        """Tell whether the records before ``ends`` are enough for a batch from `start` on."""
+        there = [ends[p] - self._start.position.offsets[p] for p in self._partitions]
+        wanted = self._size if self._start.left is None else min(self._size, self._start.left)
+        if self._linger:
+            return sum(there) >= wanted
+        count, turn = len(there), self._start.position.turn
+        shares = [-(((index - turn) % count - wanted) // count) for index in range(count)]
+        return all(records >= share for records, share in zip(there, shares, strict=True))
 
     @property
     def ended(self) -> bool:
@@ -136,8 +151,10 @@ class Batcher:
         try:
             if not self._take(slot):
                 full = [p for p, records in self._waiting.items() if len(records) >= AHEAD]
-                for record in self._source.poll(timeout, AHEAD, full):
-                    self._waiting[record.partition].append(record)
+                records = self._source.poll(timeout, AHEAD, full)
+                now = self._clock()
+                for record in records:
+                    self._waiting[record.partition].append(_Polled(record, now))
                 if not (self._take(slot) or self._lingered()):
                     return None
             return self._hand_over(slot)
@@ -166,7 +183,8 @@ class Batcher:
         self._turn = ready[0]
         return True
 
-    def _read(self, slot: int, record: Record) -> None:
+    def _read(self, slot: int, polled: _Polled) -> None:
+        record = polled.record
         gap = record.offset - self._next[record.partition]
         if gap < 0:
             raise PositionLost(
@@ -180,7 +198,8 @@ class Batcher:
         else:
             self._slots.put(slot, self._samples, sample)
             if self._samples == 0:
-                self._arrived, self._produced = self._clock(), record.timestamp / 1000
+                self._arrived, self._produced = polled.at, record.timestamp / 1000
+            self._arrived = min(self._arrived, polled.at)
             self._samples += 1
             self._count_segment(sample.segment)
         self._taken = self._clock()

@@ -28,7 +28,7 @@ PROBE_SECONDS: Final = 2.0
 PURGE_SECONDS: Final = 2.0
 """How often a purge that others hold up is tried again."""
 PATIENCE: Final = 0.5
-"""Share of the longest residency after which an incomplete batch goes back to the broker."""
+"""Share of the longest residency after which what is in no complete batch goes back to the broker."""
 BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach a broker; the last one repeats."""
 
@@ -74,7 +74,7 @@ class BrokerState:
 class Task:
     """What the feeder is to read, from ``position`` on, and how.
 
-    An incomplete batch stays in a slot for half of ``residency`` seconds at most; ``paused`` begins
+    What is in no complete batch stays for half of ``residency`` seconds at most; ``paused`` begins
     as after a `Pause`.
     """
 
@@ -112,7 +112,7 @@ class _Feeder:
         self._stream, self._batch, self._layout = task.stream, task.batch, task.layout
         self._position, self._left = task.position, task.stream.stop_after
         self._residency, self._paused, self._epoch = task.residency, task.paused, 0
-        self._wanted = 0
+        self._awaiting = False  # a whole batch: what came of the last one went back to the broker
         self._purger = Purger(task.stream, task.sharing)
         self._purge_at = 0.0
         self._source: KafkaSource | None = None
@@ -143,9 +143,13 @@ class _Feeder:
         source, batcher = self._open()
         if time.monotonic() >= self._purge_at:
             self._purge(source)
-        if self._paused or not self._free or self._ended:
+        if self._paused or self._ended:
             return
-        if self._wanted and not self._enough(source, batcher):
+        if not self._free:
+            if self._waited_too_long(batcher):
+                self._read_from(batcher.start)
+            return
+        if self._awaiting and not self._enough(source, batcher):
             return
         filled = batcher.fill(self._free[0], timeout=0.2)
         if filled is not None:
@@ -153,15 +157,19 @@ class _Feeder:
             self._connection.send((self._epoch, filled))
             self._heard = time.monotonic()
             self._say(BrokerState(up=True))
-        elif time.monotonic() - self._heard > PROBE_SECONDS:
+            return
+        if time.monotonic() - self._heard > PROBE_SECONDS:
             self._heard = time.monotonic()
             self._report(source, batcher)
-        if self._residency is not None and batcher.waited > PATIENCE * self._residency:
+        if self._waited_too_long(batcher):
             self._give_up(batcher)
+
+    def _waited_too_long(self, batcher: Batcher) -> bool:
+        return self._residency is not None and batcher.waited > PATIENCE * self._residency
 
     def _give_up(self, batcher: Batcher) -> None:
         """Let go of an incomplete batch whose samples have waited long enough: the broker has them."""
-        self._wanted = batcher.size
+        self._awaiting = True
         self._slots.discard(self._free[0])
         self._read_from(batcher.start)
 
@@ -171,14 +179,18 @@ class _Feeder:
             self._listen(0.2)
             return False
         self._heard = time.monotonic()
-        there = sum(end - batcher.start.position.offsets[p] for p, end in source.ends().items())
-        if there >= min(self._wanted, batcher.start.left or self._wanted):
-            self._wanted = 0
-        return not self._wanted
+        self._awaiting = not batcher.fills(source.ends())
+        return not self._awaiting
 
     def _rewind(self, pause: Pause) -> None:
-        """Overwrite every slot; what was read ahead is read again."""
+        """Overwrite every slot; what was read ahead is read again.
+
+        Where residency is bounded, the client goes, with what it has fetched: a pause may be long.
+        """
         self._slots.discard_all()
+        if self._residency is not None and self._source is not None:
+            self._source.close()
+            self._source = None
         self._free = deque(range(self._batch.slots))
         self._epoch = pause.epoch
         if pause.start is not None:
@@ -188,7 +200,7 @@ class _Feeder:
 
     def _read_from(self, start: Start) -> None:
         self._position, self._left = start.position, start.left
-        self._batcher = None
+        self._batcher, self._slots.queued = None, 0
 
     def _purge(self, source: KafkaSource) -> None:
         """Have deleted what nobody needs; again soon while others hold it up, else after the next commit."""

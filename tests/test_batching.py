@@ -127,6 +127,40 @@ def test_dead_letters_alone_are_handed_over_after_the_linger_time() -> None:
     assert (made.samples, made.filled.received, made.filled.position.offsets) == ([], 1, {0: 1})
 
 
+def test_a_record_that_waits_for_its_turn_is_here_since_it_was_polled() -> None:
+    now = [3.0]
+    rig = Rig({0: log(0, 9), 1: log(1, 9)}, [[(1, 5)], [(0, 1)], [(0, 1)]], clock=lambda: now[0])
+    assert rig.batcher.waited == 0
+    assert rig.fill() is None  # it is the turn of partition 0
+    now[0] = 5.0
+    assert rig.batcher.waited == 2
+    assert rig.fill() is None
+    assert rig.batcher.waited == 2
+    now[0] = 6.0
+    made = rig.fill()
+    assert made is not None
+    assert made.filled.arrived == 3.0
+    assert rig.batcher.waited == 3  # the rest of partition 1
+
+
+@pytest.mark.parametrize(
+    ("ends", "turn", "left", "fills"),
+    [
+        ({0: 2, 1: 2}, 0, None, True),
+        ({0: 9, 1: 1}, 0, None, False),
+        ({0: 2, 1: 1}, 0, 3, True),
+        ({0: 1, 1: 2}, 0, 3, False),
+        ({0: 1, 1: 2}, 1, 3, True),
+        ({0: 0, 1: 1}, 1, 1, True),
+    ],
+)
+def test_enough_records_for_a_batch_are_enough_in_each_partition(
+    ends: dict[int, int], turn: int, left: int | None, fills: bool
+) -> None:
+    rig = Rig({0: log(0, 9), 1: log(1, 9)}, position=Position({}, turn), stop_after=left)
+    assert rig.batcher.fills(ends) is fills
+
+
 def test_times_are_those_of_the_first_sample() -> None:
     now = [7.0]
     rig = Rig({0: [bad(0, 0), *log(0, 5)[1:]]}, [[(0, 3)]], clock=lambda: now[0])
