@@ -26,6 +26,7 @@ __all__ = [
     "Checkpoint",
     "force_folder",
     "ignore",
+    "learner_in",
     "read_checkpoint",
     "read_position",
     "state_digest",
@@ -142,10 +143,26 @@ def read_position(path: Path) -> Position:
     Raises InvalidFile for what is no checkpoint.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            return _position(json.loads((file.metadata() or {})["lethe"])["position"])
+        return _position(_metadata(path)["position"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InvalidFile(f"{path} is not a checkpoint that can be read: {error}") from error
+
+
+def learner_in(path: Path) -> str:
+    """Read the name of the learner whose state a checkpoint holds, without verifying anything.
+
+    Raises InvalidFile for what is no checkpoint.
+    """
+    try:
+        return str(_metadata(path)["fingerprint"]["learner.name"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InvalidFile(f"{path} is not a checkpoint that can be read: {error}") from error
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        about: dict[str, Any] = json.loads((file.metadata() or {})["lethe"])
+    return about
 
 
 def _position(about: dict[str, Any]) -> Position:

@@ -13,19 +13,27 @@ from typing import Any, cast
 from service.batching import Start
 from service.checkpoint import At, Checkpoint, ignore
 from service.checkpointer import Checkpointer
-from service.drift.watch import Watch
 from service.errors import InvalidSetting, PolicyBroken, StateNotKept
 from service.evaluation.history import History
 from service.events import CheckpointUnreadable, Emit, Event, Turned
 from service.feed import SPAWN, FeederProcess, Processes
+from service.forgetful import leave_no_core
 from service.journal import Journal
 from service.log import log_event
 from service.loop import Loop
 from service.metrics import Metrics
-from service.parts import build_labels, create_evaluator, create_learner, create_registry, load_probes
+from service.parts import (
+    build_labels,
+    create_evaluator,
+    create_learner,
+    create_registry,
+    create_watch,
+    load_probes,
+)
 from service.prediction import Predictions, Snapshots
 from service.privacy.budget import within_budget
 from service.privacy.guard import Guard, held_to, time_to_live
+from service.privacy.leftovers import check_leftovers
 from service.privacy.policy import Policy, load_policy
 from service.privacy.receipts import Receipts, open_receipts
 from service.privacy.standing import Standing
@@ -63,10 +71,14 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
     learner = create_learner(settings.learner, settings.sample)
     if policy is not None:
         settings = held_to(policy, settings, type(learner), probes)
+        leave_no_core()
     with _state_folder(settings) as folder, _stop_signals() as stop:
         unreadable: list[CheckpointUnreadable] = []
         checkpoint = _newest(folder, settings, unreadable)
-        history, watch = _history(checkpoint, probes, settings.evaluation.window), _watch(checkpoint)
+        if policy is not None and folder is not None:
+            check_leftovers(policy, folder.folder)
+        history = _history(checkpoint, probes, settings.evaluation.window)
+        watch = create_watch(None if checkpoint is None else checkpoint.drift, policy)
         journal = Journal(settings, type(learner), history)
         registry = create_registry()
         metrics = Metrics(registry, settings.sample.size, build_labels(learner))
@@ -187,10 +199,6 @@ def _history(checkpoint: Checkpoint | None, probes: list[ProbeSet], w: int) -> H
             f"there are {', '.join(names) or 'none'}; --fresh begins anew"
         )
     return history
-
-
-def _watch(checkpoint: Checkpoint | None) -> Watch:
-    return Watch.going_on(None if checkpoint is None else checkpoint.drift)
 
 
 @contextmanager

@@ -183,13 +183,10 @@ class _Feeder:
         return not self._awaiting
 
     def _rewind(self, pause: Pause) -> None:
-        """Overwrite every slot; what was read ahead is read again.
-
-        Where residency is bounded, the client goes, with what it has fetched: a pause may be long.
-        """
+        """Overwrite every slot; what was read ahead is read again."""
         self._slots.discard_all()
         if self._residency is not None and self._source is not None:
-            self._source.close()
+            self._source.close()  # with what it has fetched: a pause may be long
             self._source = None
         self._free = deque(range(self._batch.slots))
         self._epoch = pause.epoch

@@ -6,11 +6,12 @@ library can be told to fill it with something else, when a process begins and on
 """
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["forgetful"]
+__all__ = ["forgetful", "leave_no_core"]
 
 SETTINGS: Final = {
     # its caches of small pieces, one for each thread, would be left out
@@ -32,3 +33,9 @@ def forgetful() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def leave_no_core() -> None:
+    """Let this process, and those that it starts, leave no picture of their memory when they crash."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))

@@ -148,7 +148,7 @@ class Metrics:
         for privacy in (self._epsilon, self._budget, self._delta):
             privacy.set(math.nan)  # 0 would be a promise
         self._violations = counter("policy_violations", "What the policy forbids and happened.", ("rule",))
-        for rule in ("residency", "purge", "ttl"):
+        for rule in ("residency", "purge", "ttl", "budget"):
             self._violations.labels(rule)  # 0 is worth showing, too
         self._purge_lag = gauge(
             "purge_lag_seconds", "How long the oldest record learned and not purged has been so."

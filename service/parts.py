@@ -6,10 +6,12 @@ from importlib.metadata import version
 import torch
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from service.drift.watch import Watch
 from service.errors import InvalidSetting
 from service.evaluation.evaluator import Evaluator
 from service.learners import create
-from service.learners.base import Learner, LearnerContext
+from service.learners.base import JSON, Learner, LearnerContext
+from service.privacy.policy import Policy
 from service.probeset import ProbeSet, load_folder
 from service.settings import EvaluationSettings, LearnerSettings, Settings
 from service.wire import Layout
@@ -19,6 +21,7 @@ __all__ = [
     "create_evaluator",
     "create_learner",
     "create_registry",
+    "create_watch",
     "device_of",
     "load_probes",
 ]
@@ -71,6 +74,14 @@ def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
 def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | None:
     """Return what measures on ``probes``; None where there are none."""
     return Evaluator(probes, settings.evaluation.subset, settings.learner.seed) if probes else None
+
+
+def create_watch(kept: JSON, policy: Policy | None) -> Watch | None:
+    """Return what finds boundaries, as it was ``kept`` in a checkpoint; None under a privacy budget.
+
+    What they are found by, means over images and losses, is without noise.
+    """
+    return None if policy is not None and policy.budget is not None else Watch.going_on(kept)
 
 
 def create_registry() -> CollectorRegistry:

@@ -22,7 +22,7 @@ from service.checkpoint import (
 from service.errors import InvalidFile, InvalidSetting
 from service.stream.source import Position
 
-__all__ = ["StateFolder", "checkpoint_files"]
+__all__ = ["StateFolder", "checkpoint_files", "leftovers"]
 
 logger = logging.getLogger("lethe")
 
@@ -30,6 +30,7 @@ DIGITS: Final = 12
 COPY_BYTES: Final = 1 << 20
 PATTERN: Final = f"checkpoint-{'[0-9]' * DIGITS}.safetensors"
 ASIDE: Final = "before-*"
+UNREADABLE: Final = "checkpoint-*.unreadable"
 FRESH: Final = "fresh"
 """Names the run that a fresh start has begun here."""
 
@@ -37,6 +38,12 @@ FRESH: Final = "fresh"
 def checkpoint_files(folder: Path) -> list[Path]:
     """Return the checkpoints in ``folder``, oldest first."""
     return sorted(folder.glob(PATTERN))
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the checkpoints beside those: set aside, or found unreadable."""
+    aside = (path for apart in folder.glob(ASIDE) for path in checkpoint_files(apart))
+    return sorted([*aside, *folder.glob(UNREADABLE), *folder.glob(f"{ASIDE}/{UNREADABLE}")])
 
 
 def _readable(path: Path) -> Position | None:
@@ -153,7 +160,7 @@ class StateFolder:
         for folder in (*self.folder.glob(ASIDE), self.folder):
             for path in (
                 *checkpoint_files(folder),
-                *folder.glob("checkpoint-*.unreadable"),
+                *folder.glob(UNREADABLE),
                 *folder.glob("ledger*.jsonl"),
             ):
                 path.unlink()

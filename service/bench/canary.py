@@ -80,7 +80,7 @@ class Sighting:
     seen_on_disk: bool = False
     """Whether it was in the broker's files before the purge: a search must be able to find it."""
     on_disk: float | None = None
-    """How long after the purge it was there for the last time."""
+    """How long after the purge, from when on nobody could read it, it was there for the last time."""
     gone_from_disk: bool = True
 
     @property
@@ -113,17 +113,16 @@ def run_canary(canary: Canary, tell: Callable[[str], None]) -> Sighting:
                 found.seen_on_disk = bool(found_in_files(canary.broker_files, needles))
             tell("the rest of the stream, and the purge")
             publish(_noise(canary.after * BATCH, seed=4))
+            if canary.broker_files is not None:
+                _watch_disk(canary, stream, canary.broker_files, needles, found)
             _learned(settings, (canary.before + 1 + canary.after) * BATCH, children)
             service.terminate()
             service.wait(ANSWER_SECONDS)
             children.check()
         tell("looking through what is left")
-        purged = time.monotonic()
         found.served = _served(stream, stream.topic, needles)
         found.dead_letters = _served(stream, stream.dead_letters, needles)
         found.files = [str(path) for path in found_in_files(canary.folder, needles)]
-        if canary.broker_files is not None:
-            _watch_disk(canary, canary.broker_files, needles, purged, found)
     return found
 
 
@@ -189,15 +188,22 @@ def _watch_memory(
             time.sleep(BATCH / canary.rate)
 
 
-def _watch_disk(canary: Canary, folder: Path, needles: Needles, purged: float, found: Sighting) -> None:
-    """Search the broker's files until the canary is in none."""
-    while time.monotonic() - purged < canary.patience:
-        asked = time.monotonic() - purged
-        if not found_in_files(folder, needles):
-            found.gone_from_disk = True
-            return
-        found.on_disk, found.gone_from_disk = asked, False
-        time.sleep(POLL_SECONDS)
+def _watch_disk(
+    canary: Canary, stream: StreamSettings, folder: Path, needles: Needles, found: Sighting
+) -> None:
+    """Wait for the purge, and from then on search the broker's files until the canary is in none."""
+    began, purged = time.monotonic(), None
+    found.gone_from_disk = False
+    with closing(KafkaSource(stream)) as source:
+        while not found.gone_from_disk and time.monotonic() - began < canary.patience:
+            now = time.monotonic()
+            if purged is None and source.starts()[0] >= (canary.before + 1) * BATCH:
+                purged = now
+            there = bool(found_in_files(folder, needles))
+            if purged is not None:
+                found.on_disk = now - purged if there else found.on_disk
+                found.gone_from_disk = not there
+            time.sleep(POLL_SECONDS)
 
 
 def _served(stream: StreamSettings, topic: str, needles: Needles) -> int:

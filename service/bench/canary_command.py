@@ -48,7 +48,7 @@ def canary(
         table.add_row("dead letters", str(found.dead_letters))
         table.add_row("records that the broker serves", str(found.served))
         if broker_files is not None:
-            still = "still there" if not found.gone_from_disk else f"until {found.on_disk or 0:.1f} s after"
+            still = f"until {found.on_disk or 0:.1f} s after" if found.gone_from_disk else "still there"
             table.add_row("the broker's files, after the purge", still)
         Console().print(table)
     if not found.passed:

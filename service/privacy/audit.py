@@ -11,8 +11,6 @@ from service.privacy.policy import Policy
 
 __all__ = ["Finding", "Verdict", "audit"]
 
-ORDER = list(Retention)  # from least to most
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -171,8 +169,7 @@ class _Book:
         answer = f"policy {policy.name}" if named else "some receipts name another policy, or none"
         yield Finding("Was this policy in force all the time?", named, answer)
         kept = sorted(self._retained)
-        allowed = ORDER[: ORDER.index(policy.retention) + 1]
-        within = all(retention in allowed for retention in kept)
+        within = all(policy.allows(Retention(retention)) for retention in kept)
         yield Finding(
             "Was no more retained than is allowed?", within, ", ".join(kept) or "nothing learned yet"
         )

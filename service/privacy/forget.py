@@ -14,7 +14,7 @@ from service.learners.base import Learner, LearnerContext
 from service.learners.unlearning import Unlearns
 from service.privacy.erasure import erased
 from service.privacy.samples import read_samples
-from service.state_folder import StateFolder, checkpoint_files
+from service.state_folder import StateFolder, checkpoint_files, leftovers
 from service.wire import Layout
 
 __all__ = ["Forgotten", "forget", "learner_of"]
@@ -63,13 +63,11 @@ def forget(folder: Path, paths: Sequence[Path], label: int | None, *, drop_older
         state.write(replace(checkpoint, learner=learner.state(), ledger=receipted))
         ledger.force(ledger.mark)  # after a crash before this, the checkpoint has it
     written = checkpoint_files(folder)
-    unreadable = sorted(folder.glob("*.unreadable"))
     if drop_older:
-        for path in unreadable:
-            path.unlink()
-        unreadable = []
-    aside = sorted(folder.glob("before-*/*.safetensors"))
-    return Forgotten(learner.name, len(samples), written[-1], [*written[:-1], *unreadable, *aside])
+        for path in leftovers(folder):
+            if path.parent == folder:
+                path.unlink()
+    return Forgotten(learner.name, len(samples), written[-1], [*written[:-1], *leftovers(folder)])
 
 
 def learner_of(checkpoint: Checkpoint) -> Learner:

@@ -87,9 +87,13 @@ class Policy(_Part):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def allows(self, retention: Retention) -> bool:
+        """Tell whether so much of a sample may be kept."""
+        return _ORDER.index(retention) <= _ORDER.index(self.retention)
+
     def check_learner(self, kind: type[Learner]) -> None:
         """Raise InvalidSetting, naming both, if a learner keeps more than is allowed, or too openly."""
-        if _ORDER.index(kind.retains) > _ORDER.index(self.retention):
+        if not self.allows(kind.retains):
             raise InvalidSetting(
                 f"learner {kind.name} keeps {kind.retains.value}, "
                 f"policy {self.name} allows {self.retention.value}"

@@ -53,9 +53,9 @@ def choose(
         _learn(chosen, seen_NCHW[:samples], torch.from_numpy(y_N[:samples]), told=LATE if nth else None)
         accuracy = [_accuracy(chosen, held[TRAINED:], y_N[TRAINED:]) for held in views]
         first[nth] = accuracy[nth]
-    report = {"learner": learner, "options": options, "dataset": dataset, "view": view}
-    report |= {"samples": samples, "seed": seed, "acc": sum(accuracy) / len(accuracy)}
-    print(json.dumps(report | {"bwt": accuracy[0] - first[0], "last": accuracy}))
+    report = {"learner": learner, "options": options, "dataset": dataset, "view": view, "samples": samples}
+    scores = {"acc": sum(accuracy) / len(accuracy), "bwt": accuracy[0] - first[0], "last": accuracy}
+    print(json.dumps({**report, "seed": seed, **scores}))
 
 
 def _learn(learner: Learner, x_NCHW: Pixels, y_N: Tensor, told: int | None) -> None:
