@@ -1,6 +1,7 @@
 """Samples that a learner keeps: let go of in time, across restarts, with a receipt that an audit takes."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -227,6 +228,21 @@ def test_as_long_as_nothing_expires_a_time_to_live_changes_nothing(tmp_path: Pat
         without.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
         feed.release(batch)
     assert state_digest(with_ttl.state()) == state_digest(without.state())
+
+
+def test_samples_from_before_there_was_a_time_to_live_count_as_old_as_the_first(tmp_path: Path) -> None:
+    run(tmp_path, 64)
+    with StateFolder(tmp_path, keep=2) as state:
+        checkpoint = state.newest(lambda *_: None)
+        assert checkpoint is not None
+        ledger = cast("dict[str, JSON]", checkpoint.ledger)
+        without = replace(checkpoint, ledger={**ledger, "kept": None})
+        receipts = open_receipts(state, "images", Retention.SAMPLES, POLICY, without, TTL)
+    assert receipts is not None
+    assert receipts.kept is not None
+    (first, *_) = read_entries(tmp_path / LEDGER)
+    noted = cast("dict[str, JSON]", receipts.kept.snapshot())["arrived"]
+    assert noted == [[pytest.approx(first.receipt.received_at, abs=0.01), 0, {"0": 0}]]
 
 
 def test_an_audit_finds_what_was_never_let_go_of(tmp_path: Path) -> None:

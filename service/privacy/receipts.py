@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from service.batching import Filled
@@ -176,6 +177,8 @@ def open_receipts(
         return Receipts(Ledger(path), topic, retention, policy, ttl)
     mark, kept = mark_of(checkpoint), cast("dict[str, Any]", checkpoint.ledger)
     ledger = Ledger(path, mark, kept["pending"])
+    if ttl is not None and kept.get("kept") is None:
+        kept = kept | {"kept": _since_the_first(path)}
     receipts = Receipts(ledger, topic, retention, policy, ttl, kept)
     if ledger.mark.sequence > mark.sequence:
         after = [entry.receipt for entry in read_entries(path) if entry.mark.sequence > mark.sequence]
@@ -189,6 +192,15 @@ def open_receipts(
         if reached or remembered:
             receipts.rolled_back(checkpoint.position, reached, remembered)
     return receipts
+
+
+def _since_the_first(path: Path) -> JSON:
+    """Return what `Kept` takes of a run without a time to live until now: all may be of the first batch."""
+    for entry in read_entries(path):
+        if entry.receipt.kind == "batch" and entry.receipt.learned:
+            begins: JSON = {str(span.partition): span.first for span in entry.receipt.spans}
+            return {"arrived": [[entry.receipt.received_at, 0, begins]], "on_disk": []}
+    return None
 
 
 def mark_of(checkpoint: Checkpoint) -> LedgerMark:
