@@ -25,11 +25,18 @@ _REPLACED: Final = 2.0  # clipping lengths: how far a sum moves when one gradien
 
 
 class DPFinetuneOptions(PrivateOptions):
-    """How `DPFinetune` learns, and what it may spend; each batch is a release."""
+    """How `DPFinetune` learns, and what it may spend; each batch is a release.
+
+    The defaults spend nothing of anybody's budget on MNIST, on which this is measured. They were chosen,
+    of rates from 0.25 to 2 and lengths from 1 to 4, by the accuracy on the last 10,000 of Fashion-MNIST's
+    shuffled training images after one pass over the others, the mean over three seeds:
+    ``python -m tests.benchmarks.hyperparameters dp-finetune --dataset fashion-mnist --view none
+    --option learning_rate=1 --option clip=2 --seed 0`` (0.840; 0.845 and 0.842 with seeds 1 and 2).
+    """
 
     clip: float = Field(default=2.0, gt=0)
     """Length to which the gradient of each sample is cut."""
-    learning_rate: float = Field(default=0.5, gt=0)
+    learning_rate: float = Field(default=1.0, gt=0)
     """Length of a step of gradient descent."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """How much of a step goes into the next one."""
