@@ -1,6 +1,10 @@
-"""Whoever opens the live page sees what is forgotten, while it is, on any screen, from this service alone."""
+"""Whoever opens the live page sees what is forgotten, while it is, on any screen, from this service alone.
+
+The report of a finished run is drawn by the same script, and is looked at here, too.
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,11 +13,13 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 
 from service.prediction import Predictions, Snapshots
 from service.probeset import ProbeSet, save_probe
+from service.report import write_report
 from service.stream.embedded import EmbeddedBroker
 from service.web.server import Server
 from service.wire import Labels, Pixels, Sample, encode
 from tests.brokers import StreamBroker, of_embedded
 from tests.components import require
+from tests.reports import demo
 from tests.services import Service, service, until
 from tests.streams import send
 from tests.test_predict import LEARNER, TOKEN, create
@@ -89,7 +95,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 class Visit:
-    """An open page, and what the browser said and asked for since."""
+    """An open page with its figures, and what the browser said and asked for since."""
 
     def __init__(self, page: Page, address: str) -> None:
         self.page, self._address = page, address
@@ -99,8 +105,7 @@ class Visit:
         page.on("console", lambda said: self.complaints.append(said.text) if said.type != "log" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.goto(address)
-        expect(page.locator("#connection")).to_have_text("live")
-        expect(page.locator("#accuracy .main-svg").first).to_be_visible()
+        expect(page.locator("[id^=accuracy] .main-svg").first).to_be_visible()
 
     @property
     def strangers(self) -> list[str]:
@@ -121,6 +126,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def test_the_page_shows_the_run_and_asks_nobody_but_the_service(run: Run, page: Page) -> None:
     visit = Visit(page, run.service.address)
+    expect(page.locator("#connection")).to_have_text("live")
     for chart in ("accuracy", "prequential", "calibration"):
         expect(page.locator(f"#{chart} .main-svg").first).to_be_visible()
     expect(page.locator("#sentence")).to_contain_text("finetune is learning day")
@@ -162,6 +168,23 @@ def test_it_fits_a_phone_in_the_reader_s_theme(
         assert (brightness(paper) > brightness(ink)) == (scheme == "light")
         assert (brightness(paper) > brightness(tick)) == (scheme == "light")
         assert visit.complaints == []
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_is_drawn_in_the_reader_s_theme_and_fits_a_phone(
+    browser: Browser, tmp_path: Path, scheme: Literal["light", "dark"]
+) -> None:
+    write_report(demo(), tmp_path / "report.html")
+    page = browser.new_page(viewport=PHONE, color_scheme=scheme)
+    try:
+        visit = Visit(page, (tmp_path / "report.html").as_uri())
+        expect(page.locator(".plot:not(:has(.main-svg))")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        paper, tick = visit.colour("body", "background-color"), visit.colour(".xtick text", "fill")
+        assert (brightness(paper) > brightness(tick)) == (scheme == "light")
+        assert (visit.strangers, visit.complaints) == ([], [])
     finally:
         page.close()
 

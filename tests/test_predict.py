@@ -143,7 +143,7 @@ def test_a_body_of_unknown_length_is_cut_off_where_it_is_too_long(client: httpx.
 
 
 LOCKED = ["/state", "/metrics", "/events"]
-OPEN = ["/", "/page.js", "/page.css", "/report.css", "/icon.svg", "/livez", "/openapi.json"]
+OPEN = ["/", "/plot.js", "/page.js", "/page.css", "/report.css", "/icon.svg", "/livez", "/openapi.json"]
 
 
 @pytest.mark.parametrize(

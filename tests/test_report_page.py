@@ -122,7 +122,7 @@ def test_no_name_becomes_markup(tmp_path: Path) -> None:
     page = report([run, run], tmp_path)
     assert page.open == []
     assert not [tag for tag, _ in page.tags if tag == "img"]
-    assert len(page.scripts) == 3
+    assert len(page.scripts) == 4
     assert evil in page.text
     # Plotly reads its texts as HTML as well
     assert page.figures["accuracy-0"]["data"][0]["name"] == escape(evil)

@@ -114,6 +114,7 @@ def page(runs: Sequence[RunResult]) -> str:
         ),
     ]
     title = "; ".join(headline(run).verdict for run in runs)
+    scripts = (plotly_script(), _asset("plot.js"), _asset("figures.js"))
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -124,7 +125,8 @@ def page(runs: Sequence[RunResult]) -> str:
             _header(runs),
             *sections,
             f'</main><script type="application/json" id="figures">{_json(drawn)}</script>',
-            f"<script>{plotly_script()}</script><script>{_asset('figures.js')}</script></body></html>",
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body></html>",
         ]
     )
 

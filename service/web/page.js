@@ -1,4 +1,4 @@
-// Listens to /events, and shows what it hears in the reader's theme.
+// Listens to /events, and shows what it hears.
 (() => {
   const by = (id) => document.getElementById(id);
   const AGAIN_MS = 2000; // until the next attempt to connect
@@ -76,33 +76,6 @@
     ]);
   };
 
-  // "--name" stands for the value of that custom property in the style sheet
-  const themed = (value, style) => {
-    if (typeof value === "string" && value.startsWith("--")) return style.getPropertyValue(value).trim();
-    if (Array.isArray(value)) return value.map((item) => themed(item, style));
-    if (value && typeof value === "object")
-      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, themed(item, style)]));
-    return value;
-  };
-
-  const axis = { gridcolor: "--grid", zerolinecolor: "--soft", zeroline: false, fixedrange: true, automargin: true,
-    ticklabelstandoff: 5,
-    title: { font: { size: 12, color: "--soft" }, standoff: 8 }, tickfont: { size: 12, color: "--soft" } };
-  const layout = (own) => ({
-    ...own,
-    autosize: true,
-    showlegend: false,
-    dragmode: false,
-    hovermode: "closest",
-    margin: { l: 8, r: 16, t: 28, b: 8, ...own.margin },
-    paper_bgcolor: "--clear",
-    plot_bgcolor: "--clear",
-    font: { family: getComputedStyle(document.body).fontFamily, color: "--ink", size: 13 },
-    hoverlabel: { bgcolor: "--paper", bordercolor: "--soft", font: { color: "--ink" } },
-    xaxis: { ...axis, ...own.xaxis, title: { ...axis.title, ...own.xaxis.title } },
-    yaxis: { ...axis, ...own.yaxis },
-  });
-
   // the places of the heat maps, one a probe, made when the first is heard of
   const placesOfClasses = (classes) => {
     const list = by("classes");
@@ -124,17 +97,13 @@
 
   const draw = () => {
     if (drawn === null) return;
-    const style = getComputedStyle(document.documentElement);
-    const paint = (place, figure) =>
-      Plotly.react(place, themed(figure.data, style), themed(layout(figure.layout), style),
-        { displayModeBar: false, responsive: true });
-    placesOfClasses(drawn.classes).forEach((place, i) => paint(place, drawn.classes[i].figure));
+    placesOfClasses(drawn.classes).forEach((place, i) => drawFigure(place, drawn.classes[i].figure));
     for (const name of ["accuracy", "forgetting", "prequential", "calibration", "throughput"]) {
       const figure = drawn.figures[name];
       const without = document.querySelector(`[data-without=${name}]`);
       if (without) without.hidden = Boolean(figure);
       by(name).hidden = !figure;
-      if (figure) paint(name, figure);
+      if (figure) drawFigure(name, figure);
     }
   };
 

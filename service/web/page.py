@@ -34,6 +34,7 @@ _SECURE: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _PARTS: Final = {
+    "/plot.js": ("service.report", "plot.js", "text/javascript"),
     "/page.js": ("service.web", "page.js", "text/javascript"),
     "/page.css": ("service.web", "page.css", "text/css"),
     "/report.css": ("service.report", "style.css", "text/css"),  # the page looks like the report
