@@ -21,6 +21,7 @@ from service.learners.base import JSON, State
 from service.stream.source import Position
 
 __all__ = [
+    "OWN",
     "SCHEMA",
     "At",
     "Checkpoint",
@@ -36,6 +37,7 @@ __all__ = [
 SCHEMA: Final = "lethe-checkpoint/2"
 At = Callable[[str], None]
 """Told each step of writing once it is done."""
+OWN: Final = 0o600
 LEARNER: Final = "learner."
 RANDOM: Final = "random."
 
@@ -82,6 +84,8 @@ def ignore(step: str) -> None:
 def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int:
     """Write a checkpoint to ``path``, atomically, and return its size in bytes.
 
+    Nobody else than this user may read it: what a learner keeps of its samples is in it.
+
     Raises OSError. If the rename did not come about, what was at ``path`` still is; if it did and only
     the folder could not be forced to the disk, the new checkpoint is there, and a crash of the machine,
     not of the process, may bring back the old one.
@@ -104,6 +108,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
+            os.fchmod(file.fileno(), OWN)
             tensorfile.write(file, tensors, text, _sealed(text))
             size = file.tell()
             file.flush()

@@ -8,16 +8,22 @@ Shapes: S slots, B samples a batch, C channels, H height, W width.
 """
 
 import ctypes
+import os
 from multiprocessing.context import BaseContext
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from pydantic import Field
 
+from service.errors import InvalidSetting
 from service.section import Section
 from service.wire import Labels, Layout, Pixels, Sample
 
-__all__ = ["BatchSettings", "Slots"]
+__all__ = ["MEMORY", "BatchSettings", "Slots"]
+
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - nothing is put there by name
+"""Where Linux has the memory that processes share. Python takes a folder on a disk when it is full."""
 
 
 class BatchSettings(Section):
@@ -35,12 +41,14 @@ class BatchSettings(Section):
 class Slots:
     """``settings.slots`` batches in memory that two processes share.
 
-    Picklable while a process is being spawned, and only then.
+    Picklable while a process is being spawned, and only then. Raises InvalidSetting where there is not
+    enough such memory: pixels on a disk could not be overwritten for sure.
     """
 
     def __init__(self, layout: Layout, settings: BatchSettings, context: BaseContext) -> None:
         self._shape = (settings.slots, settings.size, *layout.shape)
         samples = settings.slots * settings.size
+        _require(samples * layout.size)
         self._pixels = context.RawArray(ctypes.c_uint8, samples * layout.size)
         self._labels = context.RawArray(ctypes.c_int64, samples)
         self._counts = context.RawArray(ctypes.c_int64, settings.slots + 1)  # the last one is `queued`
@@ -97,3 +105,15 @@ class Slots:
     def resident(self) -> int:
         """Samples in slots, and records that wait for one."""
         return int(self._count_S.sum()) + self.queued
+
+
+def _require(size: int) -> None:
+    if not MEMORY.is_dir():
+        return
+    there = os.statvfs(MEMORY)
+    free = there.f_bavail * there.f_frsize
+    if size > free:
+        raise InvalidSetting(
+            f"batch.slots times batch.size: their pixels take {size:,} bytes of shared memory, and {MEMORY} "
+            f"has {free:,}"
+        )

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from service.checkpoint import (
+    OWN,
     At,
     Checkpoint,
     force_folder,
@@ -67,7 +68,7 @@ class StateFolder:
         self.folder, self._keep = folder, keep
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, OWN)
         except OSError as error:
             raise InvalidSetting(f"checkpoint.folder {folder}: {error.strerror}") from error
         try:
@@ -203,6 +204,7 @@ class StateFolder:
             partial = path.with_name(f"{path.name}.partial")
             try:
                 with newest.open("rb") as source, partial.open("wb") as copy:
+                    os.fchmod(copy.fileno(), OWN)
                     shutil.copyfileobj(source, copy, COPY_BYTES)
                     copy.flush()
                     os.fsync(copy.fileno())

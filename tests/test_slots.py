@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.errors import InvalidSetting
 from service.slots import BatchSettings, Slots
 from service.wire import Layout, Sample
 
@@ -113,3 +114,9 @@ def test_the_memory_has_no_name_in_the_file_system() -> None:
 def test_slots_are_shared_only_with_a_process_that_is_being_spawned() -> None:
     with pytest.raises(RuntimeError, match="inheritance"):
         multiprocessing.reduction.ForkingPickler.dumps(Slots(LAYOUT, SETTINGS, CONTEXT))
+
+
+def test_pixels_that_do_not_fit_into_memory_are_not_put_on_a_disk() -> None:
+    large = Layout(channels=3, height=4096, width=4096)
+    with pytest.raises(InvalidSetting, match=r"batch\.slots times batch\.size: .* bytes of shared memory"):
+        Slots(large, BatchSettings(size=65536, slots=1024), CONTEXT)

@@ -239,3 +239,11 @@ def test_a_folder_is_known_again_and_no_other_is_mistaken_for_it(tmp_path: Path)
         with StateFolder(tmp_path / name, keep=3) as folder:
             found.append(folder.identity)
     assert found[0] == found[2] != found[1]
+
+
+def test_nobody_else_may_read_a_checkpoint(tmp_path: Path) -> None:
+    with StateFolder(tmp_path, keep=3) as folder:
+        for samples in (64, 128, 192):
+            folder.write(checkpoint(samples))
+        folder.level()
+    assert {path.stat().st_mode & 0o777 for path in checkpoint_files(tmp_path)} == {0o600}

@@ -37,7 +37,7 @@ def attack_learners(
     from service.learners import find
     from service.wire import Layout
 
-    names = learner or ["finetune", "ridge", "dp-finetune"]
+    names = learner or ["finetune", "ridge", "dp-finetune", "dp-ridge"]
     if option and len(names) > 1:
         raise InvalidSetting("--option is for one learner: name it with --learner")
     if shadows % 2:
