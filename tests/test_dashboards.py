@@ -11,6 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.generate import FOLDER, documents
+from tests.grafana_schema import misfits
 from tests.watching import (
     DEPLOY,
     NOT_OURS,
@@ -38,6 +39,9 @@ WITHOUT_LIMITS = {
     "Stability gap: the last five minutes": "the floors are drawn one panel above",
     "Windowed forgetting and plasticity": "the one should be small and the other large",
     "Checkpoints": "counts since the beginning",
+    "Boundaries, judged": "counts since the beginning, good and bad in one panel",
+    "Regime": "a number, neither good nor bad",
+    "Regimes, judged": "counts since the beginning, good and bad in one panel",
     "Cores in use": "as many as there are is good",
     "Segment": "a number, neither good nor bad",
     "Accuracy on each probe: $service": "its limit is a curve of its own, the floor",
@@ -149,6 +153,34 @@ def test_panels_ask_the_data_source_that_is_provisioned() -> None:
         "scrape_interval"
     ]
     assert source["jsonData"]["timeInterval"] == interval
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_every_value_is_what_grafana_s_schema_asks_for(board: dict[str, Any]) -> None:
+    assert misfits(board) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("title",), 3),
+        (("refresh",), True),
+        (("panels", 0, "gridPos", "w"), "6"),
+        (("panels", 0, "options", "colorMode"), "sometimes"),
+        (("panels", 0, "targets", 0, "expr"), 5),
+        (("panels", 0, "fieldConfig", "defaults", "thresholds", "mode"), "per mille"),
+        (("templating", "list", 0, "type"), "guess"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_a_value_that_is_not_is_found(place: tuple[str | int, ...], value: object) -> None:
+    board = json.loads(json.dumps(dashboards()[0]))
+    part = board
+    for name in place[:-1]:
+        part = part[name]
+    assert part[place[-1]] != value
+    part[place[-1]] = value
+    assert len(misfits(board)) == 1
 
 
 @pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])

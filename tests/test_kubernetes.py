@@ -17,7 +17,7 @@ FOLDER = DEPLOY / "kubernetes"
 KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
 MANIFESTS = [FOLDER / name for name in KUSTOMIZATION["resources"] if name.endswith(".yaml")]
 OPERATOR = "monitoring.coreos.com/v1"
-"""Kinds of the Prometheus operator, whose schemas Kubernetes does not have."""
+"""Kinds of the Prometheus operator: Kubernetes does not have their schemas, tests of their own look at them."""
 SETTINGS = dict(entry.split("=", 1) for entry in KUSTOMIZATION["configMapGenerator"][0]["literals"])
 
 
@@ -29,10 +29,12 @@ POD = manifest("statefulset")["spec"]["template"]["spec"]
 CONTAINERS = [*POD["initContainers"], *POD["containers"]]
 
 
-@pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    [file for file in MANIFESTS if yaml.safe_load(file.read_text())["apiVersion"] != OPERATOR],
+    ids=lambda file: file.stem,
+)
 def test_a_manifest_is_valid(file: Path) -> None:
-    if yaml.safe_load(file.read_text())["apiVersion"] == OPERATOR:
-        return  # what is in them is compared below
     command = [Path(sysconfig.get_path("scripts")) / "kubernetes-validate", "--strict", file]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
