@@ -17,7 +17,7 @@ FOLDER = DEPLOY / "kubernetes"
 KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
 MANIFESTS = [FOLDER / name for name in KUSTOMIZATION["resources"] if name.endswith(".yaml")]
 OPERATOR = "monitoring.coreos.com/v1"
-"""Kinds of the Prometheus operator: Kubernetes does not have their schemas, tests of their own look at them."""
+"""Kinds of the Prometheus operator, whose schemas Kubernetes lacks; what is in them is compared below."""
 SETTINGS = dict(entry.split("=", 1) for entry in KUSTOMIZATION["configMapGenerator"][0]["literals"])
 
 
