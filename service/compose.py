@@ -103,7 +103,7 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
         receipts = open_receipts(folder, settings.stream.topic, learner.retains, policy, checkpoint, ttl)
         standing = Standing(policy, lambda: None if receipts is None else receipts.mark)
         subscribers.append(standing)
-        predictions = Predictions(snapshots)
+        predictions = Predictions(snapshots, settings.sample)
         predict = predict_router(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
         app = create_app(journal, registry, version("lethe"), standing, predict, token)
         with predictions, Server(app, settings.serve.host, settings.serve.port):

@@ -20,7 +20,7 @@ import torch
 from service.events import BatchLearned, Evaluated, Event, Resumed, Turned
 from service.learners.base import Learner
 from service.learners.predictor import Predictor
-from service.wire import Pixels
+from service.wire import Layout, Pixels
 
 __all__ = ["MOST_WAITING", "Answer", "Busy", "Predictions", "Snapshots"]
 
@@ -80,11 +80,15 @@ class Answer:
 
 
 class Predictions:
-    """Answers requests, one at a time, in a thread of its own. A context manager: ends it on exit."""
+    """Answers requests, one at a time, in a thread of its own. A context manager: ends it on exit.
 
-    def __init__(self, snapshots: Snapshots) -> None:
+    On entry it answers a blank image of ``layout``: what a learner makes at the first prediction is then
+    there when somebody asks.
+    """
+
+    def __init__(self, snapshots: Snapshots, layout: Layout) -> None:
         torch.get_num_threads()  # settles this thread's number before the other one chooses its own
-        self._snapshots = snapshots
+        self._snapshots, self._layout = snapshots, layout
         self._places = BoundedSemaphore(MOST_WAITING)
         self._worker = ThreadPoolExecutor(
             1, "lethe-predict", initializer=torch.set_num_threads, initargs=(1,)
@@ -111,6 +115,8 @@ class Predictions:
         return Answer(predictor.predict(x_BCHW).numpy(), samples)
 
     def __enter__(self) -> Self:
+        blank = np.zeros((1, *self._layout.shape), np.uint8)
+        self._worker.submit(self._answer, lambda: blank)  # what it may raise, whoever asks next is told
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from service.bench.visitor import Visit, visit
 from service.prediction import Predictions, Snapshots
 from service.web.server import Server
 from service.wire import PNG
-from tests.test_predict import LEARNER, create, png
+from tests.test_predict import LAYOUT, LEARNER, create, png
 
 
 def test_costs_are_medians_over_the_turns_each_against_its_own_turn() -> None:
@@ -30,7 +30,7 @@ def test_a_latency_is_one_that_so_many_requests_did_not_exceed() -> None:
 def test_a_visitor_watches_and_asks_at_its_rate_until_it_is_told_to_go() -> None:
     here, there = multiprocessing.Pipe()
     with (
-        Predictions(Snapshots(LEARNER)) as predictions,
+        Predictions(Snapshots(LEARNER), LAYOUT) as predictions,
         Server(create(predictions), "127.0.0.1", 0) as server,
     ):
         port = int(server.address.rsplit(":", 1)[1])

@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.prediction import Predictions, Snapshots
-from tests.test_predict import LEARNER, create
+from tests.test_predict import LAYOUT, LEARNER, create
 
 CHECKS = [
     not_a_server_error,
@@ -39,7 +39,7 @@ BOUNDED = settings(
 
 
 def test_the_interface_answers_as_it_is_described() -> None:
-    with Predictions(Snapshots(LEARNER)) as predictions:
+    with Predictions(Snapshots(LEARNER), LAYOUT) as predictions:
         schema = schemathesis.openapi.from_asgi("/openapi.json", create(predictions))
         found = list(schema.exclude(path=EXCEPT).get_all_operations())
         operations = [operation.ok() for operation in found if isinstance(operation, Ok)]

@@ -22,7 +22,7 @@ from tests.components import require
 from tests.reports import demo
 from tests.services import Service, service, until
 from tests.streams import send
-from tests.test_predict import LEARNER, TOKEN, create
+from tests.test_predict import LAYOUT, LEARNER, TOKEN, create
 
 pytestmark = pytest.mark.needs("chromium", "embedded")
 
@@ -213,7 +213,7 @@ def test_a_service_that_is_gone_is_said_to_be_gone(run: Run, page: Page) -> None
 
 def test_behind_a_token_the_page_asks_for_it(page: Page) -> None:
     with (
-        Predictions(Snapshots(LEARNER)) as predictions,
+        Predictions(Snapshots(LEARNER), LAYOUT) as predictions,
         Server(create(predictions, TOKEN), "127.0.0.1", 0) as server,
     ):
         page.goto(server.address)

@@ -49,7 +49,7 @@ def create(predictions: Predictions, token: str | None = None) -> FastAPI:
 
 @pytest.fixture(scope="module")
 def predictions() -> Iterator[Predictions]:
-    with Predictions(Snapshots(LEARNER)) as predictions:
+    with Predictions(Snapshots(LEARNER), LAYOUT) as predictions:
         yield predictions
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from service.errors import MalformedRecord
 from service.events import BatchLearned, Evaluated, Resumed, Turned
@@ -44,7 +45,7 @@ def noise(images: int) -> Pixels:
 
 @pytest.fixture
 def predictions() -> Iterator[Predictions]:
-    with Predictions(Run().snapshots) as predictions:
+    with Predictions(Run().snapshots, CONTEXT.layout) as predictions:
         yield predictions
 
 
@@ -91,11 +92,30 @@ def test_a_learner_that_has_not_solved_since_says_so_until_it_has() -> None:
 def test_an_answer_is_the_learner_s_and_says_which_version_it_is_of() -> None:
     run = Run()
     run.learn(8, seconds=2)
-    with Predictions(run.snapshots) as predictions:
+    with Predictions(run.snapshots, CONTEXT.layout) as predictions:
         answer = predictions.submit(lambda: noise(5)).result(10)
     assert answer.samples == 8
     expected = run.learner.predict(torch.from_numpy(noise(5))).numpy()
     np.testing.assert_allclose(answer.p_BK, expected, atol=1e-6)
+
+
+class Listening(Finetune):
+    """Tells how many images it was asked about, call by call."""
+
+    def __init__(self, context: LearnerContext) -> None:
+        super().__init__(context)
+        self.asked: list[int] = []
+
+    def predict(self, x_BCHW: Tensor) -> Tensor:
+        self.asked.append(len(x_BCHW))
+        return super().predict(x_BCHW)
+
+
+def test_what_a_learner_makes_at_its_first_prediction_is_there_before_anybody_asks() -> None:
+    learner = Listening(CONTEXT)
+    with Predictions(Snapshots(learner), CONTEXT.layout) as predictions:
+        predictions.submit(lambda: noise(2)).result(10)
+    assert learner.asked == [1, 2]
 
 
 def test_predicting_takes_one_thread_and_leaves_the_learner_its_own() -> None:
@@ -108,7 +128,7 @@ def test_predicting_takes_one_thread_and_leaves_the_learner_its_own() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with Predictions(Run().snapshots) as predictions:
+        with Predictions(Run().snapshots, CONTEXT.layout) as predictions:
             predictions.submit(read).result(10)
             assert (seen, torch.get_num_threads()) == ([1], 3)
     finally:

@@ -39,7 +39,7 @@ class Service:
         self.journal = Journal(settings, Finetune, History([]), lambda: self.now)
         self.standing = Standing()
         self.snapshots = Snapshots(Finetune(LearnerContext(LAYOUT)))
-        self.predictions = Predictions(self.snapshots)
+        self.predictions = Predictions(self.snapshots, LAYOUT)
         self.app = self.create_app()
 
     def create_app(self, token: str | None = None, most_bytes: int = 100_000) -> FastAPI:

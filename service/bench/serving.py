@@ -105,7 +105,7 @@ def _visited(settings: Settings, learner: Learner, rate: float, image: bytes) ->
     journal = Journal(settings, type(learner), history)
     snapshots = Snapshots(learner)
     subscribers: list[Emit] = [journal, Metrics(registry, settings.sample.size, {}), snapshots, standing]
-    predictions = Predictions(snapshots)
+    predictions = Predictions(snapshots, settings.sample)
     predict = predict_router(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
     app = create_app(journal, registry, "bench", standing, predict)
     with predictions, Server(app, "127.0.0.1", 0) as server:
