@@ -19,6 +19,7 @@ from service.events import CheckpointUnreadable, Emit, Event, Turned
 from service.feed import SPAWN, FeederProcess, Processes
 from service.forgetful import leave_no_core
 from service.journal import Journal
+from service.judgement import Judgement
 from service.log import log_event
 from service.loop import Loop
 from service.metrics import Metrics
@@ -89,7 +90,7 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
             for subscriber in subscribers:
                 subscriber(event)
 
-        subscribers.append(Startup(emit, imported))
+        subscribers += [Startup(emit, imported), Judgement(history, emit)]
         guard = None if policy is None else Guard(policy, emit)
         if guard is not None:
             subscribers.append(guard)

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
+from service.boundaries import Boundaries
 from service.evaluation.history import History
 from service.events import (
     BatchLearned,
+    BoundariesJudged,
     BoundaryDetected,
     BrokerSeen,
     Evaluated,
@@ -27,13 +29,13 @@ from service.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    RegimeTold,
     Resumed,
     Turned,
 )
 from service.learners.base import JSON, Learner
 from service.result import (
     SCORES,
-    Boundaries,
     ClassPoint,
     EvaluationPoint,
     PrequentialPoint,
@@ -66,6 +68,8 @@ class Journal:
         self._received = self._learned = self._lost = self._resident = 0
         self._dead: Counter[str] = Counter()
         self._boundaries: Counter[str] = Counter()
+        self._regime: int | None = None
+        self._judged: BoundariesJudged | None = None
         self._positions: dict[int, int] = {}
         self._lags: dict[int, int] = {}
         self._started: float | None = None
@@ -107,6 +111,10 @@ class Journal:
                 self._lost += event.count
             case BoundaryDetected():
                 self._boundaries[event.signal] += 1
+            case RegimeTold():
+                self._regime = event.regime
+            case BoundariesJudged():
+                self._judged = event
             case Lag():
                 self._positions[event.partition] = event.offset
                 self._lags[event.partition] = event.records
@@ -177,6 +185,8 @@ class Journal:
                 "dead_letters": dict(self._dead),
                 "privacy": None if self._privacy is None else self._privacy.model_dump(),
                 "boundaries": dict(self._boundaries),
+                "regime": self._regime,
+                "judged": asdict(self._judged) if self._judged else None,
                 "samples_per_second": self._throughput.lately,
                 "seconds": self._seconds,
                 "evaluation_seconds": self._evaluation_seconds,

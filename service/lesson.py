@@ -8,7 +8,7 @@ import torch
 from service.drift.features import FeatureSums, sum_features
 from service.drift.watch import Watch
 from service.evaluation.history import History
-from service.events import BatchLearned, BoundaryDetected, Emit, PrivacySpent
+from service.events import BatchLearned, BoundaryDetected, Emit, PrivacySpent, RegimeTold
 from service.feed import Batch
 from service.learners.base import Learner
 from service.learners.private import PrivateLearner
@@ -40,8 +40,8 @@ class Lesson:
         features = None if self.watch is None else sum_features(batch.x_BCHW)
         batch.discard()
         self.history.learned(filled.samples, correct)
-        if features is not None:
-            self._look_for_boundary(features, correct, learned.loss)
+        if features is not None and self.watch is not None:
+            self._look_for_boundary(self.watch, features, correct, learned.loss)
         return BatchLearned(
             samples=filled.samples,
             correct=correct,
@@ -61,8 +61,14 @@ class Lesson:
         self.emit(PrivacySpent(privacy.epsilon, privacy.delta, privacy.budget, privacy.spent))
         return privacy.spent
 
-    def _look_for_boundary(self, features: FeatureSums, correct: int, loss: float | None) -> None:
-        signal = None if self.watch is None else self.watch.hears(features, correct, loss)
+    def _look_for_boundary(
+        self, watch: Watch, features: FeatureSums, correct: int, loss: float | None
+    ) -> None:
+        before, met = watch.regime, watch.met
+        signal = watch.hears(features, correct, loss)
+        if before is None and watch.regime is not None:
+            self.history.regime_told(watch.regime)
+            self.emit(RegimeTold(watch.regime, watch.regime <= met, self.history.samples))
         if signal is None:
             return
         self.history.boundary_detected(signal)

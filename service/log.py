@@ -16,6 +16,7 @@ from service.events import (
     PurgeHeldUp,
     RecordsDeadLettered,
     RecordsLost,
+    RegimeTold,
     Resumed,
     SegmentStarted,
 )
@@ -40,6 +41,10 @@ def log_event(event: Event) -> None:
             logger.info("segment %d, %s, starts after %d samples", event.visit, event.name, event.samples)
         case BoundaryDetected():
             logger.info("boundary detected after %d samples, by the %s", event.samples, event.signal)
+        case RegimeTold(returned=True, resumed=False):
+            logger.info("after %d samples: regime %d has come back", event.samples, event.regime)
+        case RegimeTold(resumed=False):
+            logger.info("after %d samples: regime %d, a new one", event.samples, event.regime)
         case Evaluated():
             accuracies = ", ".join(f"{probe} {accuracy:.4f}" for probe, accuracy in event.accuracy.items())
             where = "end of segment" if event.ends_segment else "subset" if not event.full else "full"

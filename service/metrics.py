@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from service.events import (
     BatchLearned,
+    BoundariesJudged,
     BoundaryDetected,
     BrokerSeen,
     CheckpointFailed,
@@ -24,6 +25,7 @@ from service.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    RegimeTold,
     Resumed,
     SamplesKept,
     SegmentStarted,
@@ -130,6 +132,18 @@ class Metrics:
         )
         for signal in ("features", "error", "loss"):
             self._boundaries.labels(signal)  # 0 is worth showing
+        self._verdicts = gauge(
+            "boundary_verdicts", "Switches of the stream, and alarms without one, so far.", ("verdict",)
+        )
+        self._delay = gauge(
+            "boundary_delay_samples", "From the latest switch that was found until it was; NaN before."
+        )
+        self._regime = gauge("regime", "Number of the regime that was told last; NaN before the first.")
+        for unknown in (self._delay, self._regime):
+            unknown.set(math.nan)
+        self._regimes = gauge(
+            "regime_verdicts", "Visits to segments whose regime was told right, or not, so far.", ("verdict",)
+        )
         self._segment = Info("lethe_segment", "The segment being learned.", registry=registry)
         self._checkpoints = counter("checkpoints_written", "Checkpoints that are on the disk.")
         self._checkpoint_failures = counter("checkpoint_failures", "Checkpoints that could not be written.")
@@ -188,6 +202,10 @@ class Metrics:
                 self._segment.info({"segment": event.name, "visit": str(event.visit)})
             case BoundaryDetected():
                 self._boundaries.labels(event.signal).inc()
+            case RegimeTold():
+                self._regime.set(event.regime)
+            case BoundariesJudged():
+                self._take_verdict(event)
             case BrokerSeen():
                 self._broker.set(event.up)
             case CheckpointWritten():
@@ -233,6 +251,15 @@ class Metrics:
             self._dead.labels(reason).inc(count)
         for signal, count in event.boundaries.items():
             self._boundaries.labels(signal).inc(count)
+
+    def _take_verdict(self, event: BoundariesJudged) -> None:
+        for verdict in ("found", "missed", "awaited", "false_alarms"):
+            self._verdicts.labels(verdict).set(getattr(event, verdict))
+        if event.delay is not None:
+            self._delay.set(event.delay)
+        self._regimes.labels("recognised").set(event.recognised)
+        self._regimes.labels("unrecognised").set(event.returns - event.recognised)
+        self._regimes.labels("mistaken").set(event.mistaken)
 
     def _take_batch(self, event: BatchLearned) -> None:
         self._learned.inc(event.samples)

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -14,16 +12,15 @@ from pydantic import (
     model_validator,
 )
 
-from service.drift.verdict import judge
+from service.boundaries import Boundaries
+from service.document import Part
 from service.errors import InvalidFile
 from service.evaluation.history import History
 from service.evaluation.windows import WINDOW
 
 __all__ = [
     "SCORES",
-    "Boundaries",
     "ClassPoint",
-    "DetectedBoundary",
     "EvaluationPoint",
     "PrequentialPoint",
     "PrivacyAccount",
@@ -50,11 +47,7 @@ SCORES: Final = (
 """The fields of a result, and of `service.events.Scores`, that are one number."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SampleCounts(_Record):
+class SampleCounts(Part):
     """Where every record of a batch that was dealt with went: received = learned + dead-lettered."""
 
     received: NonNegativeInt
@@ -67,7 +60,7 @@ class SampleCounts(_Record):
     """Still held by the service when the run ended."""
 
 
-class EvaluationPoint(_Record):
+class EvaluationPoint(Part):
     """What was measured on each probe after ``samples`` learned samples.
 
     ``on_subset`` is the accuracy on the probe's fixed subset alone, which windows compare, and
@@ -76,8 +69,8 @@ class EvaluationPoint(_Record):
 
     samples: NonNegativeInt
     accuracy: dict[str, float]
-    on_subset: dict[str, float] = {}
-    ece: dict[str, float] = {}
+    on_subset: dict[str, float] = Field(default_factory=dict)
+    ece: dict[str, float] = Field(default_factory=dict)
     full: bool
     visit: NonNegativeInt
     ends_segment: bool
@@ -99,7 +92,7 @@ class EvaluationPoint(_Record):
         ]
 
 
-class ClassPoint(_Record):
+class ClassPoint(Part):
     """The accuracy on each class of each probe after ``samples`` learned samples; None of no images."""
 
     samples: NonNegativeInt
@@ -122,7 +115,7 @@ class ClassPoint(_Record):
         ]
 
 
-class PrequentialPoint(_Record):
+class PrequentialPoint(Part):
     """The fading test-then-train accuracy after ``samples`` learned samples."""
 
     samples: NonNegativeInt
@@ -138,7 +131,7 @@ class PrequentialPoint(_Record):
         ]
 
 
-class SegmentSwitch(_Record):
+class SegmentSwitch(Part):
     """``segment`` started after ``samples`` learned samples."""
 
     samples: NonNegativeInt
@@ -150,38 +143,7 @@ class SegmentSwitch(_Record):
         return [cls(samples=switch.samples, segment=switch.segment) for switch in history.switches]
 
 
-class DetectedBoundary(_Record):
-    """``signal`` told of another subject after ``samples`` learned samples."""
-
-    samples: NonNegativeInt
-    signal: str
-
-
-class Boundaries(_Record):
-    """The boundaries that were detected, and how well: against the segment headers, which nobody sees.
-
-    ``delays`` has, for each switch, the samples from it to its detection; None if it was missed.
-    """
-
-    detected: list[DetectedBoundary] = []
-    delays: list[NonNegativeInt | None] = []
-    false_alarms: NonNegativeInt = 0
-
-    @property
-    def missed(self) -> int:
-        """Switches that were not detected before the next one, or the end."""
-        return sum(delay is None for delay in self.delays)
-
-    @classmethod
-    def of(cls, history: History) -> Self:
-        """Return what the history knows of both."""
-        found = [boundary.samples for boundary in history.boundaries]
-        verdict = judge([switch.samples for switch in history.switches[1:]], found)
-        detected = [DetectedBoundary(samples=b.samples, signal=b.signal) for b in history.boundaries]
-        return cls(detected=detected, delays=list(verdict.delays), false_alarms=verdict.false_alarms)
-
-
-class PrivacyAccount(_Record):
+class PrivacyAccount(Part):
     """What a differentially private learner has spent: ``epsilon`` at ``delta``, of a ``budget`` of ε."""
 
     epsilon: NonNegativeFloat
@@ -191,14 +153,14 @@ class PrivacyAccount(_Record):
     """Another batch would have gone beyond the budget, so learning ended."""
 
 
-class ThroughputPoint(_Record):
+class ThroughputPoint(Part):
     """Samples learned a second around the moment when ``samples`` had been learned."""
 
     samples: NonNegativeInt
     samples_per_second: NonNegativeFloat
 
 
-class RunResult(_Record):
+class RunResult(Part):
     """One learner's way through one stream.
 
     Accuracies are ratios from 0 to 1, times are seconds. A score is None where it was not
@@ -245,7 +207,7 @@ class RunResult(_Record):
     window: int = Field(default=WINDOW, ge=2)
     """Evaluations within which ``windowed_forgetting`` and ``windowed_plasticity`` look."""
     evaluations: list[EvaluationPoint]
-    classes: list[ClassPoint] = []
+    classes: list[ClassPoint] = Field(default_factory=list)
     """The same evaluations class by class; of a long run fewer."""
     switches: list[SegmentSwitch]
     boundaries: Boundaries = Boundaries()

@@ -15,7 +15,7 @@ from service.checkpoint import Checkpoint
 from service.drift.watch import Watch
 from service.errors import InvalidSetting
 from service.evaluation.history import History
-from service.events import Emit, Resumed, SegmentStarted
+from service.events import Emit, RegimeTold, Resumed, SegmentStarted
 from service.journal import Journal
 from service.learners import find
 from service.learners.base import JSON, Learner, State
@@ -132,6 +132,10 @@ def restore(checkpoint: Checkpoint, learner: Learner, history: History, emit: Em
     if history.segments:
         last = history.switches[-1]
         emit(SegmentStarted(last.segment, len(history.segments), last.samples, resumed=True))
+    if history.regimes:
+        *before, told = history.regimes
+        returned = told.regime in [earlier.regime for earlier in before]
+        emit(RegimeTold(told.regime, returned, told.samples, resumed=True))
     latest = history.latest()
     if latest is not None:
         emit(latest)

@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry
 
 from service.events import (
     BatchLearned,
+    BoundariesJudged,
     BoundaryDetected,
     BrokerSeen,
     CheckpointFailed,
@@ -22,6 +23,7 @@ from service.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    RegimeTold,
     Resumed,
     SamplesKept,
     Scores,
@@ -30,7 +32,7 @@ from service.events import (
 )
 from service.metrics import Metrics
 
-__all__ = ["BATCH", "EVENTS", "MEASURED", "READINGS", "SCORES", "Scrape"]
+__all__ = ["BATCH", "EVENTS", "JUDGED", "MEASURED", "READINGS", "SCORES", "Scrape"]
 
 BATCH = BatchLearned(
     samples=64,
@@ -69,6 +71,16 @@ MEASURED = Measured(
     segments=("a",),
     probes=("a", "b"),
 )
+JUDGED = BoundariesJudged(
+    found=2,
+    missed=1,
+    awaited=True,
+    false_alarms=3,
+    delay=64,
+    returns=5,
+    recognised=4,
+    mistaken=1,
+)
 EVENTS: list[Event] = [
     RecordsReceived(70),
     RecordsDeadLettered("oversized", 4),
@@ -76,6 +88,8 @@ EVENTS: list[Event] = [
     BATCH,
     SegmentStarted("a", 1, 0),
     BoundaryDetected("features", 1064),
+    RegimeTold(regime=2, returned=False, samples=1320),
+    JUDGED,
     Evaluated(128, READINGS, True, 1, "a", False, 0.75),
     MEASURED,
     BrokerSeen(up=True),

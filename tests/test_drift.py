@@ -81,6 +81,12 @@ def test_a_learner_that_improves_raises_no_alarm() -> None:
     assert found == [[]] * 12
 
 
+def test_a_learner_that_is_sure_of_everything_and_right_raises_no_alarm() -> None:
+    watch, features = Watch(), sum_features(pictures(0, 64, 20))
+    assert {watch.hears(features, 64, 0.0) for _ in range(100)} == {None}
+    assert watch.hears(features, 64, 1e-5) is None
+
+
 def test_nothing_is_looked_for_before_anything_is_usual() -> None:
     watch = Watch()
     assert heard(watch, pictures(0, SETTLED // 2, 20)) == []

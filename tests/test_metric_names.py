@@ -39,6 +39,9 @@ WITHOUT_UNIT = {
     "lethe_batch_loss",
     "lethe_broker_up",
     "lethe_segment_visit",
+    "lethe_boundary_verdicts",
+    "lethe_regime",
+    "lethe_regime_verdicts",
     "lethe_purge_held_up",
     "lethe_privacy_epsilon",
     "lethe_privacy_epsilon_budget",
@@ -83,6 +86,7 @@ def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
         "version",
         "rule",
         "signal",
+        "verdict",
         "part",
     }
 

@@ -19,12 +19,13 @@ from service.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    RegimeTold,
     Resumed,
     Scores,
     SegmentStarted,
     Turned,
 )
-from tests.scrapes import BATCH, MEASURED, READINGS, Scrape
+from tests.scrapes import BATCH, JUDGED, MEASURED, READINGS, Scrape
 
 
 def test_detected_boundaries_are_counted_by_signal_and_go_on_after_a_restart() -> None:
@@ -33,6 +34,20 @@ def test_detected_boundaries_are_counted_by_signal_and_go_on_after_a_restart() -
     assert scrape.value("boundaries_detected_total", signal="error") == 0
     resumed = Scrape(Resumed(70, 64, {}, 0, {"loss": 2}), BoundaryDetected("loss", 64))
     assert resumed.value("boundaries_detected_total", signal="loss") == 3
+
+
+def test_boundaries_and_regimes_are_judged_by_verdict() -> None:
+    before = Scrape()
+    assert math.isnan(before.value("boundary_delay_samples") or 0), "0 would be the best there is"
+    assert math.isnan(before.value("regime") or 0)
+    scrape = Scrape(RegimeTold(2, returned=True, samples=640), JUDGED)
+    verdicts = {"found": 2, "missed": 1, "awaited": 1, "false_alarms": 3}
+    for verdict, count in verdicts.items():
+        assert scrape.value("boundary_verdicts", verdict=verdict) == count
+    assert scrape.value("boundary_delay_samples") == 64
+    assert scrape.value("regime") == 2
+    for verdict, count in {"recognised": 4, "unrecognised": 1, "mistaken": 1}.items():
+        assert scrape.value("regime_verdicts", verdict=verdict) == count
 
 
 def test_a_start_is_told_by_its_parts_and_the_last_progress_survives_it() -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from service.boundaries import Boundaries, DetectedBoundary
 from service.report import write_report
 from service.report.words import headline, number, percent, points, seconds
-from service.result import Boundaries, DetectedBoundary, PrivacyAccount
+from service.result import PrivacyAccount
 from tests.reports import demo, made_up, report, started
 
 

@@ -15,7 +15,7 @@ def stream() -> model.Dashboard:
         "lethe-stream",
         "Stream and service",
         "Whether each service keeps up, what it could not use, and how it is doing.",
-        [_keeping_up(), _time(), _bad_records(), _checkpoints(), _health()],
+        [_keeping_up(), _time(), _bad_records(), _boundaries(), _checkpoints(), _health()],
     )
 
 
@@ -202,3 +202,33 @@ def _health() -> Row:
         span=WIDTH // 3,
     )
     return "Health", [memory, cores, alive, up, segment, alerts]
+
+
+def _boundaries() -> Row:
+    verdicts = chart(
+        "Boundaries, judged",
+        "Switches that were found in the stream itself, missed, or not found yet, and alarms where there was "
+        "none: against the segments that the records name.",
+        "short",
+        [Query(f"lethe_boundary_verdicts{{{CHOSEN}}}", "{{service}}: {{verdict}}")],
+    )
+    delay = chart(
+        "Delay of the latest boundary",
+        "Samples from the latest switch that was found until it was.",
+        "short",
+        [Query(f"lethe_boundary_delay_samples{{{CHOSEN}}}")],
+        limits=Limits(1000, 2000),
+    )
+    regime = chart(
+        "Regime",
+        "Number of the regime that was told last: one that comes back has the number that it had.",
+        "short",
+        [Query(f"lethe_regime{{{CHOSEN}}}")],
+    )
+    regimes = chart(
+        "Regimes, judged",
+        "Segments that came back and were recognised, or not, and new ones that were taken for old.",
+        "short",
+        [Query(f"lethe_regime_verdicts{{{CHOSEN}}}", "{{service}}: {{verdict}}")],
+    )
+    return "Boundaries", [panel.span(WIDTH // 4) for panel in (verdicts, delay, regime, regimes)]

@@ -43,6 +43,10 @@ class FeatureReference:
             terms.append((new / batch.count - mean) ** 2 / (variance * spread))
         return math.fsum(terms) / len(terms)
 
+    def merge(self, other: "FeatureReference") -> None:
+        """Count what is usual elsewhere among the usual."""
+        self.add(FeatureSums(other.count, tuple(other.sums), tuple(other.squares)))
+
     def add(self, batch: FeatureSums) -> None:
         """Count the batch among the usual."""
         self.count += batch.count

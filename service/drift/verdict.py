@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["RegimeVerdict", "Verdict", "judge", "judge_regimes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +40,42 @@ def judge(switches: Sequence[int], found: Sequence[int]) -> Verdict:
         if hit is not None:
             left.remove(hit)
     return Verdict(tuple(delays), len(left))
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeVerdict:
+    """What became of each visit to a segment."""
+
+    returns: int
+    """Visits to a segment that was visited before."""
+    recognised: int
+    """Of them, those that were told to be the regime that the segment was before."""
+    mistaken: int
+    """First visits to a segment that were told to be a regime of before."""
+
+
+def judge_regimes(switches: Sequence[tuple[int, str]], told: Sequence[tuple[int, int]]) -> RegimeVerdict:
+    """Return the verdict on regimes: segments, and numbers of regimes, each with the samples learned before.
+
+    A visit's regime is the one that was told last before its end, in an earlier visit if there was none in
+    it. Of the latest visit nothing is said until a regime was told in it.
+
+    >>> judge_regimes([(0, "a"), (1000, "b"), (2000, "a"), (3000, "c")], [(256, 1), (1300, 2), (2300, 1)])
+    RegimeVerdict(returns=1, recognised=1, mistaken=0)
+    """
+    returns = recognised = mistaken = 0
+    regime_of: dict[str, int | None] = {}
+    for index, (start, segment) in enumerate(switches):
+        last = index + 1 == len(switches)
+        end = math.inf if last else switches[index + 1][0]
+        before = [(at, regime) for at, regime in told if at <= end]
+        if last and not (before and before[-1][0] > start):
+            break
+        regime = before[-1][1] if before else None
+        if segment in regime_of:
+            returns += 1
+            recognised += regime is not None and regime == regime_of[segment]
+        else:
+            mistaken += regime is not None and regime in regime_of.values()
+        regime_of[segment] = regime
+    return RegimeVerdict(returns, recognised, mistaken)

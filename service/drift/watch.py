@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from service.drift.alarm import Alarm, AlarmState
 from service.drift.features import FeatureSums
 from service.drift.reference import FeatureReference, LevelReference
+from service.drift.regimes import TOLD_AFTER, Regimes
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -21,6 +22,7 @@ SETTLED: Final = 1000
 _FEATURES: Final = {"slack": 1.0, "threshold": 15.0, "cap": 20.0}  # one batch will do
 _LEVELS: Final = {"slack": 1.0, "threshold": 20.0, "cap": 8.0}  # one odd batch will not
 _LEAST_ERROR: Final = 0.01  # below one wrong answer in a hundred, chance is all there is
+_LEAST_LOSS: Final = 1e-4  # a learner that is sure of everything has a loss of 0, which never varies
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class _Memory:
     error: LevelReference = field(default_factory=LevelReference)
     loss: LevelReference = field(default_factory=LevelReference)
     alarms: dict[str, AlarmState] = field(default_factory=dict)
+    regimes: Regimes = field(default_factory=Regimes)
+    regime: int | None = None
 
 
 _MEMORY: Final = TypeAdapter(_Memory)
@@ -42,11 +46,22 @@ class Watch:
     The features of a batch are compared with those since the last boundary, its prequential
     error and loss with the recent ones; river's Page-Hinkley test adds up what exceeds chance. The
     features see a new subject whatever the learner makes of it; error and loss see labels that
-    take on another meaning, too. After a boundary everything begins anew.
+    take on another meaning, too. After a boundary everything begins anew, but for what was usual in
+    each regime: one that comes back is recognised.
     """
 
     def __init__(self) -> None:
-        self._begin()
+        self._begin(Regimes())
+
+    @property
+    def regime(self) -> int | None:
+        """The number of the regime that goes on; None until enough of it was seen since the boundary."""
+        return self._memory.regime
+
+    @property
+    def met(self) -> int:
+        """How many regimes there were so far."""
+        return self._memory.regimes.met
 
     def hears(self, features: FeatureSums, correct: int, loss: float | None) -> str | None:
         """Take in a batch that was predicted with ``correct`` right answers and then learned.
@@ -63,15 +78,20 @@ class Watch:
             chance = math.sqrt(usual * (1 - min(usual, 1 - _LEAST_ERROR)) / size)
             surprises["error"] = memory.error.surprise(error, chance)
         if loss is not None and memory.loss.count >= SETTLED:
-            surprises["loss"] = memory.loss.surprise(loss, 0.1 * abs(memory.loss.mean))
+            least = max(0.1 * abs(memory.loss.mean), _LEAST_LOSS)
+            surprises["loss"] = memory.loss.surprise(loss, least)
         told = [name for name, surprise in surprises.items() if self._alarms[name].hears(surprise)]
         if told:
-            self._begin()
+            if memory.regime is not None:
+                memory.regimes.left(memory.regime, memory.features)
+            self._begin(memory.regimes)
             return told[0]
         memory.features.add(features)
         memory.error.add(error, size)
         if loss is not None:
             memory.loss.add(loss, size)
+        if memory.regime is None and memory.features.count >= TOLD_AFTER:
+            memory.regime = memory.regimes.recognise(memory.features)
         return None
 
     def to_json(self) -> "JsonValue":
@@ -89,6 +109,6 @@ class Watch:
                 watch._alarms[name].load_state(state)
         return watch
 
-    def _begin(self) -> None:
-        self._memory = _Memory()
+    def _begin(self, regimes: Regimes) -> None:
+        self._memory = _Memory(regimes=regimes)
         self._alarms = {"features": Alarm(**_FEATURES), "error": Alarm(**_LEVELS), "loss": Alarm(**_LEVELS)}

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.errors import InvalidFile
 from service.evaluation import forgetting
-from service.evaluation.memory import Boundary, ByClass, Memory, Point, Switch
+from service.evaluation.memory import Boundary, ByClass, Memory, Point, Regime, Switch
 from service.evaluation.prequential import Prequential
 from service.evaluation.windows import WINDOW
 from service.events import Evaluated, Measured, Scores
@@ -78,6 +78,11 @@ class History:
         return tuple(self._memory.boundaries)
 
     @property
+    def regimes(self) -> Sequence[Regime]:
+        """Which regime was told to go on, and when."""
+        return tuple(self._memory.regimes)
+
+    @property
     def points(self) -> Sequence[Point]:
         """The thinned curve, in order of time."""
         points = [*self._memory.landmarks, *self._memory.curve.kept]
@@ -119,6 +124,11 @@ class History:
         """Note that ``signal`` tells of another subject."""
         if len(self._memory.boundaries) < MOST_BOUNDARIES:
             self._memory.boundaries.append(Boundary(self.samples, signal))
+
+    def regime_told(self, regime: int) -> None:
+        """Note that number ``regime`` is what is being learned."""
+        if len(self._memory.regimes) < MOST_BOUNDARIES:
+            self._memory.regimes.append(Regime(self.samples, regime))
 
     def evaluated(self, event: Evaluated) -> Measured:
         """Take in an evaluation and return the scores and R as they are after it.

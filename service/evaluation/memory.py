@@ -8,7 +8,7 @@ from service.evaluation.thinned import Thinned
 from service.evaluation.windows import WINDOW, Window
 from service.events import Reading
 
-__all__ = ["CLASS_POINTS", "CURVE_POINTS", "Boundary", "ByClass", "Memory", "Point", "Switch"]
+__all__ = ["CLASS_POINTS", "CURVE_POINTS", "Boundary", "ByClass", "Memory", "Point", "Regime", "Switch"]
 
 CURVE_POINTS: Final = 1024
 """Evaluations kept for the curve, besides one a segment."""
@@ -55,6 +55,14 @@ class Boundary:
     signal: str
 
 
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """After ``samples`` samples it was told that number ``regime`` goes on."""
+
+    samples: int
+    regime: int
+
+
 @dataclass(slots=True)
 class Memory:
     """All of it; ``windows`` has one for each probe, of ``w`` evaluations."""
@@ -64,6 +72,7 @@ class Memory:
     prequential: Prequential = field(default_factory=Prequential)
     switches: list[Switch] = field(default_factory=list)
     boundaries: list[Boundary] = field(default_factory=list)
+    regimes: list[Regime] = field(default_factory=list)
     R: list[list[float]] = field(default_factory=list)
     landmarks: list[Point] = field(default_factory=list)
     curve: Thinned[Point] = field(default_factory=lambda: Thinned(CURVE_POINTS))

@@ -6,7 +6,16 @@ Times are seconds, accuracies are ratios from 0 to 1.
 
 from collections.abc import Callable
 
-from service.events.knowledge import BoundaryDetected, Evaluated, Measured, Reading, Scores, SegmentStarted
+from service.events.knowledge import (
+    BoundariesJudged,
+    BoundaryDetected,
+    Evaluated,
+    Measured,
+    Reading,
+    RegimeTold,
+    Scores,
+    SegmentStarted,
+)
 from service.events.privacy import PolicyViolated, PrivacySpent, PurgeHeldUp, PurgeLag, SamplesKept
 from service.events.records import (
     BatchLearned,
@@ -27,6 +36,7 @@ from service.events.state import (
 
 __all__ = [
     "BatchLearned",
+    "BoundariesJudged",
     "BoundaryDetected",
     "BrokerSeen",
     "CheckpointFailed",
@@ -46,6 +56,7 @@ __all__ = [
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
+    "RegimeTold",
     "Resumed",
     "SamplesKept",
     "Scores",
@@ -61,6 +72,8 @@ Event = (
     | LearningBegan
     | SegmentStarted
     | BoundaryDetected
+    | RegimeTold
+    | BoundariesJudged
     | Evaluated
     | Measured
     | BrokerSeen

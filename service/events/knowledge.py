@@ -3,7 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["BoundaryDetected", "Evaluated", "Measured", "Reading", "Scores", "SegmentStarted"]
+__all__ = [
+    "BoundariesJudged",
+    "BoundaryDetected",
+    "Evaluated",
+    "Measured",
+    "Reading",
+    "RegimeTold",
+    "Scores",
+    "SegmentStarted",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,39 @@ class BoundaryDetected:
     """What told of it: "features", "error" or "loss"."""
     samples: int
     """Samples learned before it was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeTold:
+    """The images since the last boundary are those of regime number ``regime``."""
+
+    regime: int
+    """1 for the first of the stream; an earlier number: it has come back."""
+    returned: bool
+    samples: int
+    """Samples learned before it was told."""
+    resumed: bool = False
+    """It was told before the service was started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundariesJudged:
+    """How well boundaries and regimes were found so far, against the segments that the headers name."""
+
+    found: int
+    missed: int
+    """Switches that were not found before the next one."""
+    awaited: bool
+    """The latest switch has not been found yet."""
+    false_alarms: int
+    delay: int | None
+    """Samples from the latest switch that was found until it was."""
+    returns: int
+    """Visits to a segment that was visited before."""
+    recognised: int
+    """Of them, those whose regime was told to be the one of before."""
+    mistaken: int
+    """First visits to a segment that were told to be a regime of before."""
 
 
 @dataclass(frozen=True, slots=True)

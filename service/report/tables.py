@@ -173,7 +173,9 @@ def measurement(runs: Sequence[RunResult]) -> str:
         ("differential privacy", _spent),
         ("boundaries found", _found),
         ("samples until they were", _delays),
-        ("false alarms", lambda run: number(run.boundaries.false_alarms)),
+        ("false alarms", lambda run: number(run.boundaries.false_alarms) if run.segments else UNDEFINED),
+        ("regimes told apart", _regimes),
+        ("regimes recognised as they came back", _recognised),
     )
     return _by_learner(runs, [(name, [escape(value(run)) for run in runs]) for name, value in facts])
 
@@ -200,6 +202,8 @@ def _spent(run: RunResult) -> str:
 
 
 def _found(run: RunResult) -> str:
+    if not run.segments:
+        return f"{number(len(run.boundaries.detected))}, the stream names no segments"
     switches = len(run.boundaries.delays)
     return f"{number(switches - run.boundaries.missed)} of {number(switches)}"
 
@@ -207,6 +211,17 @@ def _found(run: RunResult) -> str:
 def _delays(run: RunResult) -> str:
     found = [delay for delay in run.boundaries.delays if delay is not None]
     return ", ".join(number(delay) for delay in found[:8]) + (", …" if len(found) > 8 else "") or UNDEFINED
+
+
+def _regimes(run: RunResult) -> str:
+    order = [str(told.regime) for told in run.boundaries.regimes]
+    return f"{len(set(order))}: {_shortened(order)}" if order else UNDEFINED
+
+
+def _recognised(run: RunResult) -> str:
+    judged = run.boundaries
+    mistaken = f"; {number(judged.mistaken)} new ones taken for old" if judged.mistaken else ""
+    return f"{number(judged.recognised)} of {number(judged.returns)}{mistaken}"
 
 
 def _adds_up(run: RunResult) -> str:

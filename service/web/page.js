@@ -40,7 +40,7 @@
   };
 
   const showState = (state) => {
-    const { samples, standing: privacy, privacy: account } = state;
+    const { samples, standing: privacy, privacy: account, judged } = state;
     document.querySelector("[data-state=topic]").textContent = state.topic;
     pill("loop", state.alive ? "good" : "bad", state.alive ? "learning" : "stuck");
     pill("broker", state.ready ? "good" : "bad", state.ready ? "broker answers" : "broker absent");
@@ -57,6 +57,11 @@
       ["dead letters", samples.dead_lettered ? `${number(samples.dead_lettered)} (${listed(state.dead_letters)})` : "0"],
       ["lost: gaps in the topic", number(samples.lost), samples.lost],
       ["detected changes of subject", sum(state.boundaries) ? listed(state.boundaries) : null],
+      ["of the stream's own switches", judged == null ? null : `${judged.found} of ${judged.found + judged.missed
+        + judged.awaited} found, ${judged.false_alarms} false alarms`, judged?.missed || judged?.false_alarms],
+      ["regime, by its images", state.regime == null ? null : `number ${state.regime}`],
+      ["regimes that came back", judged?.returns ? `${judged.recognised} of ${judged.returns} recognised` : null,
+        judged?.recognised < judged?.returns],
       ["time learning", duration(state.seconds - state.evaluation_seconds)],
       ["time evaluating", duration(state.evaluation_seconds)],
       ["broker", state.broker.up ? "answers" : state.broker.detail, !state.broker.up],

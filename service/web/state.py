@@ -73,6 +73,25 @@ class PolicyStanding(_Part):
     """SHA-256 of the ledger's newest entry, which stands for all before."""
 
 
+class Judged(_Part):
+    """How well boundaries and regimes were found so far, against the segments that the headers name."""
+
+    found: int
+    missed: int
+    """Switches that were not found before the next one."""
+    awaited: bool
+    """The latest switch has not been found yet."""
+    false_alarms: int
+    delay: int | None
+    """Samples from the latest switch that was found until it was."""
+    returns: int
+    """Visits to a segment that was visited before."""
+    recognised: int
+    """Of them, those whose regime was told to be the one of before."""
+    mistaken: int
+    """First visits to a segment that were told to be a regime of before."""
+
+
 class Start(_Part):
     """How long this process took until its first learned batch, in seconds."""
 
@@ -106,6 +125,10 @@ class State(_Part):
     """Malformed records, by reason."""
     boundaries: dict[str, int]
     """Changes of subject that were detected in the stream itself, by signal."""
+    regime: int | None
+    """Number of the regime that was told last; an earlier one has come back."""
+    judged: Judged | None
+    """Null in a stream that names no segments."""
     samples_per_second: float
     """Learned, lately."""
     seconds: float
