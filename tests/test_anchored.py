@@ -180,6 +180,16 @@ def test_a_boundary_noticed_late_anchors_the_weights_of_before(kind: type[Anchor
     seen = {16 * count: after for count, (*_, after) in enumerate(steps(learner, batches(20)), 1)}
     learner.boundary()  # at 320: copies were taken at 16, 80, …, 208, 272
     assert_close(of(learner, "anchor"), seen[208])
+    assert_close(of(learner, "model"), seen[208])  # what the steps since have torn is taken back
+
+
+def test_after_a_boundary_the_optimizer_begins_anew() -> None:
+    learner = anchored(EWC, optimizer="Adam")
+    for _ in steps(learner, batches(3)):
+        pass
+    assert of(learner, "optimizer")
+    learner.boundary()
+    assert not of(learner, "optimizer")
 
 
 def test_a_boundary_right_after_another_changes_nothing() -> None:

@@ -65,5 +65,6 @@ def test_a_boundary_noticed_late_makes_the_network_of_before_the_teacher() -> No
     learner.boundary()  # at 320: copies were taken at 16, 80, …, 208, 272
     assert all(torch.equal(tensor, seen[208][name]) for name, tensor in weights(learner, "teacher").items())
     teacher = weights(learner, "teacher")
+    assert all(torch.equal(tensor, teacher[name]) for name, tensor in weights(learner).items())
     learner.learn(*images(20))
     assert all(torch.equal(tensor, teacher[name]) for name, tensor in weights(learner, "teacher").items())

@@ -36,8 +36,10 @@ class Anchored(GradientLearner):
 
     A method gathers, from the stream alone, how much each weight matters. At a boundary Ω and θ*
     are renewed from what was gathered and from the weights as they were ``lag`` samples ago, since a
-    boundary is noticed late. What was gathered is divided by its mean over all weights, so that
-    ``strength`` λ means the same for any network and loss.
+    boundary is noticed late. The weights themselves go back to there, too: the first steps on
+    another regime do the most harm, and ``lag`` samples of it are a small price. What was gathered is
+    divided by its mean over all weights, so that ``strength`` λ means the same for any network and
+    loss.
 
     The penalty ½ λ Σ Ω (θ − θ*)² is not part of the loss: after each step on the cross entropy, an
     implicit step on the penalty moves θ to θ* + (θ − θ*) / (1 + lr λ Ω). That is stable for any λ, and
@@ -70,6 +72,7 @@ class Anchored(GradientLearner):
             for name, tensor in importance.items():
                 self._importance[name].mul_(self._options.decay).add_(tensor / max(mean, _LEAST_MEAN))
                 self._anchor[name].copy_(weight[name])
+            self._rewind(weight)
         for tensor in self._gathered.values():
             tensor.zero_()
         self._lagged.restart(self._seen)

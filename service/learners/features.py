@@ -21,7 +21,8 @@ _BLOCK: Final = 4
 _ORIENTATIONS: Final = 8
 _FINE: Final = (7, 0.8, 3 * math.pi / 4)
 _COARSE: Final = (13, 1.6, 3 * math.pi / 8)
-_SCALE: Final = 1.5  # of a random wave, in radians a root mean square of the coefficients
+_SCALE: Final = 3.0  # of a random wave, in radians a root mean square of the coefficients
+_GREY: Final = 0.5  # order zero's weight in a random wave: shades vary most and tell least
 _IN_CACHE: Final = 32  # images whose responses a core's cache holds: twice as fast as from memory
 _COMPRESSION: Final = 10.0  # log(1 + 10 s): faint strokes count, and bright ones do not drown them
 
@@ -36,9 +37,9 @@ class WaveletFeatures:
     over 2×2.
 
     The products of random Fourier features approach a Gaussian kernel of the coefficients, of
-    width 1/1.5 of their root mean square difference (Rahimi & Recht 2007, Random Features for
-    Large-Scale Kernel Machines). They need no standardisation: no statistic of the stream, and
-    no sample of it, is in the features.
+    width 1/3 of their root mean square difference, in which order zero counts half (Rahimi & Recht
+    2007, Random Features for Large-Scale Kernel Machines). They need no standardisation: no
+    statistic of the stream, and no sample of it, is in the features.
     """
 
     def __init__(self, layout: Layout, seed: int, waves: int, device: torch.device) -> None:
@@ -69,6 +70,7 @@ class WaveletFeatures:
         generator = torch.Generator().manual_seed(seed)
         directions = torch.randn(coefficients, waves, generator=generator)
         directions.mul_(_SCALE / math.sqrt(coefficients))
+        directions[: cells * layout.channels] *= _GREY
         self._directions = Multiplier(rounded(directions).to(device))
         self._phases = torch.rand(waves, generator=generator).mul_(2 * math.pi).to(device)
         self.count = self._linear + waves + 1

@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H height, W width, K classes.
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import ClassVar, cast
@@ -77,9 +78,7 @@ class GradientLearner(Learner):
         self._seen = 0
         self._model = build(options.backbone, context.layout, context.seed).to(context.device)
         self._parameters = dict(self._model.named_parameters())
-        self._optimizer = create_optimizer(
-            options.optimizer, self._parameters, options.lr, options.optimizer_options
-        )
+        self._optimizer = self._new_optimizer()
 
     def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
         """Take one step; its forward pass is also the prediction.
@@ -117,6 +116,21 @@ class GradientLearner(Learner):
 
     def _after_step(self, step: Step, /) -> None:
         """Use or change the weights."""
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        options = self._options
+        return create_optimizer(options.optimizer, self._parameters, options.lr, options.optimizer_options)
+
+    def _rewind(self, before: Mapping[str, Tensor]) -> None:
+        """Take back the weights to those of before a boundary that is noticed now.
+
+        The first steps of another regime do the most harm, above all those of an optimizer whose
+        moments are still the old one's small gradients: it begins anew, too.
+        """
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(before[name])
+        self._optimizer = self._new_optimizer()
 
     def _dice(self, purpose: str) -> torch.Generator:
         """Return random numbers, on the CPU, for one purpose within a batch.

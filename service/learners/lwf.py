@@ -32,7 +32,8 @@ class LwF(GradientLearner):
     """Minimises cross entropy + α T² KL(teacher's probabilities ‖ its own), both at temperature T.
 
     The teacher is the network as it was ``lag`` samples before the last boundary; before the first
-    there is none. On images of the new regime, its answers say what the old one needs.
+    there is none. The learner itself goes back to there, too: the first steps on another regime do
+    the most harm. On images of the new regime, its answers say what the old one needs.
 
     It keeps weights only: the network four times, today's, the teacher's and two copies of a while
     ago. After the first boundary a step costs one more forward pass.
@@ -57,6 +58,7 @@ class LwF(GradientLearner):
         if before is not None:
             self._teacher.load_state_dict(before)
             self._taught = True
+            self._rewind(before)
         self._lagged.restart(self._seen)
 
     def _objective(self, step: Step) -> Tensor:
