@@ -12,7 +12,7 @@ FOUND = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later with venv
 INSTALL = -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench kafka stack dashboards constraints clean
+.PHONY: help env demo test lint bench peers kafka stack dashboards constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -40,6 +40,14 @@ test: lint ## lint, then pytest (ARGS="-k embedded")
 bench: $(READY) ## speed through Apache Kafka over speed from memory (ARGS="--threads 2")
 	$(BIN)/python -m deploy.bench $(ARGS)
 
+peers: .venv-peers/.ready ## create .venv-peers with CapyMOA (needs Java) and Avalanche, for tests/benchmarks/peers
+
+.venv-peers/.ready: tests/benchmarks/peers/requirements.txt
+	$(FOUND)
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python $(INSTALL) -r $<
+	@touch $@
+
 kafka: ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C, data in .kafka (ARGS="--port 9093")
 	$(FOUND)
 	$(PYTHON) deploy/kafka/node.py run --port 9092 --dir .kafka $(ARGS)
@@ -58,5 +66,5 @@ constraints: ## renew deploy/constraints.txt with the newest versions that pypro
 	build/constraints/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable > deploy/constraints.txt
 	rm -rf build/constraints
 
-clean: ## remove .venv and the tools' caches; data in .kafka, lethe-demo and lethe-stack stay
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove .venv, .venv-peers and the tools' caches; data in .kafka, lethe-demo and lethe-stack stay
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
