@@ -19,12 +19,14 @@ from service.bench.visitor import Visit, visit
 from service.evaluation.history import History
 from service.events import Emit
 from service.journal import Journal
+from service.learners import find
 from service.learners.base import Learner
 from service.metrics import Metrics
 from service.parts import create_learner
 from service.prediction import Predictions, Snapshots
 from service.privacy.standing import Standing
 from service.settings import LearnerSettings, Settings
+from service.slots import BatchSettings
 from service.web.app import create_app
 from service.web.predict import predict_router
 from service.web.server import Server
@@ -78,7 +80,10 @@ class ServingCost:
 
 def bench_serving(bench: ServingBench, seed: int = 0) -> Iterator[ServingCost]:
     """Yield the costs so far after each turn. Raises LetheError when broker or learner cannot be had."""
-    settings = Settings(learner=LearnerSettings(name=bench.learner, threads=bench.threads, seed=seed))
+    settings = Settings(
+        learner=LearnerSettings(name=bench.learner, threads=bench.threads, seed=seed),
+        batch=BatchSettings(size=find(bench.learner).batch_size),
+    )
     count, cost = (WARM_BATCHES + bench.batches) * settings.batch.size, ServingCost()
     x_NCHW, y_N = images(settings.sample, count, seed)
     image = encode(Sample(x_NCHW[0], 0), PNG)[0]

@@ -29,8 +29,8 @@ pytestmark = [
 CHECKOUT: Final = Path(__file__).parents[2]
 INTERVAL: Final = 2
 """Seconds between two scrapes, and between two evaluations of the rules."""
-SEGMENT: Final = 4032
-"""Samples of each segment: 63 whole batches."""
+SEGMENT: Final = 4096
+"""Samples of each segment: whole batches of either service."""
 MALFORMED: Final = 7
 MAY_BE_EMPTY: Final = {
     "Alerts firing: A": {"ridge"},
