@@ -7,8 +7,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from service.events import (
     BatchLearned,
-    BoundariesJudged,
-    BoundaryDetected,
     BrokerSeen,
     CheckpointFailed,
     CheckpointUnreadable,
@@ -25,12 +23,11 @@ from service.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
-    RegimeTold,
     Resumed,
     SamplesKept,
-    SegmentStarted,
     Turned,
 )
+from service.knowledge_metrics import KnowledgeMetrics
 
 __all__ = ["Metrics"]
 
@@ -48,6 +45,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, sample_bytes: int, build: dict[str, str]) -> None:
         self._sample_bytes = sample_bytes
+        self._knowledge = KnowledgeMetrics(registry)
 
         def counter(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(f"lethe_{name}", documentation, labels, registry=registry)
@@ -65,39 +63,6 @@ class Metrics:
         self._lost = counter("samples_lost", "Offsets that the broker never served: gaps in the topic.")
         self._resident = gauge("samples_resident", "Samples whose pixels are in the service now.")
         self._resident_bytes = gauge("samples_resident_bytes", "Bytes of those pixels.")
-        self._accuracy = gauge("probe_accuracy_ratio", "Accuracy on a probe, as last measured.", ("probe",))
-        self._by_class = gauge(
-            "probe_class_accuracy_ratio",
-            "Accuracy on a probe's images of one class, as last measured.",
-            ("probe", "class"),
-        )
-        self._ece = gauge(
-            "probe_calibration_error_ratio", "ECE: how far confidence is from accuracy.", ("probe",)
-        )
-        self._matrix = gauge(
-            "accuracy_matrix_ratio",
-            "R: accuracy on a probe after a segment; 0 is the untrained learner.",
-            ("after", "probe"),
-        )
-        self._scores = {
-            "acc": gauge("average_accuracy_ratio", "ACC: mean accuracy over the probes seen so far."),
-            "bwt": gauge("backward_transfer_ratio", "BWT: below 0 is forgetting."),
-            "fwt": gauge("forward_transfer_ratio", "FWT: what earlier segments taught about later ones."),
-            "min_acc": gauge("min_accuracy_ratio", "min-ACC: mean of old probes' lowest accuracy since."),
-            "wc_acc": gauge("worst_case_accuracy_ratio", "WC-ACC: min-ACC weighed with the current probe."),
-            "windowed_forgetting": gauge(
-                "windowed_forgetting_ratio", "WF: a probe's largest drop within a window; mean over probes."
-            ),
-            "windowed_plasticity": gauge(
-                "windowed_plasticity_ratio", "WP: a probe's largest rise within a window; mean over probes."
-            ),
-            "anytime_accuracy": gauge("anytime_accuracy_ratio", "Mean over time of ACC."),
-        }
-        for score in self._scores.values():
-            score.set(math.nan)  # not defined yet, and 0 would be a score
-        self._forgetting = gauge(
-            "forgetting_ratio", "Best accuracy on an old probe less the current one.", ("probe",)
-        )
         self._prequential = gauge(
             "prequential_accuracy_ratio", "Accuracy on each batch before it is learned.", ("kind",)
         )
@@ -126,25 +91,6 @@ class Metrics:
         )
         self._turned = gauge("last_turn_timestamp_seconds", "When the loop last went round, batch or not.")
         self._broker = gauge("broker_up", "1 if the broker answers, 0 if not.")
-        self._visit = gauge("segment_visit", "Number of the segment being learned; 0 before the first.")
-        self._boundaries = counter(
-            "boundaries_detected", "Changes of subject found in the stream itself.", ("signal",)
-        )
-        for signal in ("features", "error", "loss"):
-            self._boundaries.labels(signal)  # 0 is worth showing
-        self._verdicts = gauge(
-            "boundary_verdicts", "Switches of the stream, and alarms without one, so far.", ("verdict",)
-        )
-        self._delay = gauge(
-            "boundary_delay_samples", "From the latest switch that was found until it was; NaN before."
-        )
-        self._regime = gauge("regime", "Number of the regime that was told last; NaN before the first.")
-        for unknown in (self._delay, self._regime):
-            unknown.set(math.nan)
-        self._regimes = gauge(
-            "regime_verdicts", "Visits to segments whose regime was told right, or not, so far.", ("verdict",)
-        )
-        self._segment = Info("lethe_segment", "The segment being learned.", registry=registry)
         self._checkpoints = counter("checkpoints_written", "Checkpoints that are on the disk.")
         self._checkpoint_failures = counter("checkpoint_failures", "Checkpoints that could not be written.")
         self._unreadable = counter("checkpoints_unreadable", "Checkpoints passed over at the start.")
@@ -178,6 +124,7 @@ class Metrics:
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
+        self._knowledge(event)
         match event:
             case BatchLearned():
                 self._take_batch(event)
@@ -197,15 +144,6 @@ class Metrics:
             case LearningBegan():
                 self._start.labels("imports").set(event.imports_seconds)
                 self._start.labels("rest").set(event.seconds - event.imports_seconds)
-            case SegmentStarted():
-                self._visit.set(event.visit)
-                self._segment.info({"segment": event.name, "visit": str(event.visit)})
-            case BoundaryDetected():
-                self._boundaries.labels(event.signal).inc()
-            case RegimeTold():
-                self._regime.set(event.regime)
-            case BoundariesJudged():
-                self._take_verdict(event)
             case BrokerSeen():
                 self._broker.set(event.up)
             case CheckpointWritten():
@@ -237,7 +175,7 @@ class Metrics:
             case Evaluated():
                 self._evaluation.observe(event.seconds)
             case Measured():
-                self._take_scores(event)
+                self._take_prequential(event.scores.prequential_accuracy, event.scores.prequential_fading)
 
     def _resume(self, event: Resumed) -> None:
         """Let the counters go on where the run was, not where this process began."""
@@ -249,17 +187,6 @@ class Metrics:
             self._progress.set(event.progressed)
         for reason, count in event.dead.items():
             self._dead.labels(reason).inc(count)
-        for signal, count in event.boundaries.items():
-            self._boundaries.labels(signal).inc(count)
-
-    def _take_verdict(self, event: BoundariesJudged) -> None:
-        for verdict in ("found", "missed", "awaited", "false_alarms"):
-            self._verdicts.labels(verdict).set(getattr(event, verdict))
-        if event.delay is not None:
-            self._delay.set(event.delay)
-        self._regimes.labels("recognised").set(event.recognised)
-        self._regimes.labels("unrecognised").set(event.returns - event.recognised)
-        self._regimes.labels("mistaken").set(event.mistaken)
 
     def _take_batch(self, event: BatchLearned) -> None:
         self._learned.inc(event.samples)
@@ -268,32 +195,11 @@ class Metrics:
         self._residency.observe(event.residency_seconds)
         self._latency.observe(max(0.0, event.latency_seconds))  # the producer's clock may be ahead
         self._progress.set(time.time())
-        for gauge, value in (
-            (self._prequential.labels("cumulative"), event.prequential),
-            (self._prequential.labels("fading"), event.prequential_fading),
-            (self._loss, event.loss),
-        ):
-            if value is not None:
-                gauge.set(value)
+        if event.loss is not None:
+            self._loss.set(event.loss)
+        self._take_prequential(event.prequential, event.prequential_fading)
 
-    def _take_scores(self, event: Measured) -> None:
-        for kind, prequential in (
-            ("cumulative", event.scores.prequential_accuracy),
-            ("fading", event.scores.prequential_fading),
-        ):
-            if prequential is not None:
-                self._prequential.labels(kind).set(prequential)
-        for probe, reading in event.readings.items():
-            self._accuracy.labels(probe).set(reading.accuracy)
-            self._ece.labels(probe).set(reading.ece)
-            for label, right in enumerate(reading.by_class):
-                if right is not None:
-                    self._by_class.labels(probe, str(label)).set(right)
-        for name, score in self._scores.items():
-            value = getattr(event.scores, name)
-            score.set(math.nan if value is None else value)
-        for probe, value in event.scores.forgetting_by_probe.items():
-            self._forgetting.labels(probe).set(value)
-        for after, row in enumerate(event.R):
-            for probe, accuracy in zip(event.probes, row, strict=True):
-                self._matrix.labels(str(after), probe).set(accuracy)
+    def _take_prequential(self, cumulative: float | None, fading: float | None) -> None:
+        for kind, accuracy in (("cumulative", cumulative), ("fading", fading)):
+            if accuracy is not None:
+                self._prequential.labels(kind).set(accuracy)
