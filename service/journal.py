@@ -191,7 +191,9 @@ class Journal:
                 "seconds": self._seconds,
                 "evaluation_seconds": self._evaluation_seconds,
                 "start": asdict(self._start) if self._start else None,
-                "accuracy": dict(measured.accuracy) if measured else {},
+                "accuracy": measured.accuracy if measured else {},
+                "by_class": {n: list(r.by_class) for n, r in measured.readings.items()} if measured else {},
+                "ece": {name: reading.ece for name, reading in measured.readings.items()} if measured else {},
                 "scores": {n: getattr(measured.scores, n) for n in SCORES} if measured else {},
                 "R": [list(row) for row in measured.R] if measured else [],
             }

@@ -147,6 +147,9 @@ def test_scores_and_matrix_are_those_of_the_last_evaluation() -> None:
     assert [point.samples for point in result.evaluations] == [0, 64, 128]
     state = run.journal.state()
     assert state["accuracy"] == {"a": 0.339, "b": 0.911}
+    assert state["by_class"]["a"] == result.classes[-1].accuracy["a"]
+    assert state["ece"] == result.evaluations[-1].ece
+    assert [point.samples for point in result.classes] == [0, 64, 128]
     assert state["scores"]["bwt"] == result.bwt
     assert state["R"] == result.R
     assert (state["segment"], state["visit"]) == ("b", 2)

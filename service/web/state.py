@@ -139,6 +139,10 @@ class State(_Part):
     """None before the first batch that this process learns."""
     accuracy: dict[str, float]
     """Of each probe, as last measured."""
+    by_class: dict[str, list[float | None]]
+    """The same class by class; null for a class of which the probe has no images."""
+    ece: dict[str, float]
+    """Expected calibration error of each probe, as last measured."""
     scores: Scores
     R: list[list[float]] = Field(default_factory=list)
     """Accuracy on each probe (column) after each segment (row); row 0 is the untrained learner."""
