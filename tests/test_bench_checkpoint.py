@@ -1,8 +1,13 @@
-"""What checkpoints cost: pairs of turns, their middle and how far they lie apart."""
+"""What checkpoints cost: pairs of turns, their middle and how far they lie apart; and of which stream."""
 
 import pytest
+import torch
 
 from service.bench.checkpoint import CheckpointBench, CheckpointCost, bench_checkpoint
+from service.bench.subjects import SUBJECTS, subjects
+from service.learners.base import LearnerContext
+from service.learners.experts import Experts
+from service.wire import Layout
 
 
 def test_the_cost_is_the_median_of_the_pairs_over_the_cadence_and_its_spread_is_told() -> None:
@@ -23,7 +28,17 @@ def test_one_turn_has_no_spread() -> None:
 
 
 def test_every_turn_learns_with_a_checkpoint_and_without() -> None:
-    costs = list(bench_checkpoint(CheckpointBench("finetune", batches=2, turns=2)))
+    costs = list(bench_checkpoint(CheckpointBench("finetune", samples=128, turns=2)))
     assert len(costs) == 2
     assert len(costs[-1].without) == len(costs[-1].with_one) == len(costs[-1].cpu) == 2
     assert costs[-1].size > 1_000_000
+
+
+def test_the_stream_of_the_benchmarks_opens_as_many_regimes_as_there_can_be() -> None:
+    learner = Experts(LearnerContext(Layout(), options={"waves": 0}))
+    x_NCHW, y_N = subjects(Layout(), SUBJECTS * 512, seed=0)
+    for batch in range(SUBJECTS):
+        assert learner.regimes == max(1, batch)
+        rows = slice(512 * batch, 512 * (batch + 1))
+        learner.learn(torch.from_numpy(x_NCHW[rows]), torch.from_numpy(y_N[rows]))
+    assert learner.regimes == SUBJECTS

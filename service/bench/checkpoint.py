@@ -1,9 +1,10 @@
 """What checkpoints cost: the time that learning loses by one, over the time from one to the next.
 
 At the default cadence there is one in half a minute, too few to see in a run that is short enough
-to repeat. So a turn learns so many batches and takes exactly one checkpoint at its begin, which
+to repeat. So a turn learns so many samples and takes exactly one checkpoint at its begin, which
 is written beside them; another learns as many without. What the first takes longer is what was
 lost: copying the state, and the disk's, the hash's and the writing thread's share of the machine.
+Before the first turn the learner has met several subjects, and has its full size.
 
 Neighbours on the machine make that number jump from turn to turn, so its quartiles are told, too.
 The processor's time that a checkpoint needs hardly depends on them: learning cannot lose more than
@@ -11,29 +12,36 @@ that for want of a core, and not less than what the copy of the state takes.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
+from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from service.bench.subjects import SUBJECTS, subjects
 from service.checkpoint import Checkpoint
 from service.checkpointer import Checkpointer
 from service.evaluation.history import History
 from service.events import CheckpointWritten, Event
 from service.journal import Journal
+from service.learners import find
 from service.learners.base import Learner, State
 from service.parts import create_learner
 from service.resume import take
 from service.settings import CheckpointSettings, LearnerSettings, Settings
+from service.slots import BatchSettings
 from service.state_folder import StateFolder
 from service.stream.source import Position
+from service.wire import Labels, Pixels
 
 __all__ = ["CheckpointBench", "CheckpointCost", "bench_checkpoint"]
+
+LEAST: Final = 512
+"""Samples of each subject before the first turn: enough to tell it from the next."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class CheckpointBench:
     """What is measured, and how often."""
 
     learner: str = "finetune"
-    batches: int = 128
+    samples: int = 8192
     """Learned in a turn: writing one checkpoint should end within them."""
     turns: int = 7
 
@@ -88,14 +96,17 @@ class CheckpointCost:
 
 def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[CheckpointCost]:
     """Yield the cost so far after each turn. Raises LetheError when the learner cannot be had."""
-    settings = Settings(learner=LearnerSettings(name=bench.learner, seed=seed))
+    size = find(bench.learner).batch_size
+    settings = Settings(
+        learner=LearnerSettings(name=bench.learner, seed=seed), batch=BatchSettings(size=size)
+    )
     learner = create_learner(settings.learner, settings.sample)
     history = History([])
     journal = Journal(settings, type(learner), history)
-    rng = np.random.default_rng(seed)
-    shape = (settings.batch.size, *settings.sample.shape)
-    x_BCHW = torch.from_numpy(rng.integers(0, 256, shape, np.uint8))  # noise: its content costs no time
-    y_B = torch.from_numpy(rng.integers(0, settings.sample.classes, len(x_BCHW), np.int64))
+    x_NCHW, y_N = subjects(settings.sample, SUBJECTS * LEAST, seed)
+    for x_BCHW, y_B in _batches(x_NCHW, y_N, size):
+        learner.learn(x_BCHW, y_B)
+    lesson = _batches(*subjects(settings.sample, bench.samples, seed + 1), size)
     cost = CheckpointCost()
 
     def emit(event: Event) -> None:
@@ -110,7 +121,7 @@ def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[Checkpoi
         StateFolder(Path(folder), settings.checkpoint.keep) as state,
     ):
         checkpointer = Checkpointer(state, settings.checkpoint, emit, lambda _: None)
-        _turn(bench.batches, learner, x_BCHW, y_B, checkpointer, snapshot)
+        _turn(lesson, learner, checkpointer, snapshot)
         warm = _copied(learner.state())
         for turn in range(bench.turns):
             # whoever comes second finds warmer caches: take turns at that, too
@@ -119,7 +130,7 @@ def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[Checkpoi
                 learner.load_state(warm)  # what falls due now and then, like a solve, falls due on both sides
                 begun = time.process_time()
                 taking = snapshot if with_one else None
-                seconds = _turn(bench.batches, learner, x_BCHW, y_B, checkpointer, taking)
+                seconds = _turn(lesson, learner, checkpointer, taking)
                 spent[with_one] = time.process_time() - begun
                 (cost.with_one if with_one else cost.without).append(seconds)
             cost.cpu.append(spent[True] - spent[False])
@@ -131,19 +142,22 @@ def _copied(state: State) -> State:
     return State({name: tensor.clone() for name, tensor in state.tensors.items()}, state.values)
 
 
+def _batches(x_NCHW: Pixels, y_N: Labels, size: int) -> list[tuple[Tensor, Tensor]]:
+    x, y = torch.from_numpy(x_NCHW), torch.from_numpy(y_N)
+    return list(zip(torch.split(x, size), torch.split(y, size), strict=True))
+
+
 def _turn(
-    batches: int,
+    lesson: Sequence[tuple[Tensor, Tensor]],
     learner: Learner,
-    x_BCHW: Tensor,
-    y_B: Tensor,
     checkpointer: Checkpointer,
     snapshot: Callable[[], Checkpoint] | None,
 ) -> float:
-    """Return the seconds that ``batches`` take, with a checkpoint when there is one to be taken."""
+    """Return the seconds that a lesson takes, with a checkpoint when there is one to be taken."""
     started = time.perf_counter()
     if snapshot is not None:
         checkpointer.take(snapshot())
-    for _ in range(batches):
+    for x_BCHW, y_B in lesson:
         learner.learn(x_BCHW, y_B)
         checkpointer.poll()
     checkpointer.settle()  # what is not written by now would be paid for by the next turn

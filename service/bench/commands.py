@@ -64,7 +64,7 @@ def checkpoint(
     *,
     learner: Annotated[str, Option(help="lethe learners lists them.")] = "finetune",
     turns: Annotated[int, Option(min=1, help="How often each side is measured.")] = 7,
-    batches: Annotated[int, Option(min=10, help="Batches learned in a turn.")] = 128,
+    samples: Annotated[int, Option(min=1, help="Samples learned in a turn.")] = 8192,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
 ) -> None:
     """Measure what writing checkpoints beside learning costs, at the default cadence."""
@@ -73,7 +73,7 @@ def checkpoint(
     cost = CheckpointCost()
     with _progress() as bar:
         task = bar.add_task("warming up", total=turns)
-        for cost in bench_checkpoint(CheckpointBench(learner, batches, turns)):
+        for cost in bench_checkpoint(CheckpointBench(learner, samples, turns)):
             bar.update(task, advance=1, description=f"{cost.seconds_lost:.3f} s lost a checkpoint so far")
     numbers = {
         "learner": learner,

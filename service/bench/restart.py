@@ -1,8 +1,9 @@
 """How long a killed service takes until it learns again: imports, and the rest.
 
-It is killed in mid-stream with SIGKILL and started again with the same settings, over and over. What
-it says of each start (`service.startup`) is from the begin of the process to its first learned batch:
-the checkpoint read and verified, the learner put together, the feeder started, the broker reached.
+The first one learns most of a stream of several subjects. Others go on from its last checkpoint with the
+same settings, and are killed with SIGKILL as soon as they learn. What each says of its start
+(`service.startup`) is from the begin of the process to its first learned batch: the checkpoint read and
+verified, the learner put together, the feeder started, the broker reached.
 """
 
 import time
@@ -13,12 +14,12 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import httpx
-import numpy as np
 
 from producers.publisher import Broker, Publisher
 from producers.records import Record
+from service.bench.subjects import subjects
 from service.chaos.service import Service
-from service.chaos.victim import Stuck
+from service.chaos.victim import Stuck, watch
 from service.demo.processes import Children
 from service.demo.stage import fresh_topic
 from service.learners import find
@@ -29,8 +30,10 @@ from service.wire import Layout, Sample, encode
 
 __all__ = ["RestartBench", "Restarts", "bench_restart"]
 
-BATCHES: Final = 64
-"""In the topic: enough to be in mid-stream when the first checkpoint is there."""
+BATCHES: Final = 32
+"""In the topic."""
+LEFT: Final = 2
+"""Of them, what the first service leaves to the others."""
 PARTITION_RECORDS: Final = 4000
 """The embedded broker keeps 5 MiB of a partition, about 5,900 records."""
 ANSWER_SECONDS: Final = 1.0
@@ -78,41 +81,40 @@ def bench_restart(bench: RestartBench, seed: int = 0) -> Iterator[Restarts]:
         _fill(stream, partitions, BATCHES * size, seed)
         state = Path(folder) / "state"
         for turn in range(bench.turns + 1):
-            # only the first start takes checkpoints: all others go on from the same place
-            cadence = {"every_samples": size} if turn == 0 else {}
+            ends = {"stop_after": (BATCHES - LEFT) * size} if turn == 0 else {}
             settings = Settings.read(
                 {
-                    "stream": stream.model_dump(exclude_unset=True) | {"group": stream.topic},
+                    "stream": stream.model_dump(exclude_unset=True) | {"group": stream.topic} | ends,
                     "learner": {"name": bench.learner, "seed": seed},
                     "batch": {"size": size},
-                    "checkpoint": {"folder": state, **cadence},
+                    "checkpoint": {"folder": state},
                 }
             )
             service = Service(children, client, bench.learner, settings, Path(folder) / f"{turn}.log")
-            started = _started(service, state)
-            service.kill()
-            if turn:  # the first one had nothing to go on from
-                found.seconds.append(started["seconds"])
-                found.imports.append(started["imports_seconds"])
+            if turn == 0:
+                watch(service, lambda _: False)  # to its end
                 found.size = checkpoint_files(state)[-1].stat().st_size
-                yield found
+                continue
+            started = _started(service)
+            service.kill()
+            found.seconds.append(started["seconds"])
+            found.imports.append(started["imports_seconds"])
+            yield found
 
 
-def _started(service: Service, state: Path) -> dict[str, float]:
-    """Wait until a service has learned and a checkpoint is there, and return what it says of its start."""
+def _started(service: Service) -> dict[str, float]:
+    """Wait until a service has learned, and return what it says of its start."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not service.ended() and time.monotonic() < deadline:
         start: dict[str, float] | None = (service.state() or {}).get("start")
-        if start is not None and checkpoint_files(state):
+        if start is not None:
             return start
         time.sleep(LOOK_SECONDS)
     raise Stuck(f"the service learns nothing within {PATIENCE_SECONDS:.0f} s, or has come to its end")
 
 
 def _fill(stream: StreamSettings, partitions: int, count: int, seed: int) -> None:
-    rng, layout = np.random.default_rng(seed), Layout()
-    x_NCHW = rng.integers(0, 256, (count, *layout.shape), np.uint8)  # noise: its content costs no time
-    y_N = rng.integers(0, layout.classes, count)
+    x_NCHW, y_N = subjects(Layout(), count, seed)
     version = tuple(map(int, stream.api_version.split("."))) if stream.api_version else None
     with Publisher(Broker(stream.bootstrap_servers, version), stream.topic, partitions) as publisher:
         for i, (pixels, label) in enumerate(zip(x_NCHW, y_N, strict=True)):
