@@ -1,5 +1,6 @@
 """The report's page is drawn for any run, fetches nothing, and can be read by everyone."""
 
+import json
 import re
 from html import escape
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from service.report.figures import PALETTE
 from service.report.page import POLICY
-from service.result import ClassPoint
+from service.result import ClassPoint, RunResult
 from tests.reports import SEGMENT, demo, made_up, report
 
 
@@ -97,6 +98,17 @@ def test_a_long_stream_has_lines_without_labels(tmp_path: Path) -> None:
     layout = page.figures["accuracy-0"]["layout"]
     assert len(layout["shapes"]) == 13
     assert layout["annotations"] == []
+
+
+def test_a_run_of_before_calibration_and_classes_were_measured_is_drawn(tmp_path: Path) -> None:
+    run = json.loads(made_up("x", 0.5).model_dump_json())
+    for name in ("windowed_forgetting", "windowed_plasticity", "ece", "window", "classes"):
+        del run[name]
+    for point in run["evaluations"]:
+        del point["on_subset"], point["ece"]
+    page = report([RunResult.model_validate(run)], tmp_path)
+    assert not [name for name in page.figures if name.startswith(("classes", "calibration"))]
+    assert "accuracy-0" in page.figures
 
 
 def test_the_page_fetches_nothing(tmp_path: Path) -> None:

@@ -136,6 +136,9 @@ def document(demo: Demo, shown: Shown) -> dict[str, Any]:
             run.learner: {
                 "R": run.R,
                 **{name: getattr(run, name) for name in SCORES},
+                "ece_by_probe": run.evaluations[-1].ece if run.evaluations else {},
+                "accuracy_by_class": run.classes[-1].accuracy if run.classes else {},
+                "boundaries": run.boundaries.model_dump(),
                 "samples": run.samples.model_dump(),
                 "dead_letters": run.dead_letters,
                 "samples_per_second": run.samples_per_second,

@@ -61,6 +61,9 @@ def check(document: dict[str, Any], broker: str, seed: int) -> None:
     assert all(0 <= ratio <= 1 for row in told["R"] for ratio in row)
     assert told["bwt"] == pytest.approx(told["R"][2][0] - told["R"][1][0])
     assert told["acc"] == pytest.approx(sum(told["R"][2]) / 2)
+    assert [len(classes) for classes in told["accuracy_by_class"].values()] == [10, 10]
+    assert told["ece"] == pytest.approx(sum(told["ece_by_probe"].values()) / 2)
+    assert len(told["boundaries"]["delays"]) == 1
     assert told["samples"] == {
         "received": 1200,
         "learned": 1200,
