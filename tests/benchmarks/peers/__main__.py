@@ -3,7 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from service.errors import LetheError
 from tests.benchmarks.peers.measuring import measure, peers, write
 
 __all__ = ["main"]
+
+WIDTH: Final = 150
+"""Columns of the table where there is no terminal to ask."""
 
 
 def main(
@@ -52,7 +55,7 @@ def main(
                 print(
                     f"{kind.name} on {stream.name}, seed {number}: ACC {scores[-1].acc:.4f}", file=sys.stderr
                 )
-    Console().print(scoreboard_table(summarise(scores)))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(scoreboard_table(summarise(scores)))
 
 
 if __name__ == "__main__":
