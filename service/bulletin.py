@@ -29,6 +29,10 @@ class Bulletin:
     def turned(self, resident: int) -> None:
         """Tell that the loop has turned, with so many samples in the service."""
         self._emit(Turned(resident))
+        self.stood()
+
+    def stood(self) -> None:
+        """Tell how the run stands with what its policy sets a time for."""
         if self._receipts is not None:
             for standing in self._receipts.standing():
                 self._emit(standing)

@@ -4,11 +4,11 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from service.batching import Start
 from service.checkpoint import At, Checkpoint, ignore
@@ -53,6 +53,9 @@ from service.web.token import read_token
 __all__ = ["run_service"]
 
 logger = logging.getLogger("lethe")
+
+REST_SECONDS: Final = 1.0
+"""How often a service whose stream has ended looks after what it keeps."""
 
 
 def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAWN) -> RunResult:
@@ -130,11 +133,15 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
             emit(Turned(feed.resident))
             result = journal.result()
             _leave_behind(result, settings.run.report)
+            if settings.serve.keep and not loop.stopping():
+                logger.info("the run has ended; serving until SIGTERM or Ctrl-C")
+                _rest(
+                    loop,
+                    stop,
+                    _checkpointer(folder, settings, emit, partial(_note, receipts), at, checkpoint),
+                )
             if guard is not None and guard.stop and guard.violation is not None:
                 raise PolicyBroken(f"policy {guard.name}, {guard.violation.rule}: {guard.violation.detail}")
-            if settings.serve.keep and not stop.is_set():
-                logger.info("the run has ended; serving until SIGTERM or Ctrl-C")
-                stop.wait()
             if loop.checkpointer is not None and loop.checkpointer.failure:
                 raise StateNotKept(
                     f"the last checkpoint was not written, {loop.checkpointer.failure}; "
@@ -143,12 +150,28 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
     return result
 
 
+def _rest(
+    loop: Loop, stop: threading.Event, checkpointing: AbstractContextManager[Checkpointer | None]
+) -> None:
+    """Look after what is kept until somebody, or the policy, wants the service to stop."""
+    failure = "" if loop.checkpointer is None else loop.checkpointer.failure
+    with checkpointing as loop.checkpointer:
+        if loop.checkpointer is not None:
+            loop.checkpointer.failure = failure  # until a newer one is on the disk
+        while not (stop.wait(REST_SECONDS) or loop.stopping()):
+            loop.rest()
+
+
+def _note(receipts: Receipts | None, checkpoint: Checkpoint) -> None:
+    if receipts is not None:
+        receipts.on_disk(checkpoint)
+
+
 def _publish(
     feed: FeederProcess, folder: StateFolder | None, receipts: Receipts | None, checkpoint: Checkpoint
 ) -> None:
     """Let the ledger and the broker know what is safe on the disk."""
-    if receipts is not None:
-        receipts.on_disk(checkpoint)
+    _note(receipts, checkpoint)
     feed.commit(checkpoint.position, None if folder is None else folder.fallback(checkpoint.position))
 
 

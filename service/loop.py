@@ -71,10 +71,7 @@ class Loop:
         self._committed = time.monotonic()
         self._bulletin = Bulletin(self.emit, self.receipts)
         self._lesson = Lesson(self.learner, self.history, self.emit, self.watch, self.oracle)
-        self._bulletin.turned(self.feed.resident)
-        if self._expire():  # nothing was let go of while the service was not running
-            self._checkpoint()
-            self._level()
+        self.rest()  # nothing was let go of while the service was not running
         try:
             if self.history.latest() is None:
                 self._evaluate(full=True)  # the untrained learner: row 0 of R
@@ -105,6 +102,13 @@ class Loop:
         self._checkpoint()
         self._settle()
         self._await_purge(ended)
+
+    def rest(self) -> None:
+        """While nothing is learned: keep no sample for too long, in memory and on the disk."""
+        self._bulletin.stood()
+        if self._expire():
+            self._checkpoint()
+            self._level()
 
     def _begin_at(self, start: Start | None) -> None:
         """Keep where a run begins before it learns anything: a restart must not begin elsewhere."""
