@@ -15,6 +15,7 @@ from service.events import (
     Event,
     Lag,
     LearningBegan,
+    LedgerStands,
     Measured,
     PolicyViolated,
     PrivacySpent,
@@ -33,6 +34,8 @@ __all__ = ["Metrics"]
 
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 AGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+HEAD_DIGITS = 12
+"""Of the ledger's head, in base 16: what a float64 holds exactly."""
 EVALUATION_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -119,6 +122,8 @@ class Metrics:
         self._kept = gauge(
             "samples_kept_age_seconds", "Age of the oldest sample that the learner may keep; 0 without any."
         )
+        self._receipts = gauge("ledger_receipts", "Receipts in the ledger; 0 without one.")
+        self._head = gauge("ledger_head", "First 12 hexadecimal digits of the newest receipt's SHA-256.")
         self._held_up = gauge("purge_held_up", "1 if a purge waits for another consumer group, 0 if not.")
         Info("lethe_build", "What is running.", registry=registry).info(build)
 
@@ -166,6 +171,9 @@ class Metrics:
                 self._purge_limit.set(event.within)
             case SamplesKept():
                 self._kept.set(event.seconds)
+            case LedgerStands():
+                self._receipts.set(event.receipts)
+                self._head.set(int(event.head[:HEAD_DIGITS], 16))
             case PurgeHeldUp():
                 self._held_up.set(bool(event.waits_for))
             case CheckpointUnreadable():

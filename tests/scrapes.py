@@ -14,6 +14,7 @@ from service.events import (
     Event,
     Lag,
     LearningBegan,
+    LedgerStands,
     Measured,
     PolicyViolated,
     PrivacySpent,
@@ -104,6 +105,7 @@ EVENTS: list[Event] = [
     PrivacySpent(epsilon=2.5, delta=1e-5, budget=8.0, spent=True),
     PurgeLag(seconds=12.5, records=640, within=60.0),
     PurgeHeldUp("group ridge"),
+    LedgerStands(9, "00d15ea5e5ca" + "7" * 52),
     SamplesKept(seconds=90.0, allowed=3600.0),
 ]
 

@@ -44,6 +44,8 @@ WITHOUT_LIMITS = {
     "Regimes, judged": "counts since the beginning, good and bad in one panel",
     "Cores in use": "as many as there are is good",
     "Segment": "a number, neither good nor bad",
+    "Receipts in the ledger": "grows for ever",
+    "Ledger head": "a hash",
     "Accuracy on each probe: $service": "its limit is a curve of its own, the floor",
 }
 """Panels on which no value is good or bad, and why."""

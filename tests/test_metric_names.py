@@ -32,11 +32,12 @@ def test_no_kind_of_event_is_left_out_here() -> None:
     assert {type(event) for event in EVENTS} == set(get_args(Event))
 
 
-BASE_UNITS = ("seconds", "bytes", "ratio", "info", "records", "samples")
+BASE_UNITS = ("seconds", "bytes", "ratio", "info", "records", "samples", "receipts")
 WITHOUT_UNIT = {
     "lethe_samples_resident",
     "lethe_partition_offset",
     "lethe_batch_loss",
+    "lethe_ledger_head",
     "lethe_broker_up",
     "lethe_segment_visit",
     "lethe_boundary_verdicts",

@@ -13,6 +13,7 @@ from service.events import (
     Evaluated,
     Lag,
     LearningBegan,
+    LedgerStands,
     PrivacySpent,
     PurgeHeldUp,
     PurgeLag,
@@ -227,3 +228,12 @@ def test_what_runs_is_shown() -> None:
 def test_two_runs_in_one_process_do_not_share_numbers() -> None:
     busy, idle = Scrape(BATCH), Scrape()
     assert (busy.value("samples_learned_total"), idle.value("samples_learned_total")) == (64, 0)
+
+
+def test_the_ledger_s_head_is_told_by_its_first_digits_exactly() -> None:
+    head = "fedcba987654" + "3" * 52
+    scrape = Scrape(LedgerStands(receipts=12, head=head))
+    assert scrape.value("ledger_receipts") == 12
+    shown = scrape.value("ledger_head")
+    assert shown is not None
+    assert f"{int(shown):012x}" == head[:12]

@@ -117,7 +117,7 @@ def _vital_signs() -> list[Builder[model.Panel]]:
             "0 when the stream rests, unless a batch waits to be full.",
             f"sum by (service) (lethe_samples_resident{{{CHOSEN}}})",
             "short",
-            Limits(1024, 4096),
+            Limits(2048, 8192),
             nothing="unknown",
         ),
         answer(

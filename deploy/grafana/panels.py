@@ -16,7 +16,19 @@ from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-__all__ = ["BAD", "DATASOURCE", "GOOD", "WIDTH", "Limits", "Query", "answer", "chart", "grid", "matrix"]
+__all__ = [
+    "BAD",
+    "DATASOURCE",
+    "GOOD",
+    "WIDTH",
+    "Limits",
+    "Query",
+    "answer",
+    "chart",
+    "grid",
+    "matrix",
+    "number",
+]
 
 DATASOURCE: Final = model.DataSourceRef("prometheus", "lethe-prometheus")
 WIDTH: Final = 24
@@ -115,6 +127,24 @@ def chart(
         dashed = build_common.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
         panel = panel.thresholds(_thresholds(limits)).thresholds_style(dashed)
     return panel
+
+
+def number(title: str, description: str, expr: str, unit: str) -> stat.Panel:
+    """Return a number for each service that is neither good nor bad, as it is now."""
+    return (
+        stat.Panel()
+        .title(title)
+        .description(description)
+        .datasource(DATASOURCE)
+        .unit(unit)
+        .graph_mode(common.BigValueGraphMode.NONE)
+        .color_mode(common.BigValueColorMode.NONE)
+        .text_mode(common.BigValueTextMode.VALUE_AND_NAME)
+        .reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .with_target(_target(Query(expr), 0).instant())
+        .height(9)
+        .span(WIDTH // 3)
+    )
 
 
 def grid(

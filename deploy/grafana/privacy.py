@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from deploy.grafana.frame import CHOSEN, frame
-from deploy.grafana.panels import WIDTH, Limits, Query, chart, grid
+from deploy.grafana.panels import WIDTH, Limits, Query, chart, grid, number
 from deploy.grafana.percentiles import percentiles
 
 __all__ = ["privacy"]
@@ -16,14 +16,14 @@ def privacy() -> model.Dashboard:
         "Samples whose pixels are in the service's memory: read, and not yet overwritten.",
         "short",
         [Query(f"lethe_samples_resident{{{CHOSEN}}}")],
-        limits=Limits(1024, 4096),
+        limits=Limits(2048, 8192),
     )
     size = chart(
         "Resident bytes",
         "The same in bytes of pixels.",
         "bytes",
         [Query(f"lethe_samples_resident_bytes{{{CHOSEN}}}")],
-        limits=Limits(1e6, 4e6),
+        limits=Limits(2e6, 8e6),
     )
     residency = chart(
         "How long pixels stay",
@@ -121,6 +121,20 @@ def privacy() -> model.Dashboard:
         [Query(f"lethe_samples_kept_age_seconds{{{CHOSEN}}}")],
         limits=Limits(7 * 86400, 30 * 86400),
     )
+    receipts = chart(
+        "Receipts in the ledger",
+        "One for each batch that was learned and discarded, and for each purge, expiry and erasure. It never "
+        "falls. 0 without a state folder.",
+        "short",
+        [Query(f"lethe_ledger_receipts{{{CHOSEN}}}")],
+    )
+    head = number(
+        "Ledger head",
+        "First 12 digits of the newest receipt's SHA-256, which stands for all before it. Written down, with "
+        "the number of receipts, it shows whether that line of ledger.jsonl, or any before it, was changed.",
+        f"lethe_ledger_head{{{CHOSEN}}}",
+        "hex",
+    )
     retains = grid(
         "What each learner retains of a sample",
         "nothing but weights, statistics (sums over samples, not anonymous by themselves), a generative "
@@ -139,6 +153,7 @@ def privacy() -> model.Dashboard:
             ("What the broker still has", [late, unpurged, held_up]),
             ("What differential privacy has cost", [epsilon, delta, ended]),
             ("Held against the policy", [violations, kept]),
+            ("What was receipted", [receipts, head]),
             ("What is kept on purpose", [retains]),
         ],
     )

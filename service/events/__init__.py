@@ -16,7 +16,14 @@ from service.events.knowledge import (
     Scores,
     SegmentStarted,
 )
-from service.events.privacy import PolicyViolated, PrivacySpent, PurgeHeldUp, PurgeLag, SamplesKept
+from service.events.privacy import (
+    LedgerStands,
+    PolicyViolated,
+    PrivacySpent,
+    PurgeHeldUp,
+    PurgeLag,
+    SamplesKept,
+)
 from service.events.records import (
     BatchLearned,
     BrokerSeen,
@@ -47,6 +54,7 @@ __all__ = [
     "Event",
     "Lag",
     "LearningBegan",
+    "LedgerStands",
     "Measured",
     "PolicyViolated",
     "PrivacySpent",
@@ -83,6 +91,7 @@ Event = (
     | CheckpointWritten
     | CheckpointFailed
     | CheckpointUnreadable
+    | LedgerStands
     | PolicyViolated
     | PrivacySpent
     | PurgeLag

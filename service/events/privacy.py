@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-__all__ = ["PolicyViolated", "PrivacySpent", "PurgeHeldUp", "PurgeLag", "SamplesKept"]
+__all__ = ["LedgerStands", "PolicyViolated", "PrivacySpent", "PurgeHeldUp", "PurgeLag", "SamplesKept"]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStands:
+    """The ledger's newest receipt: how many there are, and its SHA-256, which stands for all before."""
+
+    receipts: int
+    head: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, cast
 
 from service.batching import Filled
 from service.checkpoint import Checkpoint
-from service.events import Event
+from service.events import Event, LedgerStands
 from service.learners.base import JSON, Learner, Retention
 from service.learners.expiring import Expires
 from service.privacy.kept import Kept, TimeToLive
@@ -99,7 +99,8 @@ class Receipts:
         return True
 
     def standing(self) -> Iterator[Event]:
-        """Tell what the policy sets a time for, and how much of it has passed."""
+        """Tell where the ledger stands, what the policy sets a time for, and how much of it has passed."""
+        yield LedgerStands(self.mark.sequence, self.mark.head)
         if self.unpurged is not None and self.unpurged.asked:
             yield self.unpurged.lag()
         if self.kept is not None:
