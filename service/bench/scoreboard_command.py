@@ -4,16 +4,13 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Option
 
 __all__ = ["learners"]
-
-_WIDTH: Final = 150
-"""Columns of the table where there is no terminal to ask."""
 
 
 def learners(
@@ -40,7 +37,7 @@ def learners(
     """Compare learners on scenarios, over several seeds, from memory: accuracy, forgetting, speed, size."""
     from producers.scenario import load_scenario
     from service.bench.scoreboard import Bench, bench_learners
-    from service.bench.scoreboard_table import scoreboard_table
+    from service.bench.scoreboard_table import WIDTH, scoreboard_table
     from service.bench.scores import read_scores, summarise, write_csv
     from service.learners import LEARNERS, find
 
@@ -70,4 +67,4 @@ def learners(
         json.dump(document, sys.stdout)
         sys.stdout.write("\n")
         return
-    Console(width=None if sys.stdout.isatty() else _WIDTH).print(scoreboard_table(summaries))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(scoreboard_table(summaries))

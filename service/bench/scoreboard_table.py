@@ -7,7 +7,10 @@ from rich.table import Table
 
 from service.bench.scores import Summary
 
-__all__ = ["scoreboard_table"]
+__all__ = ["WIDTH", "scoreboard_table"]
+
+WIDTH: Final = 165
+"""Columns that the table takes, where there is no terminal to ask."""
 
 _COLUMNS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
     "acc": ("ACC", "{:.3f}".format),

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,15 +12,12 @@ from producers.datasets import default_root
 from producers.scenario import load_scenario
 from producers.sources import fetch
 from service.bench.rehearsal import Rehearsal
-from service.bench.scoreboard_table import scoreboard_table
+from service.bench.scoreboard_table import WIDTH, scoreboard_table
 from service.bench.scores import Score, summarise
 from service.errors import LetheError
 from tests.benchmarks.peers.measuring import measure, peers, write
 
 __all__ = ["main"]
-
-WIDTH: Final = 150
-"""Columns of the table where there is no terminal to ask."""
 
 
 def main(

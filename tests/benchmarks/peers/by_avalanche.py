@@ -111,7 +111,7 @@ class AvalancheNaive(Avalanche):
 class AvalancheEWC(Avalanche):
     name: ClassVar[str] = "avalanche-ewc"
     retains: ClassVar[Retention] = Retention.SAMPLES
-    keeps: ClassVar[str] = "statistics, a segment"
+    keeps: ClassVar[str] = "a segment"
     summary: ClassVar[str] = "Avalanche's EWC, λ = 5,000: Fisher information of the whole segment that ended"
 
     def _create(self, **common: Any) -> Any:
@@ -157,7 +157,7 @@ class AvalancheLwF(Avalanche):
 class AvalancheReplay(Avalanche):
     name: ClassVar[str] = "avalanche-replay"
     retains: ClassVar[Retention] = Retention.SAMPLES
-    keeps: ClassVar[str] = "5,000 samples, a segment"
+    keeps: ClassVar[str] = "a segment"
     summary: ClassVar[str] = "Avalanche's Replay of 5,000 samples, drawn from the segments that ended"
 
     def _create(self, **common: Any) -> Any:

@@ -73,7 +73,7 @@ class CapyMOAFinetuning(CapyMOA):
 class CapyMOAEWC(CapyMOA):
     name: ClassVar[str] = "capymoa-ewc"
     retains: ClassVar[Retention] = Retention.SAMPLES
-    keeps: ClassVar[str] = "statistics, 256 samples"
+    keeps: ClassVar[str] = "256 samples"
     summary: ClassVar[str] = "CapyMOA's EWC, λ = 10⁴: Fisher information of the last 256 samples"
 
     def _create(self, schema: Any, model: nn.Module) -> Any:
@@ -93,7 +93,7 @@ class CapyMOASI(CapyMOA):
 class CapyMOAMAS(CapyMOA):
     name: ClassVar[str] = "capymoa-mas"
     retains: ClassVar[Retention] = Retention.SAMPLES
-    keeps: ClassVar[str] = "statistics, 256 samples"
+    keeps: ClassVar[str] = "256 samples"
     summary: ClassVar[str] = "CapyMOA's MAS, λ = 1: sensitivity to the last 256 samples"
 
     def _create(self, schema: Any, model: nn.Module) -> Any:

@@ -30,7 +30,7 @@ class Peer(Learner):
     """
 
     keeps: ClassVar[str]
-    """What it keeps of the samples, in words: some keep more than one kind."""
+    """The most that it keeps of the samples, in words: how many, where it keeps samples."""
 
     def __init__(self, context: LearnerContext) -> None:
         torch.manual_seed(context.seed)  # both libraries draw from torch's own generator
