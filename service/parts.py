@@ -10,7 +10,7 @@ from service.drift.watch import Watch
 from service.errors import InvalidSetting
 from service.evaluation.evaluator import Evaluator
 from service.learners import create
-from service.learners.base import JSON, Learner, LearnerContext
+from service.learners.base import JSON, Learner, LearnerContext, Retention
 from service.privacy.policy import Policy
 from service.probeset import ProbeSet, load_folder
 from service.settings import EvaluationSettings, LearnerSettings, Settings
@@ -77,11 +77,13 @@ def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | 
 
 
 def create_watch(kept: JSON, policy: Policy | None) -> Watch | None:
-    """Return what finds boundaries, as it was ``kept`` in a checkpoint; None under a privacy budget.
+    """Return what finds boundaries, as it was ``kept`` in a checkpoint; None where a policy forbids it.
 
-    What they are found by, means over images and losses, is without noise.
+    What they are found by are sums over images and losses: statistics, and without noise.
     """
-    return None if policy is not None and policy.budget is not None else Watch.going_on(kept)
+    if policy is not None and (policy.budget is not None or not policy.allows(Retention.STATISTICS)):
+        return None
+    return Watch.going_on(kept)
 
 
 def create_registry() -> CollectorRegistry:

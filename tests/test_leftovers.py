@@ -80,9 +80,10 @@ def test_checkpoints_that_cannot_be_read_and_those_set_aside_are_left_over_and_t
     assert len(leftovers(tmp_path)) == 2
 
 
-def test_under_a_privacy_budget_nothing_about_images_is_kept_to_find_boundaries_by() -> None:
-    vault = STATISTICS.model_copy(update={"budget": PrivacyBudget(epsilon=8, delta=1e-5)})
-    assert create_watch(None, vault) is None
+def test_where_no_statistics_may_be_kept_or_only_noisy_ones_none_are_to_find_boundaries_by() -> None:
+    assert create_watch(None, STATISTICS.model_copy(update={"retention": Retention.NOTHING})) is None
+    budget = PrivacyBudget(epsilon=8, delta=1e-5)
+    assert create_watch(None, STATISTICS.model_copy(update={"budget": budget})) is None
     assert create_watch(None, STATISTICS) is not None
     assert create_watch(None, None) is not None
 
