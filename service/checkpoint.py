@@ -39,6 +39,7 @@ At = Callable[[str], None]
 """Told each step of writing once it is done."""
 OWN: Final = 0o600
 LEARNER: Final = "learner."
+SOLVED: Final = "solved."
 RANDOM: Final = "random."
 
 
@@ -81,10 +82,13 @@ def ignore(step: str) -> None:
     del step
 
 
-def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int:
+def write_checkpoint(
+    checkpoint: Checkpoint, path: Path, at: At = ignore, hashes: tensorfile.Hashes | None = None
+) -> int:
     """Write a checkpoint to ``path``, atomically, and return its size in bytes.
 
-    Nobody else than this user may read it: what a learner keeps of its samples is in it.
+    Nobody else than this user may read it: what a learner keeps of its samples is in it. ``hashes`` are
+    of what the same learner's earlier checkpoints held.
 
     Raises OSError. If the rename did not come about, what was at ``path`` still is; if it did and only
     the folder could not be forced to the disk, the new checkpoint is there, and a crash of the machine,
@@ -104,12 +108,14 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, at: At = ignore) -> int
     }
     text = json.dumps(metadata, sort_keys=True)
     tensors = {LEARNER + name: tensor for name, tensor in checkpoint.learner.tensors.items()}
+    marks = {LEARNER + name: mark for name, mark in checkpoint.learner.marks.items()}
+    tensors |= {SOLVED + name: tensor for name, tensor in checkpoint.learner.solved.items()}
     tensors |= {RANDOM + name: tensor for name, tensor in checkpoint.random.items()}
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
             os.fchmod(file.fileno(), OWN)
-            tensorfile.write(file, tensors, text, _sealed(text))
+            tensorfile.write(file, tensors, text, _sealed(text), marks, hashes)
             size = file.tell()
             file.flush()
             at("written")
@@ -183,7 +189,7 @@ def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     return Checkpoint(
         fingerprint=about["fingerprint"],
         position=_position(about["position"]),
-        learner=State(_named(tensors, LEARNER), about["values"]),
+        learner=State(_named(tensors, LEARNER), about["values"], _named(tensors, SOLVED)),
         random=_named(tensors, RANDOM),
         history=about["history"],
         counts=about["counts"],

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, Final, cast
 from service.batching import Start
 from service.checkpoint import At, Checkpoint, ignore
 from service.checkpointer import Checkpointer
+from service.copies import Copies
 from service.errors import InvalidSetting, PolicyBroken, StateNotKept
 from service.evaluation.history import History
 from service.events import CheckpointUnreadable, Emit, Event, Turned
@@ -20,6 +22,7 @@ from service.feed import SPAWN, FeederProcess, Processes
 from service.forgetful import leave_no_core
 from service.journal import Journal
 from service.judgement import Judgement
+from service.learners.base import State
 from service.log import log_event
 from service.loop import Loop
 from service.metrics import Metrics
@@ -103,6 +106,8 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
             restore(checkpoint, learner, history, emit)
             if checkpoint.timing is not None:
                 journal.go_on(cast("dict[str, Any]", checkpoint.timing))
+            # its tensors are those of a file, which the disk could not let go of as long as they are held
+            checkpoint = replace(checkpoint, learner=State({}, {}), random={})
         ttl = None if policy is None else time_to_live(policy, type(learner), settings.checkpoint)
         receipts = open_receipts(folder, settings.stream.topic, learner.retains, policy, checkpoint, ttl)
         standing = Standing(policy, lambda: None if receipts is None else receipts.mark)
@@ -120,7 +125,9 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
                     history=history,
                     emit=emit,
                     stopping=lambda: stop.is_set() or (guard is not None and guard.stop),
-                    take=partial(take, settings, learner, history, journal, receipts, watch=watch),
+                    take=partial(
+                        take, settings, learner, history, journal, receipts, watch=watch, copies=Copies()
+                    ),
                     receipts=receipts,
                     start=start,
                     apart=policy is not None and policy.residency_seconds is not None,

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from service.checkpoint import Checkpoint
+from service.copies import Copies
 from service.drift.watch import Watch
 from service.errors import InvalidSetting
 from service.evaluation.history import History
 from service.events import Emit, RegimeTold, Resumed, SegmentStarted
 from service.journal import Journal
 from service.learners import find
-from service.learners.base import JSON, Learner, State
+from service.learners.base import JSON, Learner
 from service.parts import device_of
 from service.privacy.receipts import Receipts
 from service.probeset import load_folder
@@ -102,14 +103,17 @@ def take(
     receipts: Receipts | None,
     position: Position,
     watch: Watch | None = None,
+    copies: Copies | None = None,
 ) -> Checkpoint:
-    """Return a snapshot of the run; nothing in it changes when learning goes on."""
-    state, counts = learner.state(), journal.counts()
-    tensors = {name: tensor.detach().clone() for name, tensor in state.tensors.items()}
+    """Return a snapshot of the run; nothing in it changes when learning goes on.
+
+    ``copies`` are those that the run's earlier snapshots were made with.
+    """
+    counts = journal.counts()
     return Checkpoint(
         fingerprint=fingerprint(settings),
         position=position,
-        learner=State(tensors, state.values),
+        learner=(copies or Copies()).of(learner.state()),
         random=_random_states(),
         history=history.to_json(),
         counts=cast("JSON", asdict(counts)),

@@ -22,6 +22,7 @@ from service.checkpoint import (
 )
 from service.errors import InvalidFile, InvalidSetting
 from service.stream.source import Position
+from service.tensorfile import Hashes
 
 __all__ = ["StateFolder", "checkpoint_files", "leftovers"]
 
@@ -81,6 +82,7 @@ class StateFolder:
         self.identity = self._identify()
         """The same for every service that ever uses this folder, and no other folder's."""
         self._positions: dict[str, Position] = {}
+        self._hashes = Hashes()
         for partial in folder.glob("*.partial"):  # of a service that was killed while it wrote
             partial.unlink()
 
@@ -173,7 +175,8 @@ class StateFolder:
         files = checkpoint_files(self.folder)
         # counted, not named for its position: that goes back when a topic was created anew
         number = 1 + _number(files[-1]) if files else 1
-        size = write_checkpoint(checkpoint, self.folder / f"checkpoint-{number:0{DIGITS}d}.safetensors", at)
+        path = self.folder / f"checkpoint-{number:0{DIGITS}d}.safetensors"
+        size = write_checkpoint(checkpoint, path, at, self._hashes)
         for path in checkpoint_files(self.folder)[: -self._keep]:
             path.unlink()
         return size

@@ -1,5 +1,8 @@
 """safetensors files, written piece by piece and hashed meanwhile: nothing is copied, however large.
 
+Each tensor has a SHA-256 of its own, and the file one over these: what is written again unchanged need
+not be hashed again, and what is read is hashed by several threads.
+
 The library's own `save` holds the whole file in memory, twice. `safetensors.safe_open` reads both.
 """
 
@@ -7,12 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Final
 
 import torch
 from torch import Tensor
 
-__all__ = ["digest", "write"]
+__all__ = ["Hashes", "digest", "write"]
 
 DTYPES: Final = {
     torch.float64: "F64",
@@ -31,36 +35,75 @@ LENGTH: Final = 8
 """Bytes that say how long the header is."""
 PIECE: Final = 1 << 22
 """Bytes hashed and written at once: still in the processor's cache for the second of both."""
+_THREADS: Final = 2
+"""That hash what is read, while nothing else can be done."""
 NOT_YET: Final = "0" * 64
 """Stands where the SHA-256 will be, once everything is written."""
 
 
+class Hashes:
+    """The SHA-256 of tensors, kept by name as long as their marks (`State.marks`) stay the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[object, bytes]] = {}
+
+    def get(self, name: str, mark: object) -> bytes | None:
+        """Return a tensor's SHA-256, None where it has to be found out."""
+        known, sha256 = self._known.get(name, (None, b""))
+        return sha256 if mark is not None and mark is known else None
+
+    def put(self, name: str, mark: object, sha256: bytes) -> None:
+        """Remember a tensor's SHA-256 until it has another mark."""
+        self._known[name] = (mark, sha256)
+
+
 def digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """Return the SHA-256, in hex, over ``text`` and the tensors' names, dtypes, shapes and bytes."""
+    """Return the SHA-256, in hex, over ``text`` and each tensor's name, dtype, shape and own SHA-256."""
     running = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        running.update(_label(name, tensors[name]))
-        running.update(_bytes(tensors[name]))
+    names = sorted(tensors)
+    with ThreadPoolExecutor(_THREADS) as pool:  # hashing holds no lock of the interpreter
+        for name, sha256 in zip(names, pool.map(lambda name: _sha256(tensors[name]), names), strict=True):
+            running.update(_label(name, tensors[name]))
+            running.update(sha256)
     return running.hexdigest()
 
 
-def write(file: IO[bytes], tensors: Mapping[str, Tensor], metadata: str, text: str) -> None:
+def _sha256(tensor: Tensor) -> bytes:
+    return hashlib.sha256(_bytes(tensor)).digest()
+
+
+def write(
+    file: IO[bytes],
+    tensors: Mapping[str, Tensor],
+    metadata: str,
+    text: str,
+    marks: Mapping[str, object] | None = None,
+    hashes: Hashes | None = None,
+) -> None:
     """Write the tensors, and as metadata two strings: ``lethe``, and ``sha256``, the `digest` with ``text``.
 
-    Raises OSError, and ValueError for a dtype that no learner here has.
+    A tensor with the mark that it had in an earlier file is written, but not hashed again. Raises
+    OSError, and ValueError for a dtype that no learner here has.
     """
+    marks, hashes = marks or {}, hashes or Hashes()
     begins = _layout(tensors)
     header = _header(tensors, begins, metadata)
     file.write(len(header).to_bytes(LENGTH, "little"))
     file.write(header)
     running = hashlib.sha256(text.encode())
     for name in sorted(tensors):
-        running.update(_label(name, tensors[name]))
-        content = _bytes(tensors[name])
+        content, sha256 = _bytes(tensors[name]), hashes.get(name, marks.get(name))
+        own = hashlib.sha256() if sha256 is None else None
         file.seek(LENGTH + len(header) + begins[name])
         for begin in range(0, len(content), PIECE):
-            running.update(content[begin : begin + PIECE])
+            if own is not None:
+                own.update(content[begin : begin + PIECE])
             file.write(content[begin : begin + PIECE])
+        if own is not None:
+            sha256 = own.digest()
+            hashes.put(name, marks.get(name), sha256)
+        running.update(_label(name, tensors[name]))
+        running.update(sha256 or b"")
     file.seek(LENGTH + header.index(NOT_YET.encode()))
     file.write(running.hexdigest().encode())
     file.seek(0, os.SEEK_END)

@@ -97,6 +97,27 @@ def test_a_state_with_several_regimes_goes_on_identically() -> None:
     assert torch.equal(one.predict(x_BCHW), other.predict(x_BCHW))
 
 
+def test_a_loaded_learner_predicts_from_what_was_solved_for_every_regime_and_solves_nothing() -> None:
+    one, other = taught(0, 1), Experts(LearnerContext(LAYOUT, options=OPTIONS))
+    x_BCHW, y_B = subject(1, 999)
+    p_BK = one.predict(x_BCHW)
+    one.learn(x_BCHW, y_B)
+    other.load_state(one.state())
+    predictor = other.predictor()
+    assert predictor.behind == len(y_B)
+    assert torch.equal(predictor.predict(x_BCHW), p_BK)
+
+
+def test_only_the_regime_that_learns_has_another_mark() -> None:
+    learner = taught(0, 1)
+    before = learner.state()
+    learner.learn(*subject(1, 999))
+    after = learner.state()
+    kept = {name for name, mark in after.marks.items() if mark is before.marks[name]}
+    assert kept == {"0.A", "0.A_recent"}
+    assert set(after.marks) - kept == {"1.A", "1.A_recent"}
+
+
 def test_being_asked_changes_nothing_with_several_regimes() -> None:
     asked, left_alone = taught(0, 1), taught(0, 1)
     asked.predict(subject(0, 999)[0])

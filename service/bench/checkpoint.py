@@ -25,6 +25,7 @@ from torch import Tensor
 from service.bench.subjects import SUBJECTS, subjects
 from service.checkpoint import Checkpoint
 from service.checkpointer import Checkpointer
+from service.copies import Copies
 from service.evaluation.history import History
 from service.events import CheckpointWritten, Event
 from service.journal import Journal
@@ -107,14 +108,14 @@ def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[Checkpoi
     for x_BCHW, y_B in _batches(x_NCHW, y_N, size):
         learner.learn(x_BCHW, y_B)
     lesson = _batches(*subjects(settings.sample, bench.samples, seed + 1), size)
-    cost = CheckpointCost()
+    copies, cost = Copies(), CheckpointCost()
 
     def emit(event: Event) -> None:
         if isinstance(event, CheckpointWritten):
             cost.size = event.size_bytes
 
     def snapshot() -> Checkpoint:
-        return take(settings, learner, history, journal, None, Position({0: 0}))
+        return take(settings, learner, history, journal, None, Position({0: 0}), copies=copies)
 
     with (
         TemporaryDirectory(prefix="lethe-bench-", dir=Path.cwd()) as folder,  # /tmp may be memory
@@ -139,7 +140,7 @@ def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[Checkpoi
 
 
 def _copied(state: State) -> State:
-    return State({name: tensor.clone() for name, tensor in state.tensors.items()}, state.values)
+    return State({name: t.clone() for name, t in state.tensors.items()}, state.values, state.solved)
 
 
 def _batches(x_NCHW: Pixels, y_N: Labels, size: int) -> list[tuple[Tensor, Tensor]]:

@@ -63,10 +63,17 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that a learner needs to go on as if it had never stopped: tensors and plain JSON."""
+    """All that a learner needs to go on as if it had never stopped: tensors and plain JSON.
+
+    The other two only save time. What they hold is no part of what states are compared by.
+    """
 
     tensors: Mapping[str, Tensor]
     values: Mapping[str, JSON]
+    solved: Mapping[str, Tensor] = field(default_factory=dict)
+    """What follows from the tensors, and would take long to compute again; never written to."""
+    marks: Mapping[str, object] = field(default_factory=dict)
+    """For tensors that often stay as they are: while the mark is the same object, so is every bit."""
 
 
 class Learner(ABC):

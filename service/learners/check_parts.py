@@ -98,7 +98,8 @@ def generator(seed: int) -> torch.Generator:
 
 def through_files(state: State) -> State:
     """Return ``state`` as it comes back from a checkpoint."""
-    return State(load(save(dict(state.tensors))), json.loads(json.dumps(dict(state.values), allow_nan=False)))
+    values = json.loads(json.dumps(dict(state.values), allow_nan=False))
+    return State(load(save(dict(state.tensors))), values, load(save(dict(state.solved))))
 
 
 def frozen(state: State) -> tuple[str, dict[str, bytes]]:

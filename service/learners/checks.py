@@ -61,6 +61,7 @@ def checks_for(factory: Factory, *, seeded: bool = True) -> Iterator[Check]:
     yield check_predictor_predicts_as_its_learner_did
     yield check_predictor_answers_beside_learning
     yield check_loaded_learner_goes_on_identically
+    yield check_what_was_solved_comes_back_with_the_state
     yield check_loading_copies_the_state
     yield check_goes_on_identically_after_a_boundary
     yield check_non_finite_loss_raises_before_anything_changes
@@ -218,6 +219,20 @@ def check_loaded_learner_goes_on_identically(factory: Factory) -> None:
         for x_BCHW, y_B in batches(SIZES):
             require_learn_alike(one, other, x_BCHW, y_B)
         require_same_state(one, other)
+
+
+def check_what_was_solved_comes_back_with_the_state(factory: Factory) -> None:
+    """A loaded learner answers as the one before did, with what was solved and, exactly, without."""
+    one, other, bare, unseen = trained(factory), factory(CONTEXT), factory(CONTEXT), batch(40, seed=9)[0]
+    one.predict(unseen)
+    one.learn(*batch(7, seed=8))
+    state = through_files(one.state())
+    other.load_state(state)
+    bare.load_state(State(state.tensors, state.values))
+    ours, theirs = one.predictor(), other.predictor()
+    require(ours.behind == theirs.behind, "a loaded learner's predictor is at another sample")
+    require(torch.equal(ours.predict(unseen), theirs.predict(unseen)), "and it answers otherwise")
+    require(torch.equal(bare.predict(unseen), other.predict(unseen)), "what was solved changed a prediction")
 
 
 def check_goes_on_identically_after_a_boundary(factory: Factory) -> None:

@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H height, W width, D features, K classes, R regimes
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Final
@@ -24,6 +25,7 @@ from service.learners.signature import Signature, thumbnails
 
 __all__ = ["Experts", "ExpertsOptions"]
 
+_LARGE: Final = ("A", "A_recent")  # of an expert's tensors
 _PREDICT_ROWS: Final = 256  # bounds the memory of a prediction, whatever the number of images
 
 
@@ -53,14 +55,18 @@ class _Expert:
         self.gram = Gram(features, device)
         self.B_DK = torch.zeros(features, classes, device=device)
         self.W_DK = torch.zeros_like(self.B_DK)
+        self.mark = object()
+        """Another one whenever something of this has changed."""
         self.seen, self.due = 0, options.first_refresh
         self._options = options
-        self._solved: tuple[int, Tensor] = (0, self.W_DK)
+        self.solved: tuple[int, Tensor] = (0, self.W_DK)
+        """The exact W, and after how many samples it was that."""
 
     def add(self, features_BD: Tensor, onehot_BK: Tensor, z_BS: Tensor) -> None:
         self.gram.add(features_BD)
         self.B_DK.addmm_(features_BD.T, onehot_BK)
         self.signature.add(z_BS)
+        self.mark = object()
         self.seen += len(features_BD)
         if self.seen >= self.due:
             self.W_DK = self.exact()
@@ -68,9 +74,9 @@ class _Expert:
 
     def exact(self) -> Tensor:
         """Return W of all samples so far, solving only when there are new ones."""
-        if self._solved[0] != self.seen:
-            self._solved = (self.seen, self.gram.solve(self.B_DK, self._options.penalty))
-        return self._solved[1]
+        if self.solved[0] != self.seen:
+            self.solved = (self.seen, self.gram.solve(self.B_DK, self._options.penalty))
+        return self.solved[1]
 
     def tensors(self) -> dict[str, Tensor]:
         counts = torch.tensor([self.seen, self.due, self.gram.unfolded])
@@ -90,7 +96,8 @@ class _Expert:
         self.W_DK = tensors["W"].to(self.B_DK.device, copy=True)
         self.seen, self.due, self.gram.unfolded = tensors["counts"].tolist()
         self.signature.load(tensors["signature"], self.seen)
-        self._solved = (-1, self.W_DK)
+        self.mark = object()
+        self.solved = (-1, self.W_DK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +191,10 @@ class Experts(Learner):
         return self._probabilities(self._exact(), x_BCHW)
 
     def predictor(self) -> Predictor:
-        """Return what predicts from the last solution; solves first where that is missing or much too old."""
+        """Return what predicts from the last solution; solves first where that is missing or much too old.
+
+        A state holds the last solution, so that a restart need not solve for every regime.
+        """
         solution, options = self._solution, self._options
         old = self._seen - solution.seen > min(3 * solution.seen, options.refresh_every)
         if old or len(solution.W_RDK) < len(self._experts):
@@ -200,6 +210,8 @@ class Experts(Learner):
                 for name, tensor in expert.tensors().items()
             },
             {},
+            self._solved(),
+            {f"{index}.{name}": expert.mark for index, expert in enumerate(self._experts) for name in _LARGE},
         )
 
     def load_state(self, state: State) -> None:
@@ -209,6 +221,24 @@ class Experts(Learner):
         for index, expert in enumerate(self._experts):
             expert.load({name: state.tensors[f"{index}.{name}"] for name in expert.tensors()})
         self._solution = _Solution(-1, [], torch.zeros(0))
+        if state.solved:
+            self._load_solved(state.solved)
+
+    def _solved(self) -> dict[str, Tensor]:
+        """Return the gate's last W and every expert's, each with the samples after which it was exact."""
+        if self._solution.seen < 0:
+            return {}
+        counts = torch.tensor([self._solution.seen, *(expert.solved[0] for expert in self._experts)])
+        W_RDK = {f"{index}.W": expert.solved[1] for index, expert in enumerate(self._experts)}
+        return {"gate": self._solution.gate_DR, "counts": counts, **W_RDK}
+
+    def _load_solved(self, solved: Mapping[str, Tensor]) -> None:
+        seen, *counts = solved["counts"].tolist()
+        for index, (expert, count) in enumerate(zip(self._experts, counts, strict=True)):
+            expert.solved = (count, solved[f"{index}.W"].to(self._device, copy=True))
+        gate_DR = solved["gate"].to(self._device, copy=True)
+        W_RDK = [expert.solved[1] for expert in self._experts[: gate_DR.shape[1]]]
+        self._solution = _Solution(seen, W_RDK, gate_DR)
 
     @property
     def _seen(self) -> int:

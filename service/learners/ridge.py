@@ -132,7 +132,7 @@ class Ridge(Learner):
         return torch.cat(parts).div_(self._options.temperature).softmax(1).cpu()
 
     def predictor(self) -> Predictor:
-        """Return what predicts from the W of the last solve; after `load_state` it solves first."""
+        """Return what predicts from the W of the last solve; solves first where the state had none."""
         if self._solved[0] < 0:
             self._exact()
         samples, W_DK = self._solved  # never written to: the next solve makes another
@@ -142,7 +142,9 @@ class Ridge(Learner):
         """Return both sums, the W that `learn` predicts from, and the counts of samples."""
         tensors = {"A": self._gram.folded, "A_recent": self._gram.recent, "B": self._B_DK}
         counts = torch.tensor([self._seen, self._since, self._due, self._predicts, self._gram.unfolded])
-        return State(tensors | {"W": self._W_DK, "counts": counts}, {})
+        samples, W_DK = self._solved
+        solved = {} if samples < 0 else {"W": W_DK, "count": torch.tensor(samples)}
+        return State(tensors | {"W": self._W_DK, "counts": counts}, {}, solved)
 
     def load_state(self, state: State) -> None:
         """Copy both sums, W and the counts of ``state`` into this learner."""
@@ -153,6 +155,8 @@ class Ridge(Learner):
         self._seen, self._since, self._due, predicts, self._gram.unfolded = state.tensors["counts"].tolist()
         self._predicts = bool(predicts)
         self._solved = (-1, self._W_DK)
+        if state.solved:
+            self._solved = (int(state.solved["count"]), state.solved["W"].to(self._B_DK.device, copy=True))
 
     def _exact(self) -> Tensor:
         """Return W of all samples so far, solving only when there are new ones."""

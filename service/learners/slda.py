@@ -119,7 +119,7 @@ class SLDA(Learner):
         return self._probabilities(self._exact(), x_BCHW)
 
     def predictor(self) -> Predictor:
-        """Return what predicts from the last solution; after `load_state` it solves first."""
+        """Return what predicts from the last solution; solves first where the state had none."""
         if self._solved[0] < 0:
             self._exact()
         samples, discriminant = self._solved  # never written to: the next solve makes another
@@ -130,7 +130,9 @@ class SLDA(Learner):
         sums = {"A": self._gram.folded, "A_recent": self._gram.recent, "sums": self._sums_DK}
         counts = torch.tensor([self._seen, self._due, self._gram.unfolded])
         solution = {"W": self._W_DK, "b": self._b_K}
-        return State(sums | solution | {"class_counts": self._counts_K, "counts": counts}, {})
+        samples, (W_DK, b_K) = self._solved
+        solved = {} if samples < 0 else {"W": W_DK, "b": b_K, "count": torch.tensor(samples)}
+        return State(sums | solution | {"class_counts": self._counts_K, "counts": counts}, {}, solved)
 
     def load_state(self, state: State) -> None:
         """Copy the sums, the solution and the counts of ``state`` into this learner."""
@@ -142,6 +144,9 @@ class SLDA(Learner):
         self._b_K = state.tensors["b"].to(self._sums_DK.device, copy=True)
         self._seen, self._due, self._gram.unfolded = state.tensors["counts"].tolist()
         self._solved = (-1, (self._W_DK, self._b_K))
+        if state.solved:
+            W_DK, b_K = (state.solved[name].to(self._sums_DK.device, copy=True) for name in ("W", "b"))
+            self._solved = (int(state.solved["count"]), (W_DK, b_K))
 
     def _probabilities(self, discriminant: Discriminant, x_BCHW: Tensor) -> Tensor:
         W_DK, b_K = discriminant
