@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,6 @@ from tests.forked import fork_server, forked, share
 __all__ = [
     "EVERY",
     "FAILED",
-    "OF_EACH_KIND",
     "SIZE",
     "Forked",
     "Stage",
@@ -40,8 +39,6 @@ SIZE: Final = 8
 """Pixels a side: the learners are small then, and a checkpoint is written in milliseconds."""
 EVERY: Final = 128
 """Samples between two checkpoints."""
-OF_EACH_KIND: Final = tuple({kind.retains: name for name, kind in reversed(LEARNERS.items())}.values())
-"""A learner for each kind of thing that is kept of a sample; where it matters, all are tried."""
 Start = Callable[[str], Processes]
 """Gives, in the service's own process, what starts its feeder; it is told where to fork from."""
 CLIENT: Final = httpx.Client(timeout=5)
@@ -175,17 +172,16 @@ def running(settings: Settings, at: At = ignore, start: Start = share) -> Iterat
 
 @contextmanager
 def all_running(
-    stage: Stage,
-    folder: Path,
-    learners: Iterable[str] = LEARNERS,
-    start: Start = share,
-    at: At = ignore,
+    stage: Stage, folder: Path, start: Start = share, at: At = ignore, **more: Any
 ) -> Iterator[dict[str, Forked]]:
-    """A service for each learner, all at once: what takes time befalls them together."""
+    """A service for each learner, all at once: what takes time befalls them together.
+
+    ``more`` are values of settings by section.
+    """
     with ExitStack() as services:
         yield {
             learner: services.enter_context(
-                running(stage.settings(learner, folder / learner / "state"), at, start)
+                running(stage.settings(learner, folder / learner / "state", **more), at, start)
             )
-            for learner in learners
+            for learner in LEARNERS
         }

@@ -22,7 +22,7 @@ from service.state_folder import checkpoint_files
 from service.wire import Layout, decode
 from tests.faults.clocks import Clock
 from tests.faults.conftest import Fill, Outgoing, records
-from tests.faults.harness import FAILED, OF_EACH_KIND, SIZE, Forked, Stage, all_running, running, until
+from tests.faults.harness import FAILED, SIZE, Forked, Stage, all_running, running, until
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -31,11 +31,11 @@ LAYOUT = Layout(height=SIZE, width=SIZE, max_bytes=4096)
 
 
 def test_a_broker_that_is_killed_midway_and_comes_back(
-    fill: Fill, run_alone: Callable[..., Outcome], topic: str, kafka_node: KafkaNode, tmp_path: Path
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     first, rest = records("a", 800, 1), records("b", 800, 2)
     stage = replace(fill(topic, first), total=len(first) + len(rest))
-    with all_running(stage, tmp_path, OF_EACH_KIND) as services:
+    with all_running(stage, tmp_path) as services:
         for service in services.values():
             service.has_learned(200)
         kafka_node.kill()
@@ -46,10 +46,21 @@ def test_a_broker_that_is_killed_midway_and_comes_back(
         finally:
             kafka_node.start()
         fill(topic, rest)
-        for learner, service in services.items():
-            assert service.status() == 0, learner
-            wanted = run_alone(stage, learner, tmp_path / "alone" / learner / "state")
-            assert Outcome.of(tmp_path / learner / "state") == wanted, learner
+        found = outcomes(services, tmp_path)
+    assert found == all_alone(stage, tmp_path / "alone")
+
+
+def outcomes(services: dict[str, Forked], folder: Path) -> dict[str, Outcome]:
+    """Wait until all have ended, and return what each came to."""
+    for learner, service in services.items():
+        assert service.status() == 0, learner
+    return {learner: Outcome.of(folder / learner / "state") for learner in services}
+
+
+def all_alone(stage: Stage, folder: Path, **more: object) -> dict[str, Outcome]:
+    """Return what each learner comes to over the stage when nothing befalls it."""
+    with all_running(stage, folder, **more) as services:
+        return outcomes(services, folder)
 
 
 def test_a_broker_that_is_absent_at_the_start(
@@ -61,15 +72,10 @@ def test_a_broker_that_is_absent_at_the_start(
             for service in services.values():
                 until(lambda log=service: "waiting for the broker" in log.log, "it says what it waits for")
             kafka_node.start()
-            all_end_well(services, untouched, tmp_path)
+            found = outcomes(services, tmp_path)
     finally:
         kafka_node.start()
-
-
-def all_end_well(services: dict[str, Forked], untouched: Callable[[str], Outcome], folder: Path) -> None:
-    for learner, service in services.items():
-        assert service.status() == 0, learner
-        assert Outcome.of(folder / learner / "state") == untouched(learner), learner
+    assert found == {learner: untouched(learner) for learner in LEARNERS}
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -90,14 +96,14 @@ def poisoned(count: int, bad: int) -> list[Outgoing]:
 
 
 def test_a_dead_letter_topic_that_takes_nothing_stops_the_service_and_loses_nothing(
-    fill: Fill, run_alone: Callable[..., Outcome], topic: str, kafka_node: KafkaNode, tmp_path: Path
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     stage = fill(topic, poisoned(800, 5))
     letters = f"{topic}.dead-letters"
     with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
         small = {"max.message.bytes": "100"}  # less than a report with its headers
         admin.create_topics({letters: {"num_partitions": 1, "replication_factor": 1, "configs": small}})
-        with all_running(stage, tmp_path, OF_EACH_KIND) as services:
+        with all_running(stage, tmp_path) as services:
             for learner, service in services.items():
                 assert service.status() == FAILED, learner
                 assert letters in service.log
@@ -108,13 +114,10 @@ def test_a_dead_letter_topic_that_takes_nothing_stops_the_service_and_loses_noth
         admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "100000"})]
         )
-    elsewhere = {"dead_letter_topic": f"{topic}.alone"}
-    with all_running(stage, tmp_path, OF_EACH_KIND) as services:
-        for learner, service in services.items():
-            assert service.status() == 0, learner
-            wanted = run_alone(stage, learner, tmp_path / "alone" / learner / "state", stream=elsewhere)
-            assert wanted.dead == 5
-            assert Outcome.of(tmp_path / learner / "state") == wanted
+    with all_running(stage, tmp_path) as services:
+        found = outcomes(services, tmp_path)
+    assert all(outcome.dead == 5 for outcome in found.values())
+    assert found == all_alone(stage, tmp_path / "alone", stream={"dead_letter_topic": f"{topic}.alone"})
 
 
 def fuzzed(good: list[Outgoing], count: int, seed: int) -> list[Outgoing]:
@@ -149,29 +152,39 @@ def reason(record: Outgoing) -> str | None:
     return None
 
 
-@pytest.mark.timeout(600)
-def test_ten_thousand_fuzzed_records_are_each_counted_across_kills(
-    fill: Fill, run_alone: Callable[..., Outcome], topic: str, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def garbage(fill: Fill) -> tuple[Stage, Counter[str | None]]:
+    """A topic with 10,000 fuzzed records among good ones, and for what reasons how many are no samples."""
     good = records("a", 600, 4)
     mixed = [*good, *fuzzed(good, FUZZED, 5)]
     random.Random(6).shuffle(mixed)
-    reasons = Counter(map(reason, mixed))
-    stage = fill(topic, mixed)
-    wanted = run_alone(stage, "finetune", tmp_path / "alone")
-    assert wanted.learned == reasons.pop(None)
-    assert wanted.dead == reasons.total()
-    plan = [Instant(samples, 0.0) for samples in (200, 400)]
-    run_through(lambda: Forked(stage.settings("finetune", tmp_path / "state")), plan)
+    return fill("garbage", mixed), Counter(map(reason, mixed))
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_ten_thousand_fuzzed_records_are_each_counted_across_kills(
+    learner: str,
+    garbage: tuple[Stage, Counter[str | None]],
+    run_alone: Callable[..., Outcome],
+    tmp_path: Path,
+) -> None:
+    stage, reasons = garbage
+    dead = {reason: count for reason, count in reasons.items() if reason is not None}
+    letters = f"{stage.topic}.{learner.replace('+', '-')}"
+    settings = stage.settings(learner, tmp_path / "state", stream={"dead_letter_topic": letters})
+    wanted = run_alone(stage, learner, tmp_path / "alone")
+    assert wanted.learned == reasons[None]
+    assert wanted.dead == sum(dead.values())
+    run_through(lambda: Forked(settings), [Instant(samples, 0.0) for samples in (200, 400)])
     assert Outcome.of(tmp_path / "state") == wanted
     last = read_checkpoint(checkpoint_files(tmp_path / "state")[-1])
     assert isinstance(last.counts, dict)
-    assert last.counts["dead"] == dict(reasons)
-    assert len(set(letters_of(stage))) == reasons.total()  # a replay may repeat one
+    assert last.counts["dead"] == dead
+    assert len(set(letters_of(stage, letters))) == wanted.dead  # a replay may repeat one
 
 
-def letters_of(stage: Stage) -> list[bytes]:
-    partition = TopicPartition(f"{stage.topic}.dead-letters", 0)
+def letters_of(stage: Stage, topic: str) -> list[bytes]:
+    partition = TopicPartition(topic, 0)
     keys: list[bytes] = []
     with KafkaConsumer(bootstrap_servers=stage.bootstrap_servers, auto_offset_reset="earliest") as consumer:
         consumer.assign([partition])
