@@ -48,7 +48,7 @@ def audit(
     partition begins; each is only looked into where it is given. ``now`` is the time of judging, in
     seconds since 1970. A chain that is broken is a finding, not an error.
     """
-    book = _Book(policy, time.time() if now is None else now)
+    book = _Book(policy, mark or LedgerMark(), time.time() if now is None else now)
     broken = ""
     try:
         for entry in entries:
@@ -57,9 +57,8 @@ def audit(
         broken = str(error)
     findings = [Finding("Is the chain of receipts unbroken?", not broken, broken or f"{book.count} receipts")]
     if mark is not None:
-        known = book.marks.get(mark.sequence) == mark.head or mark.sequence == 0
-        answer = f"receipt {mark.sequence} is {'in it' if known else 'missing or another one'}"
-        findings.append(Finding("Does it reach as far as the newest checkpoint?", known, answer))
+        answer = f"receipt {mark.sequence} is {'in it' if book.reaches else 'missing or another one'}"
+        findings.append(Finding("Does it reach as far as the newest checkpoint?", book.reaches, answer))
     findings += book.findings(starts)
     return Verdict(book.count, book.learned, tuple(findings))
 
@@ -67,10 +66,10 @@ def audit(
 class _Book:
     """What the receipts add up to."""
 
-    def __init__(self, policy: Policy | None, now: float) -> None:
-        self._policy, self._now = policy, now
+    def __init__(self, policy: Policy | None, mark: LedgerMark, now: float) -> None:
+        self._policy, self._mark, self._now = policy, mark, now
         self.count = self.learned = 0
-        self.marks: dict[int, str] = {}
+        self.reaches = mark == LedgerMark()
         self._next: dict[tuple[str, int], int] = {}
         self._purged: dict[tuple[str, int], int] = {}
         self._unpurged: list[tuple[str, int, int, float]] = []
@@ -87,7 +86,7 @@ class _Book:
     def take(self, entry: Entry) -> None:
         receipt, sequence = entry.receipt, entry.mark.sequence
         self.count += 1
-        self.marks[sequence] = entry.mark.head
+        self.reaches |= entry.mark == self._mark
         self._retained.add(receipt.retention)
         self._policies.add(receipt.policy)
         match receipt.kind:
@@ -125,13 +124,13 @@ class _Book:
     def _take_purge(self, receipt: Receipt) -> None:
         for span in receipt.spans:
             self._purged[receipt.topic, span.partition] = span.next
-        kept = []
+        waiting = []
         for topic, partition, end, learned_at in self._unpurged:
             if end <= self._purged.get((topic, partition), 0):
                 self._latest_purge = max(self._latest_purge, receipt.discarded_at - learned_at)
             else:
-                kept.append((topic, partition, end, learned_at))
-        self._unpurged = kept
+                waiting.append((topic, partition, end, learned_at))
+        self._unpurged = waiting
 
     def _take_rollback(self, receipt: Receipt) -> None:
         firsts = {(receipt.topic, span.partition): span.first for span in receipt.spans}
