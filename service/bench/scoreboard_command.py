@@ -30,7 +30,7 @@ def learners(
         list[Path] | None,
         Option("--with", help="Scores of another run's --json, shown beside and not measured again."),
     ] = None,
-    csv: Annotated[Path | None, Option(help="Write every score here.")] = None,
+    csv: Annotated[Path | None, Option(help="Write every score here, as soon as it is known.")] = None,
     html: Annotated[Path | None, Option(help="Write plots here.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
 ) -> None:
@@ -53,11 +53,11 @@ def learners(
         task = bar.add_task("learning", total=bench.steps)
         for score in bench_learners(bench):
             scores.append(score)
+            if csv is not None:
+                write_csv(scores, csv)  # each time: what took an hour outlives an interrupt
             done = f"{score.learner} on {score.scenario}: ACC {score.acc:.3f}"
             bar.update(task, advance=1, description=done)
     summaries = summarise(scores)
-    if csv is not None:
-        write_csv(scores, csv)
     if html is not None:
         from service.bench.scoreboard_page import write_page
 
