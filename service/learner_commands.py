@@ -56,8 +56,12 @@ def _list(console: Console) -> None:
 
 
 def _describe(kind: "type[Learner]", console: Console) -> None:
+    from service.learners.unlearning import Unlearns
+
     console.print(f"[bold]{kind.name}[/]: {escape(kind.summary)} ({escape(kind.paper)})", soft_wrap=True)
     console.print(f"retains {kind.retains.value}, batch size {kind.batch_size}")
+    forgets = "yes" if issubclass(kind, Unlearns) else f"no, {kind.why_not_unlearn}"
+    console.print(f"forgets a sample on demand: {forgets}", soft_wrap=True)
     table = Table("option", "type", "default", "what it does")
     for name, field in kind.Options.model_fields.items():
         default = json.dumps(field.get_default(call_default_factory=True))

@@ -46,6 +46,13 @@ def test_the_options_of_a_learner_are_shown_with_what_they_do(lethe: Lethe, name
         assert field.description, f"{option} has no docstring"
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("ncm", "yes"), ("finetune", "no, its weights come from gradients")]
+)
+def test_a_learner_is_shown_with_whether_it_forgets_on_demand(lethe: Lethe, name: str, said: str) -> None:
+    assert f"forgets a sample on demand: {said}" in lethe("learners", name).stdout
+
+
 def test_a_wrong_option_is_refused_by_name(lethe: Lethe) -> None:
     said = lethe.refuses("run", "--option", "lr=0", "--option", "depth=3")
     assert "learner.options.lr: Input should be greater than 0" in said
