@@ -58,7 +58,7 @@
       ["lost: gaps in the topic", number(samples.lost), samples.lost],
       ["detected changes of subject", sum(state.boundaries) ? listed(state.boundaries) : null],
       ["of the stream's own switches", judged == null ? null : `${judged.found} of ${judged.found + judged.missed
-        + judged.awaited} found, ${judged.false_alarms} false alarms`, judged?.missed || judged?.false_alarms],
+        + judged.awaited} found; false alarms: ${judged.false_alarms}`, judged?.missed || judged?.false_alarms],
       ["regime, by its images", state.regime == null ? null : `number ${state.regime}`],
       ["regimes that came back", judged?.returns ? `${judged.recognised} of ${judged.returns} recognised` : null,
         judged?.recognised < judged?.returns],
