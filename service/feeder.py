@@ -114,7 +114,7 @@ class _Feeder:
         self._residency, self._paused, self._epoch = task.residency, task.paused, 0
         self._awaiting = False  # a whole batch: what came of the last one went back to the broker
         self._purger = Purger(task.stream, task.sharing)
-        self._purge_at = 0.0
+        self._purge_at = self._look_at = 0.0
         self._source: KafkaSource | None = None
         self._batcher: Batcher | None = None
         self._dead_letters = DeadLetters(task.stream)
@@ -141,6 +141,11 @@ class _Feeder:
 
     def _turn(self) -> None:
         source, batcher = self._open()
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + PROBE_SECONDS
+            if source.grown():
+                self._let_go()  # the next connection reads the others, too
+                source, batcher = self._open()
         if time.monotonic() >= self._purge_at:
             self._purge(source)
         if self._paused or self._ended:

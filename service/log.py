@@ -11,6 +11,7 @@ from service.events import (
     Event,
     LearningBegan,
     Measured,
+    PartitionsAdded,
     PolicyViolated,
     PrivacySpent,
     PurgeHeldUp,
@@ -55,6 +56,11 @@ def log_event(event: Event) -> None:
             logger.warning("%d malformed records dead-lettered: %s", event.count, event.reason)
         case RecordsLost():
             logger.error("%d records lost: the broker never served their offsets", event.count)
+        case PartitionsAdded():
+            logger.warning(
+                "the topic has more partitions; from here on they are read, too, from their beginning: %s",
+                ", ".join(map(str, event.partitions)),
+            )
         case BrokerSeen(up=True):
             logger.info("the broker answers%s", f"; {event.detail}" if event.detail else "")
         case BrokerSeen(up=False):

@@ -13,7 +13,7 @@ from service.drift.watch import Watch
 from service.errors import LetheError
 from service.evaluation.evaluator import Evaluator, Interrupted
 from service.evaluation.history import History
-from service.events import Emit, Evaluated, SegmentStarted
+from service.events import Emit, Evaluated, PartitionsAdded, SegmentStarted
 from service.feed import Batch, Feed
 from service.feeder import BrokerState
 from service.learners.base import Learner
@@ -86,8 +86,8 @@ class Loop:
                     ended = self._lesson.privacy_spent() or news.filled.last
                 else:
                     self._bulletin.hear(news, self.start)
-                    if self.start is None and isinstance(news, BrokerState):
-                        self._begin_at(news.start)
+                    if isinstance(news, BrokerState) and news.start is not None:
+                        self._keep_where_it_begins(news.start)
                 self._bulletin.turned(self.feed.resident)
             if ended:
                 self._do_what_is_due()
@@ -110,8 +110,16 @@ class Loop:
             self._checkpoint()
             self._level()
 
-    def _begin_at(self, start: Start | None) -> None:
-        """Keep where a run begins before it learns anything: a restart must not begin elsewhere."""
+    def _keep_where_it_begins(self, start: Start) -> None:
+        """Keep where a run begins, and where other partitions join it, before anything of that is learned.
+
+        A restart must not begin elsewhere, nor the rotation change at another record.
+        """
+        if self.start is not None:
+            added = start.position.offsets.keys() - self.start.position.offsets.keys()
+            if not added:
+                return
+            self.emit(PartitionsAdded(tuple(sorted(added))))
         self.start = start
         self._checkpoint()
         if self.checkpointer is not None:

@@ -28,6 +28,7 @@ from service.events.records import (
     BatchLearned,
     BrokerSeen,
     Lag,
+    PartitionsAdded,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -56,6 +57,7 @@ __all__ = [
     "LearningBegan",
     "LedgerStands",
     "Measured",
+    "PartitionsAdded",
     "PolicyViolated",
     "PrivacySpent",
     "PurgeHeldUp",
@@ -76,6 +78,7 @@ Event = (
     RecordsReceived
     | RecordsDeadLettered
     | RecordsLost
+    | PartitionsAdded
     | BatchLearned
     | LearningBegan
     | SegmentStarted

@@ -6,6 +6,7 @@ __all__ = [
     "BatchLearned",
     "BrokerSeen",
     "Lag",
+    "PartitionsAdded",
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
@@ -33,6 +34,13 @@ class RecordsLost:
     """Offsets between two records that were never served: a gap in the topic."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionsAdded:
+    """The topic has more partitions than when the run began: from here on, they are in the rotation."""
+
+    partitions: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class KafkaSource:
                 fetch_max_wait_ms=100,
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
+                metadata_max_age_ms=int(settings.growth_seconds * 1000),
                 bootstrap_timeout_ms=int(ANSWER_SECONDS * 1000),
             )
             self._consumer.assign(self._partitions)
@@ -87,10 +88,13 @@ class KafkaSource:
         return self._topic_id
 
     def seek(self, offsets: Mapping[int, int]) -> Mapping[int, int]:
-        """Read from ``offsets`` on, a partition without one from `StreamSettings.start`."""
+        """Read from ``offsets`` on; without any from `StreamSettings.start`.
+
+        A partition that is not among them was added since, and is read from its beginning.
+        """
         starts = self._offsets_at("beginning")
         ends = self._offsets_at("end")
-        fresh = starts if self._settings.start == "earliest" else ends
+        fresh = starts if self._settings.start == "earliest" or offsets else ends
         in_force = {}
         for partition in self._partitions:
             p = partition.partition
@@ -152,6 +156,13 @@ class KafkaSource:
         fetcher = self._consumer._fetcher
         if not fetcher._next_partition_records:
             fetcher._next_partition_records = None
+
+    def grown(self) -> bool:
+        """Tell whether the topic has got partitions for this service since it was opened."""
+        with kafka_errors(self._settings):
+            known = self._consumer.partitions_for_topic(self._settings.topic) or set()
+        ours = {p for p in known if p % self._settings.world == self._settings.rank}
+        return not ours <= set(self.partitions)
 
     def starts(self) -> Mapping[int, int]:
         """Ask the broker for the offset at which each partition's log begins."""

@@ -51,6 +51,8 @@ class StreamSettings(Section):
     """End the run after this many records, good and bad; without it, it goes on for ever."""
     fetch_bytes: int = Field(default=8 << 20, ge=1 << 10)
     """Most bytes fetched from a partition at once; less means fewer records waiting in memory."""
+    growth_seconds: float = Field(default=60.0, gt=0)
+    """How soon it is noticed that the topic has more partitions: they are read from their beginning."""
     rank: int = Field(default=0, ge=0)
     """Of several services on one topic, which this one is: it takes partition p where p % world == rank."""
     world: int = Field(default=1, ge=1)

@@ -76,7 +76,9 @@ class Source(Protocol):
         """The broker's identity of the topic, None where it has none."""
 
     def seek(self, offsets: Mapping[int, int]) -> Mapping[int, int]:
-        """Read from ``offsets`` on, a partition without one from where a run is to begin.
+        """Read from ``offsets`` on; without any, from where a run is to begin.
+
+        A partition that is not among them was added since, and is read from its beginning.
 
         Returns the offsets in force. Raises PositionLost when a record at or after an offset
         that was given is gone or the offset is past the end, BrokerUnavailable.

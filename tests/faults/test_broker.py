@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from deploy.kafka.kraft import KafkaNode
+from producers.publisher import Broker, Publisher
+from producers.records import Record
 from service.chaos.instants import Instant
 from service.chaos.outcome import Outcome
 from service.chaos.victim import run_through
@@ -21,8 +24,9 @@ from service.learners import LEARNERS
 from service.state_folder import checkpoint_files
 from service.wire import Layout, decode
 from tests.faults.clocks import Clock
-from tests.faults.conftest import Fill, Outgoing, records
-from tests.faults.harness import FAILED, SIZE, Forked, Stage, all_running, running, until
+from tests.faults.conftest import PARTITIONS, Fill, Outgoing, records
+from tests.faults.harness import EVERY, FAILED, SIZE, Forked, Stage, all_running, running, until
+from tests.faults.test_kills import KillAt
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -57,7 +61,7 @@ def outcomes(services: dict[str, Forked], folder: Path) -> dict[str, Outcome]:
     return {learner: Outcome.of(folder / learner / "state") for learner in services}
 
 
-def all_alone(stage: Stage, folder: Path, **more: object) -> dict[str, Outcome]:
+def all_alone(stage: Stage, folder: Path, **more: Any) -> dict[str, Outcome]:
     """Return what each learner comes to over the stage when nothing befalls it."""
     with all_running(stage, folder, **more) as services:
         return outcomes(services, folder)
@@ -224,6 +228,58 @@ def test_records_that_are_gone_are_counted_and_refused_until_that_is_accepted(
     found = Outcome.of(tmp_path / "state")
     assert found.learned == learned + 400
     assert found.lost(stage.total) == 1600 - learned
+
+
+def add_partition(stage: Stage) -> None:
+    with KafkaAdminClient(bootstrap_servers=stage.bootstrap_servers) as admin:
+        admin.create_partitions({stage.topic: PARTITIONS + 1})
+
+
+def send_to_all(stage: Stage, outgoing: list[Outgoing]) -> None:
+    """Send more records to the partitions in turn, the added one among them."""
+    with Publisher(Broker(stage.bootstrap_servers), stage.topic, PARTITIONS + 1) as publisher:
+        for i, (value, headers) in enumerate(outgoing):
+            publisher.send(Record(i, b"%d" % i, value, list(headers)), i % (PARTITIONS + 1))
+        publisher.flush()
+
+
+def test_a_partition_that_is_added_joins_at_a_record_that_no_kill_changes(
+    fill: Fill, topic: str, tmp_path: Path
+) -> None:
+    before, after = records("a", 3 * EVERY, 10), records("a", 3 * EVERY, 11)
+    stage = replace(fill(topic, before), total=len(before) + len(after))
+    runs = [tmp_path / name / "state" for name in ("once", "often")]
+    for state in runs:
+        with running(stage.settings("finetune", state)) as service:
+            service.has_learned(len(before))
+            until(lambda log=service: log.metric("lethe_checkpoints_written_total") >= 4, "all is kept")
+            service.kill()
+    add_partition(stage)
+    send_to_all(stage, after)
+    latest = {"start": "latest"}  # where a run begins, and not where a partition joins it
+    for step, told in (("committed", True), ("taken", False)):
+        settings = stage.settings("finetune", runs[1], stream=latest)
+        with running(settings, KillAt(step, left=1)) as service:
+            assert service.status() == -signal.SIGKILL
+            assert (f"from their beginning: {PARTITIONS}" in service.log) == told
+    assert Outcome.of(runs[1]).learned == len(before)
+    for state in runs:
+        with running(stage.settings("finetune", state, stream=latest)) as service:
+            assert service.status() == 0
+    once, often = map(Outcome.of, runs)
+    assert once.learned == stage.total
+    assert once == often
+
+
+def test_a_partition_that_is_added_meanwhile_is_read_soon(fill: Fill, topic: str, tmp_path: Path) -> None:
+    stage = replace(fill(topic, records("a", EVERY, 10)), total=2 * EVERY)
+    with running(stage.settings("finetune", tmp_path / "state", stream={"growth_seconds": 0.5})) as service:
+        service.has_learned(EVERY)
+        add_partition(stage)
+        until(lambda: f"from their beginning: {PARTITIONS}" in service.log, "it is noticed")
+        send_to_all(stage, records("a", EVERY, 11))
+        assert service.status() == 0
+    assert Outcome.of(tmp_path / "state").learned == stage.total
 
 
 def test_a_topic_created_anew_is_refused_until_that_is_accepted(
