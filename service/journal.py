@@ -79,7 +79,7 @@ class Journal:
         self._throughput = _Throughput()
         self._measured: Measured | None = None
         self._privacy: PrivacyAccount | None = None
-        self._turned = self._broker_changed = clock()
+        self._turned = self._broker_changed = self._worked = clock()
         self._broker = BrokerSeen(up=False, detail="not reached yet")
 
     def __call__(self, event: Event) -> None:
@@ -101,7 +101,7 @@ class Journal:
                 now, self._progressed = self._clock(), time.time()
                 self._started = now - event.step_seconds if self._started is None else self._started
                 self._learned += event.samples
-                self._seconds = self._before + now - self._started
+                self._seconds, self._worked = self._before + now - self._started, now
                 self._throughput.add(self._learned, self._seconds - self._evaluation_seconds)
             case RecordsReceived():
                 self._received += event.count
@@ -119,7 +119,7 @@ class Journal:
                 self._positions[event.partition] = event.offset
                 self._lags[event.partition] = event.records
             case Evaluated():
-                self._turned = self._clock()
+                self._turned = self._worked = self._clock()
                 if self._started is not None:
                     self._evaluation_seconds += event.seconds
                     self._seconds = self._before + self._clock() - self._started
@@ -187,7 +187,7 @@ class Journal:
                 "boundaries": dict(self._boundaries),
                 "regime": self._regime,
                 "judged": asdict(self._judged) if self._judged else None,
-                "samples_per_second": self._throughput.lately,
+                "samples_per_second": self._throughput.lately(self._clock() - self._worked),
                 "seconds": self._seconds,
                 "evaluation_seconds": self._evaluation_seconds,
                 "start": asdict(self._start) if self._start else None,
@@ -260,13 +260,12 @@ class _Throughput:
             del self.marks[1::2]
             self._every *= 2
 
-    @property
-    def lately(self) -> float:
-        """Samples a second over the last few marks."""
+    def lately(self, rested: float) -> float:
+        """Samples a second over the last few marks, and over the ``rested`` seconds since the newest."""
         if len(self.marks) < 2:
             return 0.0
         (before, start), (after, end) = self.marks[-min(5, len(self.marks))], self.marks[-1]
-        return (after - before) / (end - start)
+        return (after - before) / (end - start + rested)
 
     def points(self) -> list[ThroughputPoint]:
         pairs = zip(self.marks, self.marks[1:], strict=False)

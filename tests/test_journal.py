@@ -241,6 +241,16 @@ def test_throughput_shows_when_the_run_was_slower() -> None:
     assert speeds[-1] == 16
 
 
+def test_throughput_falls_while_nothing_is_learned_and_not_for_an_evaluation() -> None:
+    run = Run()
+    for _ in range(20):
+        run.learn(64, 1.0)
+    run.evaluate(0.1, 0.1, seconds=9)
+    assert run.journal.state()["samples_per_second"] == 64
+    run.clock.now += 12
+    assert run.journal.state()["samples_per_second"] == 16
+
+
 def test_throughput_does_not_count_the_time_of_evaluations() -> None:
     run = Run()
     for _ in range(10):
