@@ -46,7 +46,14 @@ def privacy() -> model.Dashboard:
         "Malformed records, by reason. A letter holds size and hash; pixels only where the operator asked "
         "for it.",
         "short",
-        [Query(f"lethe_samples_dead_lettered_total{{{CHOSEN}}}", "{{service}}: {{reason}}")],
+        [
+            Query(f"lethe_samples_dead_lettered_total{{{CHOSEN}}}", "{{service}}: {{reason}}"),
+            Query(
+                f"sum by (service) (lethe_samples_dead_lettered_total{{{CHOSEN}}}) "
+                f"or 0 * sum by (service) (lethe_samples_received_total{{{CHOSEN}}})",
+                "{{service}}: all",
+            ),
+        ],
         limits=Limits(1, 1000),
     )
     lost = chart(
