@@ -16,7 +16,7 @@ from service.chaos.victim import run_through
 from service.feed import SPAWN, Processes
 from service.learners import LEARNERS
 from tests.faults.conftest import Fill, records
-from tests.faults.harness import EVERY, Forked, Stage, all_running, running, until
+from tests.faults.harness import EVERY, FAILED, Forked, Stage, all_running, running, until
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -160,6 +160,35 @@ def test_the_feeder_of_a_killed_service_ends_by_itself(stage: Stage, tmp_path: P
         assert orphans
         service.kill()
     until(lambda: not any(alive(pid) for pid in orphans), "the feeder is gone", 15)
+
+
+def test_a_feeder_that_is_killed_ends_the_service_loudly_and_loses_nothing(
+    stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
+) -> None:
+    settings = stage.settings("finetune", tmp_path / "state")
+    with running(settings, Held(tmp_path / "go-on"), spawning) as service:
+        service.has_learned(2 * EVERY)
+        for feeder in children(service.pid):
+            os.kill(feeder, signal.SIGKILL)
+        (tmp_path / "go-on").touch()
+        assert service.status() == FAILED
+        assert "the feeder process ended with status -9" in service.log
+    with running(settings) as service:
+        assert service.status() == 0
+    assert Outcome.of(tmp_path / "state") == untouched("finetune")
+
+
+def test_a_service_lets_go_of_the_checkpoint_that_it_began_with(stage: Stage, tmp_path: Path) -> None:
+    settings = stage.settings("ridge", tmp_path / "state")
+    with running(settings, KillAt("committed")) as service:
+        assert service.status() == -signal.SIGKILL
+    began = Outcome.of(tmp_path / "state").learned
+    with running(settings, Held(tmp_path / "go-on")) as service:
+        service.has_learned(began + 2 * EVERY)
+        held = Path(f"/proc/{service.pid}/maps").read_text()
+        (tmp_path / "go-on").touch()
+        assert service.status() == 0
+    assert str(tmp_path) not in held
 
 
 def test_consumers_suspended_for_a_minute(
