@@ -4,7 +4,8 @@ At the default cadence there is one in half a minute, too few to see in a run th
 to repeat. So a turn learns so many samples and takes exactly one checkpoint at its begin, which
 is written beside them; another learns as many without. What the first takes longer is what was
 lost: copying the state, and the disk's, the hash's and the writing thread's share of the machine.
-Before the first turn the learner has met several subjects, and has its full size.
+Before the first turn the learner has met several subjects, and has its full size; how many of them it
+learns between two checkpoints decides on how much there is to be copied and hashed.
 
 Neighbours on the machine make that number jump from turn to turn, so its quartiles are told, too.
 The processor's time that a checkpoint needs hardly depends on them: learning cannot lose more than
@@ -52,6 +53,8 @@ class CheckpointBench:
     learner: str = "finetune"
     samples: int = 8192
     """Learned in a turn: writing one checkpoint should end within them."""
+    subjects: int = 1
+    """That are learned between two checkpoints."""
     turns: int = 7
 
 
@@ -107,7 +110,8 @@ def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[Checkpoi
     x_NCHW, y_N = subjects(settings.sample, SUBJECTS * LEAST, seed)
     for x_BCHW, y_B in _batches(x_NCHW, y_N, size):
         learner.learn(x_BCHW, y_B)
-    lesson = _batches(*subjects(settings.sample, bench.samples, seed + 1), size)
+    x_NCHW, y_N = subjects(settings.sample, bench.samples * SUBJECTS // bench.subjects, seed + 1)
+    lesson = _batches(x_NCHW[-bench.samples :], y_N[-bench.samples :], size)
     copies, cost = Copies(), CheckpointCost()
 
     def emit(event: Event) -> None:
@@ -129,6 +133,10 @@ def bench_checkpoint(bench: CheckpointBench, seed: int = 0) -> Iterator[Checkpoi
             spent = {}
             for with_one in (turn % 2 == 0, turn % 2 == 1):
                 learner.load_state(warm)  # what falls due now and then, like a solve, falls due on both sides
+                checkpointer.take(snapshot())
+                checkpointer.settle()
+                for x_BCHW, y_B in lesson[:: max(1, len(lesson) // bench.subjects)]:
+                    learner.learn(x_BCHW, y_B)  # what the next checkpoint has to copy and hash
                 begun = time.process_time()
                 taking = snapshot if with_one else None
                 seconds = _turn(lesson, learner, checkpointer, taking)

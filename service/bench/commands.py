@@ -65,6 +65,7 @@ def checkpoint(
     learner: Annotated[str, Option(help="lethe learners lists them.")] = "finetune",
     turns: Annotated[int, Option(min=1, help="How often each side is measured.")] = 7,
     samples: Annotated[int, Option(min=1, help="Samples learned in a turn.")] = 8192,
+    subjects: Annotated[int, Option(min=1, max=8, help="Subjects learned between two checkpoints.")] = 1,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
 ) -> None:
     """Measure what writing checkpoints beside learning costs, at the default cadence."""
@@ -73,10 +74,11 @@ def checkpoint(
     cost = CheckpointCost()
     with _progress() as bar:
         task = bar.add_task("warming up", total=turns)
-        for cost in bench_checkpoint(CheckpointBench(learner, samples, turns)):
+        for cost in bench_checkpoint(CheckpointBench(learner, samples, subjects, turns)):
             bar.update(task, advance=1, description=f"{cost.seconds_lost:.3f} s lost a checkpoint so far")
     numbers = {
         "learner": learner,
+        "subjects": subjects,
         "bytes": cost.size,
         "seconds_lost_per_checkpoint": cost.seconds_lost,
         "lower_quartile": cost.quartiles[0],
