@@ -11,7 +11,7 @@ from service.events import (
     RecordsReceived,
     Turned,
 )
-from service.feeder import BrokerState
+from service.messages import BrokerState
 from service.privacy.receipts import Receipts
 from service.stream.source import Purged
 

@@ -11,8 +11,9 @@ from typing import Final, Protocol
 
 from service.batching import Filled, Start
 from service.errors import FeederDied, LetheError
-from service.feeder import BrokerState, Commit, Pause, Resume, Task, feed
+from service.feeder import feed
 from service.forgetful import forgetful
+from service.messages import BrokerState, Commit, Pause, Resume, Task
 from service.slots import BatchSettings, Slots
 from service.stream.purge import Sharing
 from service.stream.settings import StreamSettings

@@ -7,21 +7,20 @@ import signal
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Final
 
 from service.batching import Batcher, Start
 from service.errors import BrokerUnavailable, LetheError, PositionLost
-from service.slots import BatchSettings, Slots
+from service.messages import BrokerState, Commit, Pause, Resume, Task
+from service.slots import Slots
 from service.stream.broker import KafkaSource
 from service.stream.deadletter import DeadLetters
-from service.stream.purge import Purger, Sharing
-from service.stream.settings import StreamSettings
+from service.stream.purge import Purger
 from service.stream.source import Position
-from service.wire import Layout
 
-__all__ = ["BrokerState", "Commit", "Pause", "Resume", "Task", "feed"]
+__all__ = ["feed"]
 
 PROBE_SECONDS: Final = 2.0
 """With no record for so long, the broker is asked whether it is there."""
@@ -31,60 +30,6 @@ PATIENCE: Final = 0.5
 """Share of the longest residency after which what is in no complete batch goes back to the broker."""
 BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts to reach a broker; the last one repeats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Overwrite every slot, and wait; then read from ``start``, or from where reading began.
-
-    ``epoch`` numbers the pauses, so that messages from before one can be told.
-    """
-
-    start: Start | None
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Go on after a pause."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Learning is at ``position`` and can fall back to ``keep``; None: to nowhere before it."""
-
-    position: Position
-    keep: Position | None
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerState:
-    """The broker was reached, or was not and why.
-
-    Sent when that changes, and every few seconds while no record comes: then with the ``start`` of the
-    batch being filled, and the partitions' ends in it. A connection's first batch comes after its start.
-    """
-
-    up: bool
-    detail: str = ""
-    start: Start | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What the feeder is to read, from ``position`` on, and how.
-
-    What is in no complete batch stays for half of ``residency`` seconds at most; ``paused`` begins
-    as after a `Pause`.
-    """
-
-    stream: StreamSettings
-    batch: BatchSettings
-    layout: Layout
-    position: Position | None
-    residency: float | None
-    paused: bool
-    sharing: Sharing
 
 
 def feed(connection: Connection, slots: Slots, task: Task) -> None:

@@ -15,9 +15,9 @@ from service.evaluation.evaluator import Evaluator, Interrupted
 from service.evaluation.history import History
 from service.events import Emit, Evaluated, PartitionsAdded, SegmentStarted
 from service.feed import Batch, Feed
-from service.feeder import BrokerState
 from service.learners.base import Learner
 from service.lesson import Lesson
+from service.messages import BrokerState
 from service.privacy.receipts import Receipts
 from service.stream.source import Position
 

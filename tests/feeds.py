@@ -10,7 +10,7 @@ import numpy as np
 
 from service.batching import Filled, Start
 from service.feed import Batch
-from service.feeder import BrokerState
+from service.messages import BrokerState
 from service.slots import BatchSettings, Slots
 from service.stream.source import Position
 from service.wire import Layout, Pixels, Reason, Sample

@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from service.batching import Filled
 from service.feed import Batch, FeederProcess
-from service.feeder import BrokerState
+from service.messages import BrokerState
 from service.stream.settings import StreamSettings
 from service.stream.source import Position
 from service.wire import Headers, Layout, Sample, encode

@@ -22,9 +22,9 @@ from service.events import (
     Turned,
 )
 from service.feed import Batch
-from service.feeder import BrokerState
 from service.learners.base import Learned, LearnerContext
 from service.loop import Loop
+from service.messages import BrokerState
 from service.wire import Reason, Sample
 from tests.feeds import LAYOUT, Dead, Gap, Item, MemoryFeed, segment
 from tests.runs import EVERY, Remembering, Run, learn
