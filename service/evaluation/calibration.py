@@ -35,8 +35,9 @@ class Calibration:
 
     def add(self, p_BK: Tensor, correct_B: Tensor) -> None:
         """Take in class probabilities and whether the likeliest class was right."""
+        # amax, because max() wakes every thread, however few the rows are, which costs more than all of this
         # weights that diverged since the last batch predict no numbers: the next batch says so, not this
-        confidence_B = p_BK.max(dim=1).values.double().nan_to_num(0.0).clamp(0, 1)
+        confidence_B = p_BK.amax(dim=1).double().nan_to_num(0.0).clamp(0, 1)
         bin_B = (confidence_B * BINS).ceil().long().sub(1).clamp_(0, BINS - 1)
         # n_m (acc_m − conf_m) is a sum over the bin's predictions, so no bin needs its own count
         self._excess_M += torch.bincount(bin_B, correct_B.double() - confidence_B, BINS)
