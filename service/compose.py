@@ -96,7 +96,9 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
             for subscriber in subscribers:
                 subscriber(event)
 
-        subscribers += [Startup(emit, imported), Judgement(history, emit)]
+        subscribers.append(Startup(emit, imported))
+        if watch is not None:  # what is not looked for cannot be missed
+            subscribers.append(Judgement(history, emit))
         guard = None if policy is None else Guard(policy, emit)
         if guard is not None:
             subscribers.append(guard)
