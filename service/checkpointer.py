@@ -1,5 +1,8 @@
 """When checkpoints are taken, and that writing them does not keep the learner waiting."""
 
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +18,8 @@ __all__ = ["Checkpointer"]
 
 RETRY_SECONDS: Final = 5.0
 """After a failure, the next attempt is due this much later."""
+NICENESS: Final = 10
+"""Of the thread that writes: where there is no core to spare, learning goes first."""
 
 
 class Checkpointer:
@@ -36,7 +41,7 @@ class Checkpointer:
     ) -> None:
         self._folder, self._settings, self._clock = folder, settings, clock
         self._emit, self._publish, self._at = emit, publish, at
-        self._writer = ThreadPoolExecutor(1, "lethe-checkpoint")
+        self._writer = ThreadPoolExecutor(1, "lethe-checkpoint", initializer=_give_way)
         self._writing: tuple[Future[int], Checkpoint, float] | None = None
         self._taken_at, self._taken_samples = clock(), samples
         self._wait = settings.every_seconds
@@ -99,3 +104,10 @@ class Checkpointer:
         """Wait for what is being written."""
         self.settle()
         self._writer.shutdown()
+
+
+def _give_way() -> None:
+    """Let the other threads of this process go first."""
+    if sys.platform == "linux":  # elsewhere threads have no niceness of their own
+        here = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, here, os.getpriority(os.PRIO_PROCESS, here) + NICENESS)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,3 +159,17 @@ def test_a_newest_that_cannot_be_read_is_not_put_in_the_place_of_others(bench: B
     assert isinstance(bench.events[-1], CheckpointFailed)
     assert str(newest) in bench.events[-1].detail
     assert good.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own")
+def test_what_is_written_gives_way_to_what_is_learned(tmp_path: Path) -> None:
+    niceness: dict[str, int] = {}
+
+    def note(step: str) -> None:
+        niceness[step] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    with StateFolder(tmp_path, keep=3) as folder:
+        writing = Checkpointer(folder, CheckpointSettings(), lambda _: None, lambda _: None, note)
+        writing.take(checkpoint(64))
+        writing.close()
+    assert niceness["written"] == min(19, niceness["taken"] + 10)
