@@ -113,8 +113,7 @@ def write_checkpoint(
     tensors |= {RANDOM + name: tensor for name, tensor in checkpoint.random.items()}
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            os.fchmod(file.fileno(), OWN)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWN), "wb") as file:
             tensorfile.write(file, tensors, text, _sealed(text), marks, hashes)
             size = file.tell()
             file.flush()
