@@ -17,6 +17,7 @@ from service.events import (
     LearningBegan,
     LedgerStands,
     Measured,
+    PartitionsAdded,
     PolicyViolated,
     PrivacySpent,
     PurgeHeldUp,
@@ -64,6 +65,7 @@ class Metrics:
         self._discarded = counter("samples_discarded", "Samples whose pixels were overwritten after use.")
         self._dead = counter("samples_dead_lettered", "Malformed records, by reason.", ("reason",))
         self._lost = counter("samples_lost", "Offsets that the broker never served: gaps in the topic.")
+        self._added = counter("partitions_added", "Partitions that the topic got while it was learned.")
         self._resident = gauge("samples_resident", "Samples whose pixels are in the service now.")
         self._resident_bytes = gauge("samples_resident_bytes", "Bytes of those pixels.")
         self._prequential = gauge(
@@ -143,6 +145,8 @@ class Metrics:
                 self._dead.labels(event.reason).inc(event.count)
             case RecordsLost():
                 self._lost.inc(event.count)
+            case PartitionsAdded():
+                self._added.inc(len(event.partitions))
             case Lag():
                 self._lag.labels(str(event.partition)).set(event.records)
                 self._offset.labels(str(event.partition)).set(event.offset)

@@ -30,6 +30,7 @@ QUESTIONS = ["Is it forgetting?", "Is it keeping up?", "Is it keeping anything?"
 
 ABSENT: Final[dict[str, str]] = {
     "lethe_start_duration_seconds": "told once a start, and in the log and /state as well",
+    "lethe_partitions_added": "each has a line of its own in Position in each partition",
 }
 """Exported metrics that are on no dashboard, and why."""
 
