@@ -1,7 +1,8 @@
-"""A scenario's records on a broker, as a producer of its own would send them, and its probes."""
+"""A scenario's records on a broker, as a producer of its own would send them, its probes, and a tiny one."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from producers.broker import Broker
 from producers.datasets import default_root
@@ -9,13 +10,22 @@ from producers.order import Order
 from producers.probes import probes_of
 from producers.publisher import Publisher
 from producers.records import Records
-from producers.scenario import Scenario
+from producers.scenario import Scenario, Segment
 from service.probeset import save_probe
 from service.stream.settings import StreamSettings
 from tests.brokers import StreamBroker
 from tests.streams import settings_of
 
-__all__ = ["send_all", "write_probes"]
+__all__ = ["ABRUPT", "send_all", "write_probes"]
+
+ABRUPT: Final = Scenario(
+    name="abrupt",
+    description="one class of each, and so small probes",
+    segments=(
+        Segment(subject="mnist", dataset="mnist", classes=(0,)),
+        Segment(subject="fashion-mnist", dataset="fashion-mnist", classes=(1,)),
+    ),
+)
 
 
 def send_all(broker: StreamBroker, topic: str, order: Order, partitions: int) -> StreamSettings:

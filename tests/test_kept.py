@@ -32,6 +32,7 @@ from service.privacy.receipts import LEDGER, open_receipts
 from service.resume import restore, take
 from service.settings import Settings
 from service.state_folder import StateFolder, checkpoint_files
+from tests.clocks import Clock
 from tests.feeds import LAYOUT, MemoryFeed, segment
 
 TTL = TimeToLive(seconds=100.0, margin=20.0, checkpoints=2)
@@ -40,26 +41,19 @@ POLICY = Policy.model_validate(
 )
 
 
-class Clock:
-    """Two clocks that only the test moves."""
-
-    def __init__(self) -> None:
-        self.now, self.date = 100.0, 1e9
-
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-        self.date += seconds
+class Clocks(Clock):
+    """The clocks of what is under test."""
 
     def kept(self, since: JSON = None) -> Kept:
         return Kept(TTL, since, lambda: self.now, lambda: self.date)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Clocks:
+    return Clocks()
 
 
-def test_samples_are_due_when_only_the_margin_is_left(clock: Clock) -> None:
+def test_samples_are_due_when_only_the_margin_is_left(clock: Clocks) -> None:
     kept = clock.kept()
     kept.learned(clock.now, 0, {0: 5})
     clock.wait(50)
@@ -76,7 +70,7 @@ def test_samples_are_due_when_only_the_margin_is_left(clock: Clock) -> None:
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=60))
 def test_none_is_kept_beyond_its_time_and_none_is_noted_without_bound(pauses: list[float]) -> None:
-    clock = Clock()
+    clock = Clocks()
     kept, gone = clock.kept(), 0
     arrived: list[float] = []
     for pause in pauses:
@@ -92,7 +86,7 @@ def test_none_is_kept_beyond_its_time_and_none_is_noted_without_bound(pauses: li
     assert len(noted["arrived"]) <= 101
 
 
-def test_time_goes_by_while_the_service_is_not_running(clock: Clock) -> None:
+def test_time_goes_by_while_the_service_is_not_running(clock: Clocks) -> None:
     kept = clock.kept()
     kept.learned(clock.now, 0, {0: 0})
     clock.wait(30)
@@ -106,7 +100,7 @@ def test_time_goes_by_while_the_service_is_not_running(clock: Clock) -> None:
     assert later.standing().seconds == 90  # the newest checkpoint has them
 
 
-def test_a_sample_counts_as_kept_until_no_checkpoint_has_it(clock: Clock) -> None:
+def test_a_sample_counts_as_kept_until_no_checkpoint_has_it(clock: Clocks) -> None:
     kept = clock.kept()
     kept.learned(clock.now, 0, {0: 0})
     clock.wait(10)

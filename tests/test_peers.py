@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from producers.datasets import default_root
 from producers.order import Order
 from producers.records import Records
-from producers.scenario import Scenario, Segment
 from service.bench.rehearsal import Rehearsal, rehearse
 from service.bench.scores import Score, read_scores
 from service.errors import InvalidSetting
@@ -24,19 +23,12 @@ from tests.benchmarks.peers.lockstep import Lockstep
 from tests.benchmarks.peers.measuring import measure, peers, write
 from tests.benchmarks.peers.peer import Peer, floats
 from tests.benchmarks.peers.recorder import record
+from tests.scenarios import ABRUPT
 
 needs_datasets = pytest.mark.needs("datasets")
 
 BATCH = 64
 SAMPLES = 300  # no multiple of a batch, so one holds samples of both segments
-ABRUPT = Scenario(
-    name="abrupt",
-    description="one class of each, and so small probes",
-    segments=(
-        Segment(subject="mnist", dataset="mnist", classes=(0,)),
-        Segment(subject="fashion-mnist", dataset="fashion-mnist", classes=(1,)),
-    ),
-)
 
 
 class Plain(Peer):

@@ -18,17 +18,9 @@ from service.bench.scoreboard_table import scoreboard_table
 from service.bench.scores import Score, read_scores, summarise, write_csv
 from service.errors import InvalidFile
 from tests.commands import Lethe
+from tests.scenarios import ABRUPT
 
 needs_datasets = pytest.mark.needs("datasets")
-
-ABRUPT = Scenario(
-    name="abrupt",
-    description="one class of each, and so small probes",
-    segments=(
-        Segment(subject="mnist", dataset="mnist", classes=(0,)),
-        Segment(subject="fashion-mnist", dataset="fashion-mnist", classes=(1,)),
-    ),
-)
 
 
 def score(**changes: Any) -> Score:

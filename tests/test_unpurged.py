@@ -6,28 +6,22 @@ from hypothesis import strategies as st
 
 from service.learners.base import JSON
 from service.privacy.unpurged import MOST_DEBTS, Unpurged
+from tests.clocks import Clock
 
 
-class Clock:
-    """Two clocks that only the test moves."""
-
-    def __init__(self) -> None:
-        self.now, self.date = 100.0, 1e9
-
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-        self.date += seconds
+class Clocks(Clock):
+    """The clocks of what is under test."""
 
     def unpurged(self, within: float = 60.0, since: JSON = None) -> Unpurged:
         return Unpurged(within, since, lambda: self.now, lambda: self.date)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> Clocks:
+    return Clocks()
 
 
-def test_what_is_learned_is_owed_until_the_log_begins_behind_it(clock: Clock) -> None:
+def test_what_is_learned_is_owed_until_the_log_begins_behind_it(clock: Clocks) -> None:
     unpurged = clock.unpurged()
     assert (unpurged.lag().seconds, unpurged.lag().records) == (0, 0)
     unpurged.purged({0: 0})
@@ -44,7 +38,7 @@ def test_what_is_learned_is_owed_until_the_log_begins_behind_it(clock: Clock) ->
     assert (unpurged.lag().seconds, unpurged.lag().records) == (0, 0)
 
 
-def test_part_of_a_span_that_is_still_there_is_owed(clock: Clock) -> None:
+def test_part_of_a_span_that_is_still_there_is_owed(clock: Clocks) -> None:
     unpurged = clock.unpurged()
     unpurged.learned({0: 64, 1: 64})
     clock.wait(5)
@@ -52,14 +46,14 @@ def test_part_of_a_span_that_is_still_there_is_owed(clock: Clock) -> None:
     assert (unpurged.lag().seconds, unpurged.lag().records) == (5, 1)
 
 
-def test_what_was_gone_before_anything_was_learned_is_not_noted_as_a_purge(clock: Clock) -> None:
+def test_what_was_gone_before_anything_was_learned_is_not_noted_as_a_purge(clock: Clocks) -> None:
     unpurged = clock.unpurged()
     assert unpurged.purged({0: 5000}) == {}
     unpurged.learned({0: 5064})
     assert unpurged.lag().records == 64
 
 
-def test_a_restart_goes_on_with_the_debt_and_counts_the_time_in_between(clock: Clock) -> None:
+def test_a_restart_goes_on_with_the_debt_and_counts_the_time_in_between(clock: Clocks) -> None:
     before = clock.unpurged()
     before.purged({0: 32})
     before.learned({0: 64})
@@ -72,14 +66,14 @@ def test_a_restart_goes_on_with_the_debt_and_counts_the_time_in_between(clock: C
     assert after.lag().records == 32
 
 
-def test_a_clock_on_the_wall_that_jumps_changes_nothing_while_the_service_runs(clock: Clock) -> None:
+def test_a_clock_on_the_wall_that_jumps_changes_nothing_while_the_service_runs(clock: Clocks) -> None:
     unpurged = clock.unpurged()
     unpurged.learned({0: 64})
     clock.date += 3600
     assert unpurged.lag().seconds == 0
 
 
-def test_however_long_nobody_purges_memory_stays_bounded_and_the_oldest_is_known(clock: Clock) -> None:
+def test_however_long_nobody_purges_memory_stays_bounded_and_the_oldest_is_known(clock: Clocks) -> None:
     unpurged = clock.unpurged()
     for batch in range(1, 3 * MOST_DEBTS):
         unpurged.learned({0: 64 * batch})
@@ -93,7 +87,7 @@ def test_however_long_nobody_purges_memory_stays_bounded_and_the_oldest_is_known
 def test_the_lag_is_never_less_than_the_oldest_record_s_age(
     steps: list[tuple[bool, int, float]],
 ) -> None:
-    clock = Clock()
+    clock = Clocks()
     unpurged = clock.unpurged(within=10.0)
     learned: list[float] = []  # when each record was
     start = 0
