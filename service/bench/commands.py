@@ -1,17 +1,13 @@
 """The commands ``lethe bench …``."""
 
-import json
-import sys
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from typer import Option
 
 from service.bench.canary_command import canary
+from service.bench.output import progress, show
 from service.bench.restart_command import restart
 from service.bench.scoreboard_command import learners
 from service.bench.serving_command import serving
@@ -44,7 +40,7 @@ def pipeline(
 
     bench = PipelineBench(learner, threads, broker, batches, turns)
     speed = PipelineSpeed()
-    with _progress() as bar:
+    with progress() as bar:
         task = bar.add_task("filling the topic", total=turns)
         for speed in bench_pipeline(bench):
             bar.update(task, advance=1, description=f"ratio so far {speed.ratio:.3f}")
@@ -56,7 +52,7 @@ def pipeline(
         "ratio": speed.ratio,
         "threads": threads,
     }
-    _print(numbers, as_json)
+    show(numbers, as_json)
 
 
 @app.command()
@@ -72,7 +68,7 @@ def checkpoint(
     from service.bench.checkpoint import CheckpointBench, CheckpointCost, bench_checkpoint
 
     cost = CheckpointCost()
-    with _progress() as bar:
+    with progress() as bar:
         task = bar.add_task("warming up", total=turns)
         for cost in bench_checkpoint(CheckpointBench(learner, samples, subjects, turns)):
             bar.update(task, advance=1, description=f"{cost.seconds_lost:.3f} s lost a checkpoint so far")
@@ -88,21 +84,4 @@ def checkpoint(
         "cost": cost.ratio,
         "cost_of_one_core": cost.cpu_ratio,
     }
-    _print(numbers, as_json)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
-
-
-def _print(numbers: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        json.dump(numbers, sys.stdout)
-        sys.stdout.write("\n")
-        return
-    table = Table(*numbers)
-    table.add_row(
-        *[f"{value:,.3f}" if isinstance(value, float) else str(value) for value in numbers.values()]
-    )
-    Console().print(table)
+    show(numbers, as_json)

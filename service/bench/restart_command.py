@@ -1,14 +1,12 @@
 """The command ``lethe bench restart``."""
 
-import json
-import sys
 from statistics import median
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from typer import Option
+
+from service.bench.output import show
 
 __all__ = ["restart"]
 
@@ -37,11 +35,4 @@ def restart(
         "rest": median(found.rest),
         "slowest_rest": max(found.rest),
     }
-    if as_json:
-        json.dump(numbers, sys.stdout)
-        sys.stdout.write("\n")
-        return
-    shown = [f"{value:,.2f}" if isinstance(value, float) else str(value) for value in numbers.values()]
-    table = Table(*numbers)
-    table.add_row(*shown)
-    Console().print(table)
+    show(numbers, as_json)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Option
+
+from service.bench.output import progress
 
 __all__ = ["learners"]
 
@@ -48,8 +49,7 @@ def learners(
     scenarios = [load_scenario(name) for name in scenario or ["mnist-to-fashion"]]
     known = {(score.scenario, score.learner, score.seed) for score in scores}
     bench = Bench(scenarios, names, seeds, samples, oracle_boundaries, own_joint, known)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress() as bar:
         task = bar.add_task("learning", total=bench.steps)
         for score in bench_learners(bench):
             scores.append(score)

@@ -1,14 +1,11 @@
 """The command ``lethe bench serving``."""
 
-import json
-import sys
 from statistics import fmean
 from typing import Annotated
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from typer import Option
+
+from service.bench.output import progress, show
 
 __all__ = ["serving"]
 
@@ -29,8 +26,7 @@ def serving(
     from service.bench.serving import ServingBench, ServingCost, bench_serving
 
     cost = ServingCost()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress() as bar:
         task = bar.add_task("filling the topic", total=turns)
         for cost in bench_serving(ServingBench(learner, threads, rate, broker, batches, turns)):
             bar.update(task, advance=1, description=f"speed while asked {cost.asking:.3f} so far")
@@ -46,11 +42,4 @@ def serving(
         "p50_ms": 1000 * cost.latency(0.5),
         "p99_ms": 1000 * cost.latency(0.99),
     }
-    if as_json:
-        json.dump(numbers, sys.stdout)
-        sys.stdout.write("\n")
-        return
-    table = Table("what", "measured")
-    for name, value in numbers.items():
-        table.add_row(name.replace("_", " "), f"{value:,.3f}" if isinstance(value, float) else f"{value}")
-    Console().print(table)
+    show(numbers, as_json)
