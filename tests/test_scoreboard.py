@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from producers.scenario import Scenario, Segment
 from service.bench.rehearsal import Rehearsal, rehearse
 from service.bench.scoreboard import JOINT, Bench, bench_learners
 from service.bench.scoreboard_page import write_page
-from service.bench.scoreboard_table import scoreboard_table
+from service.bench.scoreboard_table import WIDTH, scoreboard_table
 from service.bench.scores import Score, read_scores, summarise, write_csv
 from service.errors import InvalidFile
 from tests.commands import Lethe
@@ -97,6 +97,36 @@ def test_what_is_no_document_of_scores_is_refused_by_name(tmp_path: Path) -> Non
             read_scores(tmp_path / name)
 
 
+def test_scores_of_before_windows_and_calibration_were_kept_are_read_without_them(tmp_path: Path) -> None:
+    new = {"windowed_forgetting", "windowed_plasticity", "ece"}
+    old = {name: value for name, value in asdict(score(ece=0.02)).items() if name not in new}
+    (tmp_path / "old.json").write_text(json.dumps({"scores": [old]}))
+    (read,) = read_scores(tmp_path / "old.json")
+    assert read == score()
+    (summary,) = summarise([read])
+    assert {summary.measures[name] for name in new} == {None}
+
+
+def test_the_widest_table_there_is_fits_where_no_terminal_says_how_wide_it_is() -> None:
+    names = {"scenario": "fashion-to-mnist", "learner": "generative-replay", "retains": "5,000 samples"}
+    wide = score(**names, below_joint=0.01, samples_per_second=12_345.0, state_bytes=2**30, ece=0.0123)
+    other = replace(wide, seed=1, samples_per_second=10_000.0)
+    console = Console(width=WIDTH, record=True, file=io.StringIO())
+    console.print(scoreboard_table(summarise([wide, other, score()])))
+    text = console.export_text()
+    assert "…" not in text
+    assert "0.012" in text
+
+
+def test_the_page_has_a_panel_for_each_measure_that_some_score_has(tmp_path: Path) -> None:
+    board = tmp_path / "board.html"
+    write_page(summarise([score(windowed_forgetting=0.5, windowed_plasticity=0.25), score(seed=1)]), board)
+    drawn = board.read_text().split("Plotly.newPlot", 1)[1]
+    assert "windowed forgetting" in drawn
+    assert "windowed plasticity" in drawn
+    assert "ECE" not in drawn
+
+
 def test_the_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
     write_page(summarise([score(learner="<b>"), score(learner=JOINT, bwt=None)]), tmp_path / "board.html")
     html = (tmp_path / "board.html").read_text()
@@ -106,12 +136,20 @@ def test_the_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
 
 @needs_datasets
 def test_a_rehearsal_is_the_service_s_own_loop_over_the_whole_scenario() -> None:
-    came = rehearse(Rehearsal("finetune", ABRUPT, samples=700))
+    rehearsal = Rehearsal("finetune", ABRUPT, samples=700)
+    came = rehearse(rehearsal)
     assert came.run.segments == ["mnist", "fashion-mnist"]
     assert (came.run.samples.learned, came.run.samples.resident) == (1400, 0)
     assert came.accuracy == came.run.acc
     assert came.state_bytes > 421_642 * 4  # the weights, and two moments of each
     assert came.samples_per_second > 0
+    scored, run = Score.of(rehearsal, "finetune", came, None), came.run
+    assert (scored.windowed_forgetting, scored.windowed_plasticity, scored.ece) == (
+        run.windowed_forgetting,
+        run.windowed_plasticity,
+        run.ece,
+    )
+    assert None not in (scored.windowed_forgetting, scored.windowed_plasticity, scored.ece)
 
 
 @needs_datasets

@@ -13,23 +13,35 @@ from service.bench.scores import Summary
 
 __all__ = ["write_page"]
 
-_SHOWN: Final = {"acc": "ACC", "wc_acc": "WC-ACC", "anytime": "anytime accuracy", "bwt": "BWT"}
+_PANELS: Final = {
+    "acc": "ACC",
+    "wc_acc": "WC-ACC",
+    "anytime": "anytime accuracy",
+    "bwt": "BWT",
+    "windowed_forgetting": "WF, windowed forgetting",
+    "windowed_plasticity": "WP, windowed plasticity",
+    "ece": "ECE at the end",
+}
 
 
 def write_page(summaries: Sequence[Summary], path: Path) -> None:
-    """Write the plots: a panel a measure with learners × scenarios, and accuracy against speed."""
+    """Write the plots: a panel a measure with learners × scenarios, and accuracy against speed.
+
+    A measure that no score has is left out.
+    """
     scenarios = list(dict.fromkeys(summary.scenario for summary in summaries))
-    titles = [*_SHOWN.values(), "ACC against speed"]
-    figure = make_subplots(rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.06)
+    shown = [name for name in _PANELS if any(s.measures[name] is not None for s in summaries)]
+    titles = [*(_PANELS[name] for name in shown), "ACC against speed"]
+    figure = make_subplots(
+        rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.3 / len(titles)
+    )
     for place, scenario in enumerate(scenarios):
         here = [summary for summary in summaries if summary.scenario == scenario]
         colour = f"hsl({round(360 * place / len(scenarios))}, 55%, 50%)"
-        for row, measure in enumerate(_SHOWN, start=1):
+        for row, measure in enumerate(shown, start=1):
             figure.add_trace(_bars(scenario, here, measure, colour, shows=row == 1), row=row, col=1)
         figure.add_trace(_against_speed(scenario, here, colour), row=len(titles), col=1)
-    for row in range(1, len(_SHOWN) + 1):
-        figure.update_yaxes(tickformat=".0%", row=row, col=1)
-    figure.update_yaxes(tickformat=".0%", row=len(titles), col=1)
+    figure.update_yaxes(tickformat=".0%")
     figure.update_xaxes(title="samples learned a second", type="log", row=len(titles), col=1)
     figure.update_layout(
         title=f"Scoreboard: mean ± standard deviation over {max(s.seeds for s in summaries)} seeds",

@@ -9,8 +9,8 @@ from service.bench.scores import Summary
 
 __all__ = ["WIDTH", "scoreboard_table"]
 
-WIDTH: Final = 165
-"""Columns that the table takes, where there is no terminal to ask."""
+WIDTH: Final = 220
+"""Columns that the table may take, where there is no terminal to ask: nothing of it is cut off."""
 
 _COLUMNS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
     "acc": ("ACC", "{:.3f}".format),
@@ -29,7 +29,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
     several = len({summary.scenario for summary in summaries}) > 1
     for heading in (*(["scenario"] if several else []), "learner", "retains"):
         table.add_column(heading, no_wrap=True)
-    for heading in (*(_COLUMNS[name][0] for name in shown), "probes", "state", "found", "false"):
+    for heading in (*(_COLUMNS[name][0] for name in shown), "probes", "ECE", "state", "found", "false"):
         table.add_column(heading, justify="right", no_wrap=True)
     for place, summary in enumerate(summaries):
         if place and summary.scenario != summaries[place - 1].scenario:
@@ -40,6 +40,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
             summary.retains,
             *(_spread(summary.measures[name], _COLUMNS[name][1]) for name in shown),
             _probes(summary),
+            _ece(summary),
             f"{_mean(summary, 'state_bytes') / 2**20:,.1f} MiB",
             *_boundaries(summary),
         )
@@ -60,6 +61,12 @@ def _probes(summary: Summary) -> str:
     if len(accuracies) > 3:
         return f"{min(accuracies):.3f} … {max(accuracies):.3f}"
     return " / ".join(f"{accuracy:.3f}" for accuracy in accuracies)
+
+
+def _ece(summary: Summary) -> str:
+    """Return the calibration error at the end, as narrow as can be: its deviation is in the files."""
+    ece = summary.measures["ece"]
+    return "–" if ece is None else f"{ece[0]:.3f}"
 
 
 def _mean(summary: Summary, measure: str) -> float:

@@ -39,6 +39,11 @@ class Score:
     false_alarms: int
     told: bool = False
     """The learner was told of the switches: what was found in the stream made no difference."""
+    windowed_forgetting: float | None = None
+    """Of WF, WP and ECE see `service.result.RunResult`; scores of before they were kept have none."""
+    windowed_plasticity: float | None = None
+    ece: float | None = None
+    """At the end: the mean over the probes."""
 
     @classmethod
     def of(cls, rehearsal: Rehearsal, name: str, came: Rehearsed, joint: float | None) -> "Score":
@@ -61,6 +66,9 @@ class Score:
             found=len(run.boundaries.delays) - run.boundaries.missed,
             false_alarms=run.boundaries.false_alarms,
             told=rehearsal.oracle and not rehearsal.shuffled,
+            windowed_forgetting=run.windowed_forgetting,
+            windowed_plasticity=run.windowed_plasticity,
+            ece=run.ece,
         )
 
 
