@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from producers.order import Order
 from producers.scenario import Scenario, load_scenario, shipped_scenarios
 from service.errors import InvalidScenario
 
@@ -41,8 +42,21 @@ def test_every_scenario_that_was_promised_is_shipped_under_its_own_name() -> Non
         "recurring": 120_000,
         "rotated": 60_000,
         "split-mnist": 60_000,
+        "stationary": 120_000,
     }
     assert all(load_scenario(name).name == name for name in totals)
+
+
+def test_the_stationary_scenario_has_each_row_twice_in_other_orders_and_no_switch() -> None:
+    scenario = load_scenario("stationary")
+    order = Order(scenario, seed=0)
+    places = [order.at(index) for index in range(len(order))]
+    once, again = ([place.row for place in places if place.segment == half] for half in (0, 1))
+    assert len(places) == 120_000
+    assert sorted(once) == sorted(again) == list(range(60_000))
+    assert once != again
+    assert {scenario.segments[place.segment].subject for place in places} == {"mnist"}
+    assert scenario.blends() == [0, 0]
 
 
 def test_a_scenario_is_read_from_a_file(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,11 @@ def test_every_record_of_a_scenario_is_accounted_for(
     assert result.samples.discarded == result.samples.learned
     assert result.samples.dead_lettered == faults.total()
     assert result.dead_letters == faults
-    assert result.segments == [segment.subject for segment in scenario.segments]
+    visits = [subject for subject, _ in groupby(segment.subject for segment in scenario.segments)]
+    assert result.segments == visits
+    assert len(result.boundaries.delays) == len(visits) - 1
     assert result.probes == [segment.subject for segment in scenario.subjects]
-    assert len(result.R) == len(scenario.segments) + 1
+    assert len(result.R) == len(visits) + 1
 
 
 def test_the_poisoned_scenario_is_malformed_in_every_way_there_is() -> None:
