@@ -15,12 +15,24 @@ import numpy.typing as npt
 from service.errors import DataUnavailable
 from service.wire import Pixels
 
-__all__ = ["DATASETS", "Dataset", "DatasetName", "Split", "default_root", "load", "missing_or_corrupt"]
+__all__ = [
+    "DATASETS",
+    "VALIDATION",
+    "Dataset",
+    "DatasetName",
+    "Split",
+    "default_root",
+    "load",
+    "missing_or_corrupt",
+]
 
 DatasetName = Literal["mnist", "fashion-mnist"]
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
+"""The rows of validation are rows of train, too: who learns those leaves them out."""
 
-PREFIX: Final[dict[Split, str]] = {"train": "train", "test": "t10k"}
+PREFIX: Final[dict[Split, str]] = {"train": "train", "validation": "train", "test": "t10k"}
+VALIDATION: Final = 10_000
+"""The last so many rows of train."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +125,8 @@ def load(name: DatasetName, split: Split, root: Path) -> tuple[Pixels, npt.NDArr
     prefix = str(dataset.raw(root) / PREFIX[split])
     x_NHW = read_image_file(f"{prefix}-images-idx3-ubyte").numpy()
     y_N = read_label_file(f"{prefix}-labels-idx1-ubyte").numpy()
-    return x_NHW[:, np.newaxis], y_N.astype(np.int64, copy=False)
+    first = len(y_N) - VALIDATION if split == "validation" else 0
+    return x_NHW[first:, np.newaxis], y_N[first:].astype(np.int64, copy=False)
 
 
 def _sha256(path: Path) -> str:

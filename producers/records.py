@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from producers.datasets import load
+from producers.datasets import VALIDATION, load
 from producers.faults import malformed
 from producers.order import CLASSES, Order
 from producers.scenario import Segment
@@ -40,9 +40,17 @@ class Records:
         segments = {segment.pool: segment for segment in order.scenario.segments}
         loaded = {name: load(name, "train", root) for name in {pool[0] for pool in segments}}
         self._pools = {pool: rows_of(segment, *loaded[pool[0]]) for pool, segment in segments.items()}
+        self._first_held_out = {
+            pool: int(np.isin(loaded[pool[0]][1][:-VALIDATION], pool[1]).sum()) for pool in segments
+        }
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def held_out(self, index: int) -> bool:
+        """Tell whether the row at ``index`` is of the validation split; raises IndexError as `at`."""
+        place = self.order.at(index)
+        return place.row >= self._first_held_out[self.order.scenario.segments[place.source].pool]
 
     def at(self, index: int) -> Record:
         """Return the record at ``index``; raises IndexError outside 0 to len − 1."""

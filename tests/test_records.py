@@ -1,5 +1,6 @@
 """Records and probes: what is encoded is what the data set holds, seen as the scenario says."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from producers.probes import probes_of, write_probes
 from producers.records import Records
 from producers.scenario import Transform, load_scenario
 from producers.transforms import transformed
-from service.errors import MalformedRecord
+from service.errors import InvalidSetting, MalformedRecord
 from service.probeset import load_folder
 from service.wire import PNG, RAW, Layout, Reason, Sample, decode
+from tests.scenarios import ABRUPT
 
 LAYOUT = Layout()
 needs_datasets = pytest.mark.needs("datasets")
@@ -106,6 +108,21 @@ def test_probes_come_from_the_test_split_in_the_order_of_first_visits(tmp_path: 
 
 
 @needs_datasets
+def test_probes_that_do_not_all_fit_on_the_disk_leave_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "probes"
+    sizes = [path.stat().st_size for path in write_probes(ABRUPT, default_root(), tmp_path / "all")]
+    assert sizes[0] < sizes[1]
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sizes[0], most))  # no file may be larger than the first
+    try:
+        with pytest.raises(InvalidSetting, match=f"{out} cannot be written to"):
+            write_probes(ABRUPT, default_root(), out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert list(out.iterdir()) == []
+
+
+@needs_datasets
 def test_a_probe_sees_its_subject_as_the_stream_shows_it() -> None:
     x_NCHW, y_N = load("mnist", "test", default_root())
     turned = probes_of(load_scenario("rotated"), default_root())[2]
@@ -115,3 +132,31 @@ def test_a_probe_sees_its_subject_as_the_stream_shows_it() -> None:
     assert set(split.y_N) == {8, 9}
     assert len(split.y_N) == np.isin(y_N, [8, 9]).sum()
     assert split.source == "mnist, test split, classes 8, 9"
+
+
+@needs_datasets
+def test_the_validation_split_is_the_end_of_the_training_split() -> None:
+    x_NCHW, y_N = load("fashion-mnist", "train", default_root())
+    held_NCHW, held_N = load("fashion-mnist", "validation", default_root())
+    np.testing.assert_array_equal(held_NCHW, x_NCHW[50_000:])
+    np.testing.assert_array_equal(held_N, y_N[50_000:])
+
+
+@needs_datasets
+@pytest.mark.parametrize(
+    ("name", "rows"), [("split-mnist", 10_000), ("stationary", 20_000), ("gradual", 20_000)]
+)
+def test_what_is_held_out_of_a_stream_is_what_its_validation_probes_hold(name: str, rows: int) -> None:
+    scenario = load_scenario(name)
+    order = Order(scenario, seed=1)
+    records = Records(order, default_root())
+    held = [place for place in range(len(order)) if records.held_out(place)]
+    probes = probes_of(scenario, default_root(), "validation")
+    assert len({(p.source, p.row) for p in map(order.at, held)}) == len(held) == rows
+    images = {probe.name: {x.tobytes() for x in probe.x_NCHW} for probe in probes}
+    for place in held[::97]:
+        sample = records.at(place)
+        pixels = decode(sample.value, sample.headers, LAYOUT).pixels
+        subject = scenario.segments[order.at(place).source].subject
+        assert pixels.tobytes() in images[subject]
+    assert all("validation split" in probe.source for probe in probes)

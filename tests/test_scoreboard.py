@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from producers.datasets import default_root
+from producers.order import Order
+from producers.records import Records
 from producers.scenario import Scenario, Segment
 from service.bench.rehearsal import Rehearsal, rehearse
 from service.bench.scoreboard import JOINT, Bench, bench_learners
@@ -170,6 +173,30 @@ def test_a_shuffled_stream_has_no_segments_and_all_samples() -> None:
 
 
 @needs_datasets
+def test_options_are_chosen_on_rows_that_the_stream_then_lacks() -> None:
+    chosen = Rehearsal("finetune", ABRUPT, samples=300, validation=True, options={"lr": 0.01})
+    records = Records(Order(ABRUPT, 0, 300), default_root())
+    came = rehearse(chosen)
+    assert came.run.samples.learned == 600 - sum(map(records.held_out, range(600)))
+    assert came.run.samples.learned < 600
+    scored = Score.of(chosen, chosen.title, came, None)
+    assert (scored.scenario, scored.learner) == ("abrupt (validation)", "finetune lr=0.01")
+
+
+def test_what_was_measured_with_other_options_another_split_or_told_is_measured_anew() -> None:
+    known = [("abrupt", "joint", 0, False), ("abrupt", "ewc", 0, False)]
+
+    def names(**changes: Any) -> list[tuple[str, str]]:
+        bench = Bench([ABRUPT], ["ewc"], seeds=1, known=known, **changes)
+        return [(rehearsal.stream, name) for name, rehearsal in bench.wanted()]
+
+    assert names() == []
+    assert names(oracle=True) == [("abrupt", "ewc")]
+    assert names(options={"strength": 3, "optimizer": "SGD"}) == [("abrupt", "ewc strength=3 optimizer=SGD")]
+    assert names(validation=True) == [("abrupt (validation)", "joint"), ("abrupt (validation)", "ewc")]
+
+
+@needs_datasets
 def test_malformed_records_of_a_scenario_are_counted_not_learned() -> None:
     faulty = Scenario(
         name="faulty",
@@ -206,6 +233,11 @@ def test_the_command_prints_one_json_document_and_writes_what_is_asked_for(
     both = lethe("bench", "learners", "--learner", "ncm", *wanted, "--with", str(tmp_path / "b.json"))
     seen = [(line["learner"], line["seeds"]) for line in json.loads(both.stdout)["summaries"]]
     assert seen == [(JOINT, 1), ("finetune", 1), ("ncm", 1)]
+
+
+def test_an_option_that_a_learner_lacks_is_refused_before_anything_is_learned(lethe: Lethe) -> None:
+    said = lethe.refuses("bench", "learners", "--learner", "finetune", "--option", "strength=1")
+    assert "learner.options.strength" in said
 
 
 def test_a_learner_that_there_is_not_is_refused_before_anything_is_learned(lethe: Lethe) -> None:

@@ -1,9 +1,10 @@
 """A scenario learned from memory: the loop, the evaluations and the drift of a service, without a broker."""
 
+import json
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -51,7 +52,24 @@ class Rehearsal:
     oracle: bool = False
     """The learner is told of the switches instead of the boundaries detected."""
     options: Mapping[str, JSON] = field(default_factory=dict)
+    validation: bool = False
+    """The probes are the validation splits, whose rows the stream then lacks: what options are chosen on."""
     root: Path = field(default_factory=default_root)
+
+    @property
+    def stream(self) -> str:
+        """The scenario's name, and that of the split of the probes where it is not the test split."""
+        return f"{self.scenario.name} (validation)" if self.validation else self.scenario.name
+
+    @property
+    def title(self) -> str:
+        """The learner's name, and the options that it was given."""
+        return " ".join([self.learner, *(f"{name}={_plain(value)}" for name, value in self.options.items())])
+
+    @property
+    def told(self) -> bool:
+        """The learner hears of a switch, as there are switches."""
+        return self.oracle and not self.shuffled
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +111,15 @@ def rehearse_with(learner: Learner, rehearsal: Rehearsal) -> Rehearsed:
     """
     order = Order(rehearsal.scenario, rehearsal.seed, rehearsal.samples)
     records = Records(order, rehearsal.root)
+    places = [
+        index for index in range(len(records)) if not (rehearsal.validation and records.held_out(index))
+    ]
+    if rehearsal.shuffled:
+        rng = np.random.default_rng((rehearsal.seed, _SHUFFLES))
+        places = [places[nth] for nth in rng.permutation(len(places)).tolist()]
     chosen = LearnerSettings(name=learner.name, seed=rehearsal.seed)
     settings = Settings(learner=chosen, batch=BatchSettings(size=learner.batch_size, slots=2))
-    probes = probes_of(rehearsal.scenario, rehearsal.root)
+    probes = probes_of(rehearsal.scenario, rehearsal.root, "validation" if rehearsal.validation else "test")
     history = History([probe.name for probe in probes])
     journal = Journal(settings, type(learner), history)
     seconds = 0.0
@@ -107,7 +131,7 @@ def rehearse_with(learner: Learner, rehearsal: Rehearsal) -> Rehearsed:
             seconds += event.step_seconds
 
     Loop(
-        feed=_Feed(_in_order(records, rehearsal), len(records), settings.batch, not rehearsal.shuffled),
+        feed=_Feed(map(records.at, places), len(places), settings.batch, not rehearsal.shuffled),
         learner=learner,
         evaluator=create_evaluator(probes, settings),
         evaluate_every=settings.evaluation.every,
@@ -119,13 +143,6 @@ def rehearse_with(learner: Learner, rehearsal: Rehearsal) -> Rehearsed:
     ).run()
     state = learner.state().tensors.values()
     return Rehearsed(journal.result(), seconds, sum(tensor.nbytes for tensor in state))
-
-
-def _in_order(records: Records, rehearsal: Rehearsal) -> Iterator[Record]:
-    if not rehearsal.shuffled:
-        return map(records.at, range(len(records)))
-    rng = np.random.default_rng((rehearsal.seed, _SHUFFLES))
-    return map(records.at, rng.permutation(len(records)).tolist())
 
 
 class _Feed:
@@ -193,6 +210,10 @@ class _Feed:
 
     def close(self) -> None:
         self._slots.discard_all()
+
+
+def _plain(value: JSON) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _count(runs: list[tuple[str | None, int]], sample: Sample) -> None:

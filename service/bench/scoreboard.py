@@ -4,8 +4,8 @@ Two references frame every scenario: ``finetune``, which does nothing against fo
 ``joint``, the same learner on the same samples in random order.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from producers.scenario import Scenario
 from producers.sources import fetch
 from service.bench.rehearsal import Rehearsal, rehearse
 from service.bench.scores import Score
+from service.learners.base import JSON
 
 __all__ = ["JOINT", "Bench", "bench_learners"]
 
@@ -33,8 +34,12 @@ class Bench:
     oracle: bool = False
     own_joint: bool = False
     """Measure every learner on the shuffled stream too, not only the reference."""
-    known: Collection[tuple[str, str, int]] = ()
-    """Scenario, learner and seed of scores that are there already, and not measured again."""
+    options: Mapping[str, JSON] = field(default_factory=dict)
+    """Of every learner but the reference."""
+    validation: bool = False
+    """Measure on the validation splits."""
+    known: Collection[tuple[str, str, int, bool]] = ()
+    """Scenario, learner, seed and told of scores that are there already, and not measured again."""
     root: Path = field(default_factory=default_root)
 
     @property
@@ -42,35 +47,34 @@ class Bench:
         """How many scores there will be."""
         return sum(1 for _ in self.wanted())
 
-    def wanted(self) -> Iterator[tuple[Scenario, str, int]]:
-        """Yield scenario, learner and seed of each score that there will be, in order."""
+    def wanted(self) -> Iterator[tuple[str, Rehearsal]]:
+        """Yield the name and the rehearsal of each score that there will be, in order."""
         for scenario in self.scenarios:
             for seed in range(self.seeds):
-                for learner in (JOINT, *self.learners):
-                    if (scenario.name, learner, seed) not in self.known:
-                        yield scenario, learner, seed
+                for name, rehearsal in self._learning(scenario, seed):
+                    if (rehearsal.stream, name, seed, rehearsal.told) not in self.known:
+                        yield name, rehearsal
+
+    def _learning(self, scenario: Scenario, seed: int) -> Iterator[tuple[str, Rehearsal]]:
+        reference = Rehearsal(
+            REFERENCE, scenario, seed, self.samples, validation=self.validation, root=self.root
+        )
+        yield JOINT, replace(reference, shuffled=True)
+        for learner in self.learners:
+            given = replace(reference, learner=learner, oracle=self.oracle, options=self.options)
+            yield given.title, given
 
 
 def bench_learners(bench: Bench) -> Iterator[Score]:
     """Yield the score of every learner, and of joint, on every scenario with every seed.
 
-    Raises LetheError when a learner or a data set cannot be had.
+    Raises LetheError when a learner, an option or a data set cannot be had.
     """
     for scenario in bench.scenarios:
         for dataset in {segment.dataset for segment in scenario.segments}:
             fetch(dataset, bench.root)
-    for scenario, learner, seed in bench.wanted():
-        if learner == JOINT:
-            reference = Rehearsal(REFERENCE, scenario, seed, bench.samples, shuffled=True, root=bench.root)
-            yield Score.of(reference, JOINT, rehearse(reference), None)
-        else:
-            yield _score(bench, scenario, learner, seed)
-
-
-def _score(bench: Bench, scenario: Scenario, learner: str, seed: int) -> Score:
-    rehearsal = Rehearsal(learner, scenario, seed, bench.samples, oracle=bench.oracle, root=bench.root)
-    joint = None
-    if bench.own_joint:
-        shuffled = Rehearsal(learner, scenario, seed, bench.samples, shuffled=True, root=bench.root)
-        joint = rehearse(shuffled).accuracy
-    return Score.of(rehearsal, learner, rehearse(rehearsal), joint)
+    for name, rehearsal in bench.wanted():
+        joint = None
+        if bench.own_joint and name != JOINT:
+            joint = rehearse(replace(rehearsal, shuffled=True, oracle=False)).accuracy
+        yield Score.of(rehearsal, name, rehearse(rehearsal), joint)

@@ -26,6 +26,15 @@ def learners(
     seeds: Annotated[int, Option(min=1, help="How often each learns, from another seed.")] = 3,
     samples: Annotated[int | None, Option(min=1, help="At most so many of each segment.")] = None,
     oracle_boundaries: Annotated[bool, Option(help="Learners are told of the switches.")] = False,
+    option: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME=VALUE", help="An option of the learners, each of which must have it; repeatable."
+        ),
+    ] = None,
+    validation: Annotated[
+        bool, Option(help="Measure on 10,000 training images of each data set that the stream then lacks.")
+    ] = False,
     own_joint: Annotated[bool, Option(help="Learn each shuffled stream too: how far below it?")] = False,
     beside: Annotated[
         list[Path] | None,
@@ -40,15 +49,17 @@ def learners(
     from service.bench.scoreboard import Bench, bench_learners
     from service.bench.scoreboard_table import WIDTH, scoreboard_table
     from service.bench.scores import read_scores, summarise, write_csv
+    from service.flags import read_pairs
     from service.learners import LEARNERS, find
 
     names = learner or list(LEARNERS)
+    options = read_pairs("--option", option or [])
     for name in names:
-        find(name)  # refused now, not after an hour
+        find(name).Options.of(options)  # refused now, not after an hour
     scores = [score for path in beside or [] for score in read_scores(path)]
     scenarios = [load_scenario(name) for name in scenario or ["mnist-to-fashion"]]
-    known = {(score.scenario, score.learner, score.seed) for score in scores}
-    bench = Bench(scenarios, names, seeds, samples, oracle_boundaries, own_joint, known)
+    known = {(score.scenario, score.learner, score.seed, score.told) for score in scores}
+    bench = Bench(scenarios, names, seeds, samples, oracle_boundaries, own_joint, options, validation, known)
     with progress() as bar:
         task = bar.add_task("learning", total=bench.steps)
         for score in bench_learners(bench):

@@ -10,7 +10,7 @@ from service.bench.scores import Summary
 __all__ = ["WIDTH", "scoreboard_table"]
 
 WIDTH: Final = 220
-"""Columns that the table may take, where there is no terminal to ask: nothing of it is cut off."""
+"""Columns that the table may take, where there is no terminal to ask: Lethe's own names are not cut off."""
 
 _COLUMNS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
     "acc": ("ACC", "{:.3f}".format),

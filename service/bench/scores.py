@@ -17,7 +17,11 @@ __all__ = ["MEASURES", "Score", "Summary", "read_scores", "summarise", "write_cs
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One learner on one scenario with one seed; a measure that is not defined there is None."""
+    """One learner on one scenario with one seed; a measure that is not defined there is None.
+
+    ``scenario`` and ``learner`` are `Rehearsal.stream` and `Rehearsal.title`: what was measured on a
+    validation split, or with other options, is another row.
+    """
 
     scenario: str
     learner: str
@@ -50,7 +54,7 @@ class Score:
         """Return the score of a rehearsal; ``joint`` is the accuracy on the shuffled stream."""
         run = came.run
         return cls(
-            scenario=rehearsal.scenario.name,
+            scenario=rehearsal.stream,
             learner=name,
             seed=rehearsal.seed,
             retains=run.retains,
@@ -65,7 +69,7 @@ class Score:
             boundaries=len(run.boundaries.delays),
             found=len(run.boundaries.delays) - run.boundaries.missed,
             false_alarms=run.boundaries.false_alarms,
-            told=rehearsal.oracle and not rehearsal.shuffled,
+            told=rehearsal.told,
             windowed_forgetting=run.windowed_forgetting,
             windowed_plasticity=run.windowed_plasticity,
             ece=run.ece,

@@ -6,6 +6,7 @@ permuted or rotated, and prints the accuracy on the other 10,000 in both views. 
 of the switch 512 samples late, as it would from a detector. The differentially private learners,
 which are measured on MNIST, were given another data set, and one view of it:
 ``python -m tests.benchmarks.hyperparameters dp-finetune --dataset fashion-mnist --view none``.
+On a scenario, with the boundaries that are detected, ``lethe bench learners --validation`` compares options.
 """
 
 import json
