@@ -51,9 +51,9 @@ def write_probes(scenario: Scenario, root: Path, out: Path) -> list[Path]:
     probes = probes_of(scenario, root)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        # beside their places first: who finds one there, as the start of a container does, relies on the others
+        # beside their places first: who finds one there, as a container that starts anew, takes it for all
         with TemporaryDirectory(dir=out, prefix=".probes-") as staged:
             written = [save_probe(probe, Path(staged), order) for order, probe in enumerate(probes)]
             return [path.replace(out / path.name) for path in written]
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InvalidSetting(f"out: {out} cannot be written to: {error}") from error
