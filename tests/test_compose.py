@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def test_docker_compose_accepts_the_file_without_any_variable_being_set(resolved
 def test_every_image_has_a_version(resolved: dict[str, Any]) -> None:
     for name, service in resolved["services"].items():
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"]), name
+        if "build" in service:
+            assert service["image"] == f"lethe:{version('lethe')}"
 
 
 def test_kafka_has_the_version_that_runs_without_docker(resolved: dict[str, Any]) -> None:
@@ -139,6 +142,10 @@ def test_the_image_runs_as_a_user_without_rights_and_knows_whether_it_is_ready()
     assert "\nUSER 10001:10001\n" in last
     assert "/readyz" in last
     assert "--no-cache-dir" in text
+
+
+def test_the_image_is_compiled_when_it_is_built() -> None:
+    assert "--no-compile" not in (DEPLOY / "Dockerfile").read_text(), "nothing can be written where it runs"
 
 
 def test_the_image_is_built_from_files_that_are_there() -> None:

@@ -4,11 +4,14 @@ import copy
 import re
 import subprocess
 import sysconfig
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from torchvision.datasets import MNIST, FashionMNIST
 
 from deploy.kubernetes.generate import FILE, text
 from service.settings import OUTSIDE, Settings, variable
@@ -124,6 +127,7 @@ def test_what_is_selected_is_the_pod() -> None:
     labels = stateful["spec"]["template"]["metadata"]["labels"]
     assert stateful["spec"]["selector"]["matchLabels"] == labels
     assert manifest("service")["spec"]["selector"] == labels
+    assert stateful["spec"]["serviceName"] == manifest("service")["metadata"]["name"]
     for policy in ("network-policy", "network-policy-first-start"):
         assert manifest(policy)["spec"]["podSelector"]["matchLabels"] == labels
 
@@ -145,7 +149,8 @@ def test_a_container_meets_the_restricted_profile(container: dict[str, Any]) -> 
     assert POD["securityContext"]["runAsNonRoot"]
     assert POD["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not POD["automountServiceAccountToken"]
-    assert "memory" in container["resources"]["limits"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & POD.keys()
+    assert {"memory", "ephemeral-storage"} <= container["resources"]["limits"].keys()
     enforced = manifest("namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
     assert enforced == "restricted"
 
@@ -156,12 +161,30 @@ def test_it_is_restarted_when_stuck_and_given_no_traffic_without_a_broker() -> N
         kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")
     }
     assert probes == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+    assert {container[f"{kind}Probe"]["httpGet"]["port"] for kind in probes} == {"http"}
+
+
+def test_the_port_is_the_one_that_it_serves_at() -> None:
+    (container,) = POD["containers"]
+    served = SETTINGS.get("LETHE_SERVE__PORT", Settings.read({}).serve.port)
+    assert container["ports"] == [{"name": "http", "containerPort": served}]
+    (port,) = manifest("service")["spec"]["ports"]
+    assert (port["targetPort"], port["port"]) == ("http", served)
+
+
+def test_the_image_has_the_project_s_version() -> None:
+    (image,) = KUSTOMIZATION["images"]
+    assert {container["image"] for container in CONTAINERS} == {image["name"]}
+    assert image["newTag"] == version("lethe")
 
 
 def test_its_state_outlives_it() -> None:
     (claim,) = manifest("statefulset")["spec"]["volumeClaimTemplates"]
     mounts = {mount["name"]: mount["mountPath"] for mount in POD["containers"][0]["volumeMounts"]}
-    assert SETTINGS["LETHE_CHECKPOINT__FOLDER"].startswith(f"{mounts[claim['metadata']['name']]}/")
+    state = mounts[claim["metadata"]["name"]]
+    assert SETTINGS["LETHE_CHECKPOINT__FOLDER"].startswith(f"{state}/")
+    assert SETTINGS["LETHE_EVALUATION__PROBES"].startswith(f"{state}/")
+    assert SETTINGS["LETHE_EVALUATION__PROBES"] in POD["initContainers"][0]["command"][-1]
 
 
 def test_its_settings_exist_and_kubernetes_adds_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,3 +201,22 @@ def test_only_prometheus_comes_in() -> None:
     (rule,) = manifest("network-policy")["spec"]["ingress"]
     assert rule["ports"] == [{"protocol": "TCP", "port": "http"}]
     assert all("podSelector" in source and "namespaceSelector" in source for source in rule["from"])
+
+
+def test_out_go_names_and_the_way_to_kafka() -> None:
+    names, kafka = manifest("network-policy")["spec"]["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    host, _, port = SETTINGS["LETHE_STREAM__BOOTSTRAP_SERVERS"].partition(":")
+    assert kafka["ports"] == [{"protocol": "TCP", "port": int(port)}]
+    (there,) = kafka["to"]
+    namespace = host.split(".")[1]
+    assert there["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": namespace}
+
+
+def test_the_first_start_reaches_the_data_sets() -> None:
+    mirrors = [url for dataset in (MNIST, FashionMNIST) for url in dataset.mirrors]
+    ports = {{"http": 80, "https": 443}[urlsplit(url).scheme] for url in mirrors}
+    policy = manifest("network-policy-first-start")["spec"]
+    assert policy["policyTypes"] == ["Egress"]
+    (rule,) = policy["egress"]
+    assert {port["port"] for port in rule["ports"]} == ports
