@@ -76,6 +76,15 @@ class Order:
         self._faults: dict[int, Integers] = {}
         self._shifts: dict[int, Integers] = {}
 
+    @property
+    def ramps(self) -> list[tuple[int, int]]:
+        """The places where each blend begins, and behind its end."""
+        return [
+            (start - half, start + half)
+            for start, half in zip(self._starts[1:], self._halves, strict=True)
+            if half
+        ]
+
     def __len__(self) -> int:
         return self._starts[-1]
 

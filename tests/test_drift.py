@@ -147,6 +147,19 @@ def test_a_boundary_found_after_the_next_switch_is_the_next_ones() -> None:
     assert judge([100, 200], [250]) == Verdict((None, 50), 0)
 
 
+def test_a_switch_that_goes_on_for_a_while_is_found_from_its_begin_on_and_nothing_in_it_is_false() -> None:
+    ramps = [(600, 1400)]
+    assert judge([1000], [700, 1100], ramps) == Verdict((100,), 0)
+    assert judge([1000], [1500], ramps) == Verdict((900,), 0), "found late, and found"
+    assert judge([1000], [600, 700], ramps) == Verdict((100,), 1), "before it began nothing had changed"
+    assert judge([1000], [700, 1401], ramps) == Verdict((100,), 1), (
+        "when it was over nothing changed any more"
+    )
+    assert judge([1000], [], ramps) == Verdict((None,), 0)
+    assert judge([1000, 2000], [700, 2100], ramps) == Verdict((100, 100), 0), "an abrupt one after it"
+    assert judge([1000, 2000], [1900], [(600, 1400), (1800, 2200)]) == Verdict((None, 100), 0)
+
+
 class Told(Finetune):
     """Learns nothing, but notes after how many samples it was told of a boundary."""
 

@@ -44,6 +44,15 @@ def test_a_whole_data_set_is_used_to_its_last_row() -> None:
     assert rows == [set(range(60_000))] * 2
 
 
+def test_a_ramp_is_where_rows_of_two_segments_mix() -> None:
+    order = Order(load_scenario("gradual"), 0)
+    assert order.ramps == [(50_000, 70_000)]
+    mixed = [index for index in range(len(order)) if order.at(index).source != order.at(index).segment]
+    assert 50_000 <= mixed[0] < mixed[-1] < 70_000
+    assert Order(load_scenario("gradual"), 0, 6000).ramps == [(5000, 7000)]
+    assert Order(load_scenario("recurring"), 0).ramps == []
+
+
 @settings(deadline=None)
 @given(blended(), st.integers(0, 3), st.none() | st.integers(1, 60))
 def test_however_segments_blend_each_row_of_each_is_used_once(

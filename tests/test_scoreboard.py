@@ -101,7 +101,7 @@ def test_what_is_no_document_of_scores_is_refused_by_name(tmp_path: Path) -> Non
 
 
 def test_scores_of_before_windows_and_calibration_were_kept_are_read_without_them(tmp_path: Path) -> None:
-    new = {"windowed_forgetting", "windowed_plasticity", "ece"}
+    new = {"windowed_forgetting", "windowed_plasticity", "ece", "delay"}
     old = {name: value for name, value in asdict(score(ece=0.02)).items() if name not in new}
     (tmp_path / "old.json").write_text(json.dumps({"scores": [old]}))
     (read,) = read_scores(tmp_path / "old.json")
@@ -112,13 +112,16 @@ def test_scores_of_before_windows_and_calibration_were_kept_are_read_without_the
 
 def test_the_widest_table_there_is_fits_where_no_terminal_says_how_wide_it_is() -> None:
     names = {"scenario": "fashion-to-mnist", "learner": "generative-replay", "retains": "5,000 samples"}
-    wide = score(**names, below_joint=0.01, samples_per_second=12_345.0, state_bytes=2**30, ece=0.0123)
+    wide = score(
+        **names, below_joint=0.01, samples_per_second=12_345.0, state_bytes=2**30, ece=0.0123, delay=1234.0
+    )
     other = replace(wide, seed=1, samples_per_second=10_000.0)
     console = Console(width=WIDTH, record=True, file=io.StringIO())
     console.print(scoreboard_table(summarise([wide, other, score()])))
     text = console.export_text()
     assert "…" not in text
     assert "0.012" in text
+    assert "1,234" in text
 
 
 def test_the_page_has_a_panel_for_each_measure_that_some_score_has(tmp_path: Path) -> None:
@@ -170,6 +173,23 @@ def test_a_shuffled_stream_has_no_segments_and_all_samples() -> None:
     assert came.run.segments == []
     assert came.run.samples.learned == 800
     assert came.accuracy > 0.5
+
+
+@needs_datasets
+def test_a_switch_little_by_little_is_judged_from_where_it_begins_to_where_it_ends() -> None:
+    zeros, trousers = (
+        segment.model_copy(update={"count": 2000, "blend": blend, "malformed": malformed})
+        for segment, blend, malformed in zip(ABRUPT.segments, (1000, 0), (0.2, 0.0), strict=True)
+    )
+    rehearsal = Rehearsal("finetune", ABRUPT.model_copy(update={"segments": (zeros, trousers)}))
+    came = rehearse(rehearsal)
+    ((begin, end),) = came.ramps
+    assert begin == pytest.approx(1500 * 0.8, abs=40)
+    assert end == came.run.samples.learned - 1500
+    scored = Score.of(rehearsal, "finetune", came, None)
+    assert (scored.boundaries, scored.found, scored.false_alarms) == (1, 1, 0)
+    assert scored.delay is not None
+    assert begin + scored.delay == came.run.boundaries.detected[0].samples
 
 
 @needs_datasets

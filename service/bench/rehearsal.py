@@ -3,8 +3,9 @@
 import json
 import multiprocessing
 import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from producers.probes import probes_of
 from producers.records import Record, Records
 from producers.scenario import Scenario
 from service.batching import Filled, Start
+from service.drift.verdict import Verdict, judge
 from service.drift.watch import Watch
 from service.errors import MalformedRecord
 from service.evaluation.history import History
@@ -81,12 +83,20 @@ class Rehearsed:
     """In `Learner.learn` alone."""
     state_bytes: int
     """What a checkpoint of the learner holds."""
+    ramps: list[tuple[int, int]]
+    """Where one subject gives way to another little by little: samples learned before, and until its end."""
 
     @property
     def accuracy(self) -> float:
         """The mean over all probes at the end: ACC, where every segment was met."""
         last = self.run.evaluations[-1].accuracy
         return sum(last.values()) / len(last)
+
+    @property
+    def verdict(self) -> Verdict:
+        """How well the switches were found by one who knows, unlike a service, how long each lasts."""
+        switches = [switch.samples for switch in self.run.switches[1:]]
+        return judge(switches, [found.samples for found in self.run.boundaries.detected], self.ramps)
 
     @property
     def samples_per_second(self) -> float:
@@ -142,7 +152,14 @@ def rehearse_with(learner: Learner, rehearsal: Rehearsal) -> Rehearsed:
         oracle=rehearsal.oracle,
     ).run()
     state = learner.state().tensors.values()
-    return Rehearsed(journal.result(), seconds, sum(tensor.nbytes for tensor in state))
+    ramps = [] if rehearsal.shuffled else _ramps(order, places)
+    return Rehearsed(journal.result(), seconds, sum(tensor.nbytes for tensor in state), ramps)
+
+
+def _ramps(order: Order, places: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the ramps of the places that are streamed, malformed ones not counted."""
+    learned = [place for place in places if order.at(place).fault is None] if order.ramps else []
+    return [(bisect_left(learned, begin), bisect_left(learned, end)) for begin, end in order.ramps]
 
 
 class _Feed:

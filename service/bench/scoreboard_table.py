@@ -29,7 +29,15 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
     several = len({summary.scenario for summary in summaries}) > 1
     for heading in (*(["scenario"] if several else []), "learner", "retains"):
         table.add_column(heading, no_wrap=True)
-    for heading in (*(_COLUMNS[name][0] for name in shown), "probes", "ECE", "state", "found", "false"):
+    for heading in (
+        *(_COLUMNS[name][0] for name in shown),
+        "probes",
+        "ECE",
+        "state",
+        "found",
+        "delay",
+        "false",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for place, summary in enumerate(summaries):
         if place and summary.scenario != summaries[place - 1].scenario:
@@ -47,12 +55,14 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
     return table
 
 
-def _boundaries(summary: Summary) -> tuple[str, str]:
-    """Return how many switches were found, and how often one was that is none."""
+def _boundaries(summary: Summary) -> tuple[str, str, str]:
+    """Return how many switches were found, after how many samples, and how often one was that is none."""
     if summary.told:
-        return "told", "–"
+        return "told", "–", "–"
+    delay = summary.measures["delay"]
     found = f"{_mean(summary, 'found'):.3g}/{_mean(summary, 'boundaries'):.3g}"
-    return found, f"{_mean(summary, 'false_alarms'):.3g}"
+    shown = "–" if delay is None else f"{delay[0]:,.0f}"
+    return found, shown, f"{_mean(summary, 'false_alarms'):.3g}"
 
 
 def _probes(summary: Summary) -> str:

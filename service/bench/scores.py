@@ -47,12 +47,15 @@ class Score:
     """Of WF, WP and ECE see `service.result.RunResult`; scores of before they were kept have none."""
     windowed_plasticity: float | None = None
     ece: float | None = None
+    delay: float | None = None
+    """The mean number of samples from a switch to its detection; None where none was found."""
     """At the end: the mean over the probes."""
 
     @classmethod
     def of(cls, rehearsal: Rehearsal, name: str, came: Rehearsed, joint: float | None) -> "Score":
         """Return the score of a rehearsal; ``joint`` is the accuracy on the shuffled stream."""
-        run = came.run
+        run, verdict = came.run, came.verdict
+        delays = [delay for delay in verdict.delays if delay is not None]
         return cls(
             scenario=rehearsal.stream,
             learner=name,
@@ -66,13 +69,14 @@ class Score:
             below_joint=None if joint is None else joint - came.accuracy,
             samples_per_second=came.samples_per_second,
             state_bytes=came.state_bytes,
-            boundaries=len(run.boundaries.delays),
-            found=len(run.boundaries.delays) - run.boundaries.missed,
-            false_alarms=run.boundaries.false_alarms,
+            boundaries=len(verdict.delays),
+            found=len(delays),
+            false_alarms=verdict.false_alarms,
             told=rehearsal.told,
             windowed_forgetting=run.windowed_forgetting,
             windowed_plasticity=run.windowed_plasticity,
             ece=run.ece,
+            delay=mean(delays) if delays else None,
         )
 
 

@@ -21,24 +21,30 @@ class Verdict:
         return sum(delay is None for delay in self.delays)
 
 
-def judge(switches: Sequence[int], found: Sequence[int]) -> Verdict:
-    """Return the verdict; both are numbers of samples learned before, in order.
+def judge(switches: Sequence[int], found: Sequence[int], ramps: Sequence[tuple[int, int]] = ()) -> Verdict:
+    """Return the verdict; all are numbers of samples learned before, in order.
 
     The first boundary found after a switch and not after the next one is that switch's; every other
-    one is a false alarm. Where one subject gives way to another little by little, the switch is where
-    the service first saw a batch of the new one alone, and what is found earlier counts as false.
+    one is a false alarm. Where one subject gives way to another little by little, the switch lasts
+    from the begin of its ramp to the end, as in CapyMOA's EvaluateDriftDetector: it can be found from
+    the begin on, from which its delay counts, and what else is found up to the end is not false,
+    because the stream is changing still. A service knows no ramps: to it, a switch is where the
+    records' header names another segment, in the middle, and what is found earlier is false.
 
     >>> judge([1000, 2000], [400, 1064, 1500])
     Verdict(delays=(64, None), false_alarms=2)
+    >>> judge([1000], [400, 700, 1100, 1500], ramps=[(600, 1400)])
+    Verdict(delays=(100,), false_alarms=2)
     """
+    spans = [next((ramp for ramp in ramps if ramp[0] <= at <= ramp[1]), (at, at)) for at in switches]
     left = list(found)
     delays: list[int | None] = []
-    for index, switch in enumerate(switches):
-        end = switches[index + 1] if index + 1 < len(switches) else math.inf
-        hit = next((at for at in left if switch < at <= end), None)
-        delays.append(None if hit is None else hit - switch)
-        if hit is not None:
-            left.remove(hit)
+    for index, (begin, end) in enumerate(spans):
+        next_begin = spans[index + 1][0] if index + 1 < len(spans) else math.inf
+        hits = [at for at in left if begin < at <= next_begin]
+        delays.append(hits[0] - begin if hits else None)
+        for at in hits[:1] + [at for at in hits[1:] if at <= end]:
+            left.remove(at)
     return Verdict(tuple(delays), len(left))
 
 
