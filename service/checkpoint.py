@@ -34,7 +34,7 @@ __all__ = [
     "write_checkpoint",
 ]
 
-SCHEMA: Final = "lethe-checkpoint/2"
+SCHEMA: Final = "lethe-checkpoint/3"
 At = Callable[[str], None]
 """Told each step of writing once it is done."""
 OWN: Final = 0o600

@@ -9,8 +9,10 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from service.learners.products import Multiplier, rounded
+from service.learners.products import rounded, unit
+from service.learners.sharing import share
 from service.learners.wavelets import ModulusMaps, morlet_bank
+from service.learners.waves import FEW, PIECE, RandomWaves
 from service.wire import Layout
 
 __all__ = ["WaveletFeatures"]
@@ -23,7 +25,7 @@ _FINE: Final = (7, 0.8, 3 * math.pi / 4)
 _COARSE: Final = (13, 1.6, 3 * math.pi / 8)
 _SCALE: Final = 3.0  # of a random wave, in radians a root mean square of the coefficients
 _GREY: Final = 0.5  # order zero's weight in a random wave: shades vary most and tell least
-_IN_CACHE: Final = 32  # images whose responses a core's cache holds: twice as fast as from memory
+_IN_CACHE: Final = 64  # images whose responses a core's cache holds: twice as fast as from memory
 _COMPRESSION: Final = 10.0  # log(1 + 10 s): faint strokes count, and bright ones do not drown them
 
 
@@ -58,33 +60,46 @@ class WaveletFeatures:
         self._shrink = 2 if max(layout.height, layout.width) > 32 else 1
         rows, columns = (-(-side // self._shrink) for side in (layout.height, layout.width))
         self._padding = (0, -columns % _BLOCK, 0, -rows % _BLOCK)
-        fine = morlet_bank(*_FINE, _ORIENTATIONS)
-        self._fine = ModulusMaps(fine, _BLOCK, device)
-        self._coarse = ModulusMaps(morlet_bank(*_COARSE, _ORIENTATIONS), _BLOCK, device)
+        fine, coarse = morlet_bank(*_FINE, _ORIENTATIONS), morlet_bank(*_COARSE, _ORIENTATIONS)
+        margin = (len(coarse[0]) - len(fine[0])) // 2
+        both = torch.cat((nn.functional.pad(fine, [margin] * 4), coarse))
+        self._first = ModulusMaps(both, _BLOCK, device)
         self._second = ModulusMaps(fine, 2, device)
         cells = -(-rows // _BLOCK) * -(-columns // _BLOCK)
         self._linear = cells * (layout.channels + 2 * _ORIENTATIONS)
         self._looks_twice = waves > 0  # order two is for the random waves alone
         coefficients = self._linear + self._looks_twice * cells * _ORIENTATIONS**2
-        waves = min(waves, 2 * coefficients)
+        self._coefficients = coefficients
+        weights = torch.full((coefficients,), _SCALE / math.sqrt(coefficients))
+        weights[: cells * layout.channels] *= _GREY
         generator = torch.Generator().manual_seed(seed)
-        directions = torch.randn(coefficients, waves, generator=generator)
-        directions.mul_(_SCALE / math.sqrt(coefficients))
-        directions[: cells * layout.channels] *= _GREY
-        self._directions = Multiplier(rounded(directions).to(device))
-        self._phases = torch.rand(waves, generator=generator).mul_(2 * math.pi).to(device)
-        self.count = self._linear + waves + 1
+        self._waves = RandomWaves(weights, min(waves, 2 * coefficients), generator, device)
+        self.count = self._linear + self._waves.count + 1
         """D."""
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return features of shape [B, D], `rounded`, on the device, for uint8 images."""
-        parts = [self._coefficients(x) for x in torch.split(x_BCHW.to(self._device), _IN_CACHE)]
-        coefficients = rounded(torch.cat(parts))
-        waves = self._directions(coefficients).add_(self._phases).cos_()
-        one = waves.new_ones(len(waves), 1)
-        return torch.cat((coefficients[:, : self._linear], rounded(waves), one), 1)
+        x_BCHW = x_BCHW.to(self._device)
+        coefficients_BC = torch.empty(len(x_BCHW), self._coefficients, device=self._device)
+        features_BD = torch.ones(len(x_BCHW), self.count, device=self._device)
+        waves_BW = features_BD[:, self._linear : -1]
 
-    def _coefficients(self, x_BCHW: Tensor) -> Tensor:
+        def look(rows: slice) -> None:
+            coefficients_BC[rows] = rounded(self._looked(x_BCHW[rows]))
+
+        def wave(first: int) -> None:
+            waves_BW[:, first : first + PIECE] = rounded(self._waves(coefficients_BC, first))
+
+        with unit():
+            share(look, [slice(row, row + _IN_CACHE) for row in range(0, len(x_BCHW), _IN_CACHE)])
+            if len(x_BCHW) <= FEW:
+                waves_BW.copy_(rounded(self._waves.of_few(coefficients_BC)))
+            else:
+                share(wave, range(0, self._waves.count, PIECE))
+        features_BD[:, : self._linear] = coefficients_BC[:, : self._linear]
+        return features_BD
+
+    def _looked(self, x_BCHW: Tensor) -> Tensor:
         """Return orders zero, one and, where there are random waves, two, in this order."""
         batch = len(x_BCHW)
         x = x_BCHW.to(torch.float32).div_(255)
@@ -92,9 +107,9 @@ class WaveletFeatures:
             x = nn.functional.avg_pool2d(x, self._shrink, ceil_mode=True)
         x = nn.functional.pad(x, self._padding)
         grey = x.mean(1)
-        fine = self._fine(grey)
-        orders = [nn.functional.avg_pool2d(x, _BLOCK), fine.mean((3, 4)), self._coarse(grey).mean((3, 4))]
+        maps = self._first(grey)
+        orders = [nn.functional.avg_pool2d(x, _BLOCK), maps.mean((3, 4))]
         if self._looks_twice:
-            halved = fine.permute(0, 5, 1, 3, 2, 4).reshape(-1, grey.shape[1] // 2, grey.shape[2] // 2)
-            orders.append(self._second(halved))
+            fine = maps[..., :_ORIENTATIONS].permute(0, 5, 1, 3, 2, 4)
+            orders.append(self._second(fine.reshape(-1, grey.shape[1] // 2, grey.shape[2] // 2)))
         return torch.cat([order.reshape(batch, -1) for order in orders], 1).mul_(_COMPRESSION).log1p_()

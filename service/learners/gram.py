@@ -9,12 +9,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from service.learners.products import add_product
+from service.learners.products import unit
+from service.learners.sharing import share
 
 __all__ = ["Gram"]
 
 _FOLD_EVERY: Final = 4096  # samples: fewer round less, more cost less
+_IN_CACHE: Final = 1 << 17  # entries of two sums, and of what is between them, that a core's cache holds
 _PANEL: Final = 1024  # rows: fewer waste less below the diagonal, more multiply faster
+_PIECE: Final = 3072  # columns of a panel that one thread multiplies
 
 
 class Gram:
@@ -39,19 +42,30 @@ class Gram:
 
     def add(self, features_BD: Tensor) -> None:
         """Add φᵀφ for φ of shape [B, D] on the device, rounded as `products.rounded` does."""
-        for start, panel in zip(self._bounds, self._panels(self.recent), strict=False):
-            right_BE = features_BD[:, start:]
-            add_product(panel, right_BE[:, : len(panel)].T, right_BE)
+        self._add(features_BD, features_BD)
         self.unfolded += len(features_BD)
         if self.unfolded >= _FOLD_EVERY:
             self._fold()
 
     def subtract(self, features_BD: Tensor) -> None:
         """Take φᵀφ off again, for φ that was added; what is left differs by the rounding of both."""
-        for start, panel in zip(self._bounds, self._panels(self.recent), strict=False):
-            right_BE = features_BD[:, start:]
-            add_product(panel, -right_BE[:, : len(panel)].T, right_BE)
+        self._add(-features_BD, features_BD)
         self._fold()
+
+    def _add(self, left_BD: Tensor, right_BD: Tensor) -> None:
+        pieces = [
+            (row, row + first, panel[:, first : first + _PIECE])
+            for row, panel in zip(self._bounds, self._panels(self.recent), strict=False)
+            for first in range(0, panel.shape[1], _PIECE)
+        ]
+
+        def add(piece: tuple[int, int, Tensor]) -> None:
+            row, column, sum_RE = piece
+            rows, columns = sum_RE.shape
+            sum_RE.addmm_(left_BD[:, row : row + rows].T, right_BD[:, column : column + columns])
+
+        with unit():
+            share(add, pieces)
 
     def upper(self) -> Tensor:
         """Return A in float64, of shape [D, D]; what is below the diagonal means nothing."""
@@ -90,7 +104,11 @@ class Gram:
         ]
 
     def _fold(self) -> None:
-        before = self.folded.clone()
-        self.folded.add_(self.recent)
-        self.recent.sub_(before.sub_(self.folded).neg_())
+        def fold(both: tuple[Tensor, Tensor]) -> None:
+            folded, recent = both
+            before = folded.clone()
+            folded.add_(recent)
+            recent.sub_(before.sub_(folded).neg_())
+
+        share(fold, zip(self.folded.split(_IN_CACHE), self.recent.split(_IN_CACHE), strict=True))
         self.unfolded = 0

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from service.learners.products import product, rounded
+from service.learners.products import rounded
 
 __all__ = ["ModulusMaps", "morlet_bank"]
 
@@ -57,7 +57,7 @@ class ModulusMaps:
         padded = nn.functional.pad(rounded(x_NHW), (margin, margin, margin, margin))
         patches = padded.unfold(1, side, self._block).unfold(2, side, self._block)
         n, h, w = patches.shape[:3]
-        squares = product(patches.reshape(-1, side * side), self._matrix).square_()
+        squares = (patches.reshape(-1, side * side) @ self._matrix).square_()
         half = squares.shape[1] // 2  # real parts first, imaginary parts second
         moduli = (squares[:, :half] + squares[:, half:]).sqrt_()
         cells = self._block // 2
