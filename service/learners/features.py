@@ -25,7 +25,7 @@ _FINE: Final = (7, 0.8, 3 * math.pi / 4)
 _COARSE: Final = (13, 1.6, 3 * math.pi / 8)
 _SCALE: Final = 3.0  # of a random wave, in radians a root mean square of the coefficients
 _GREY: Final = 0.5  # order zero's weight in a random wave: shades vary most and tell least
-_IN_CACHE: Final = 64  # images whose responses a core's cache holds: twice as fast as from memory
+_AT_ONCE: Final = 64  # images that a thread looks at: with fewer it mostly waits, with more for memory
 _COMPRESSION: Final = 10.0  # log(1 + 10 s): faint strokes count, and bright ones do not drown them
 
 
@@ -39,9 +39,8 @@ class WaveletFeatures:
     over 2×2.
 
     The products of random Fourier features approach a Gaussian kernel of the coefficients, of
-    width 1/3 of their root mean square difference, in which order zero counts half (Rahimi & Recht
-    2007, Random Features for Large-Scale Kernel Machines). They need no standardisation: no
-    statistic of the stream, and no sample of it, is in the features.
+    width 1/3 of their root mean square difference, in which order zero counts half: `RandomWaves`.
+    They need no standardisation: no statistic of the stream, and no sample of it, is in the features.
     """
 
     def __init__(self, layout: Layout, seed: int, waves: int, device: torch.device) -> None:
@@ -91,7 +90,7 @@ class WaveletFeatures:
             waves_BW[:, first : first + PIECE] = rounded(self._waves(coefficients_BC, first))
 
         with unit():
-            share(look, [slice(row, row + _IN_CACHE) for row in range(0, len(x_BCHW), _IN_CACHE)])
+            share(look, [slice(row, row + _AT_ONCE) for row in range(0, len(x_BCHW), _AT_ONCE)])
             if len(x_BCHW) <= FEW:
                 waves_BW.copy_(rounded(self._waves.of_few(coefficients_BC)))
             else:

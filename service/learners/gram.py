@@ -110,5 +110,7 @@ class Gram:
             folded.add_(recent)
             recent.sub_(before.sub_(folded).neg_())
 
-        share(fold, zip(self.folded.split(_IN_CACHE), self.recent.split(_IN_CACHE), strict=True))
+        share(
+            fold, zip(torch.split(self.folded, _IN_CACHE), torch.split(self.recent, _IN_CACHE), strict=True)
+        )
         self.unfolded = 0

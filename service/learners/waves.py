@@ -53,16 +53,16 @@ class RandomWaves:
         self._phases_W = torch.rand(waves, generator=generator).mul_(2 * math.pi).to(device)
         self.count = waves
         """W."""
-        rows = torch.eye(self._coefficients, device=device).mul_(self._weights_C).split(PIECE)
+        rows = torch.split(torch.eye(self._coefficients, device=device).mul_(self._weights_C), PIECE)
         matrix_CW = torch.cat([self._transformed(part) for part in rows])
-        self._pieces = [piece.contiguous() for piece in matrix_CW.split(PIECE, dim=1)]
+        self._pieces = [piece.contiguous() for piece in torch.split(matrix_CW, PIECE, 1)]
 
     def __call__(self, coefficients_BC: Tensor, first: int) -> Tensor:
         """Return the cosines of up to `PIECE` waves, of shape [B, waves], from ``first`` on.
 
         ``coefficients_BC`` are `products.rounded`; ``first`` is a multiple of `PIECE`.
         """
-        products_BW = coefficients_BC @ self._pieces[first // PIECE]
+        products_BW: Tensor = coefficients_BC @ self._pieces[first // PIECE]
         return products_BW.mul_(self._scale).add_(self._phases_W[first : first + PIECE]).cos_()
 
     def of_few(self, coefficients_BC: Tensor) -> Tensor:
