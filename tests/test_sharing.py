@@ -26,6 +26,13 @@ def test_every_piece_is_done_once_and_each_on_one_thread(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
+def test_a_tensor_that_is_for_inference_alone_can_be_written_to(threads: int) -> None:
+    with torch.inference_mode():
+        x = torch.zeros(2 * threads)
+        share(lambda place: x[place].fill_(place), range(2 * threads))
+        assert x.tolist() == list(range(2 * threads))
+
+
 def test_what_a_piece_raises_is_raised(threads: int) -> None:
     def fail(piece: int) -> None:
         if piece == 3:

@@ -28,7 +28,13 @@ def share(do: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
         for piece in pieces:
             do(piece)
     else:
-        for _ in _workers(threads).map(do, pieces):
+        inference = torch.is_inference_mode_enabled()  # of this thread alone
+
+        def do_likewise(piece: Piece) -> None:
+            with torch.inference_mode(inference):
+                do(piece)
+
+        for _ in _workers(threads).map(do_likewise, pieces):
             pass
 
 
