@@ -142,6 +142,10 @@ def test_a_body_of_unknown_length_is_cut_off_where_it_is_too_long(client: httpx.
     assert answer.status_code == 413
 
 
+def test_predict_is_compared_with_a_request_before_every_other_route(client: httpx.Client) -> None:
+    assert next(iter(client.get("/openapi.json").json()["paths"])) == "/predict"
+
+
 LOCKED = ["/state", "/metrics", "/events"]
 OPEN = ["/", "/plot.js", "/page.js", "/page.css", "/report.css", "/icon.svg", "/livez", "/openapi.json"]
 

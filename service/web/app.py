@@ -42,6 +42,11 @@ def create_app(
         docs_url=None,  # FastAPI's pages of documentation fetch their scripts from elsewhere
         redoc_url=None,
     )
+    locked = [Depends(bearer(token))] if token else []
+    refused = _LOCKED if token else None
+    if predict:
+        # first: routes are tried in their order, and this one is asked for most
+        app.include_router(predict, dependencies=locked, responses=refused)
 
     @app.get("/livez", summary="200 while the loop turns, 503 when it is stuck", responses=_HEALTH)
     def livez() -> Response:
@@ -62,9 +67,8 @@ def create_app(
         return state_of(journal, standing)
 
     app.include_router(page_router())
-    locked = [Depends(bearer(token))] if token else []
-    for router in (run, live_router(Live(journal, standing)), *([predict] if predict else [])):
-        app.include_router(router, dependencies=locked, responses=_LOCKED if token else None)
+    for router in (run, live_router(Live(journal, standing))):
+        app.include_router(router, dependencies=locked, responses=refused)
     return app
 
 

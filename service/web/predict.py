@@ -10,15 +10,18 @@ from typing import Any, Final
 import numpy as np
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import ClientDisconnect
 
 from service.errors import MalformedRecord
 from service.prediction import MOST_WAITING, Answer, Busy, Predictions
 from service.wire import PNG, RAW, Layout, Pixels, decode_pixels
 
-__all__ = ["MOST_IMAGES", "Problem", "predict_router"]
+__all__ = ["BODY_SECONDS", "MOST_IMAGES", "Problem", "predict_router"]
 
 MOST_IMAGES: Final = 256
 """In one request: they are predicted one request after the other."""
+BODY_SECONDS: Final = 10.0
+"""Until the body of a request is there."""
 JSON: Final = "application/json"
 
 _HEADERS: Final = ("content-type", "dtype", "shape")
@@ -62,8 +65,14 @@ class Predicted(BaseModel):
     predictions: list[Prediction]
 
 
-def predict_router(predictions: Predictions, learner: str, layout: Layout, most_bytes: int) -> APIRouter:
-    """Return the route; ``most_bytes`` is the longest body taken."""
+def predict_router(
+    predictions: Predictions,
+    learner: str,
+    layout: Layout,
+    most_bytes: int,
+    body_seconds: float = BODY_SECONDS,
+) -> APIRouter:
+    """Return the route; ``most_bytes`` is the longest body taken, in ``body_seconds`` at most."""
     router = APIRouter()
 
     @router.post(
@@ -76,7 +85,7 @@ def predict_router(predictions: Predictions, learner: str, layout: Layout, most_
         openapi_extra=_request_body(layout),
     )
     async def predict(request: Request) -> Response:
-        body = await _body(request, most_bytes)
+        body = await _body(request, most_bytes, body_seconds)
         headers = {name: request.headers.get(name) for name in _HEADERS}
         try:
             future = predictions.submit(_reader(body, headers, layout))
@@ -92,16 +101,23 @@ def predict_router(predictions: Predictions, learner: str, layout: Layout, most_
     return router
 
 
-async def _body(request: Request, most_bytes: int) -> bytes:
-    """Return the body; raises HTTPException 413 as soon as it is known to be too long."""
+async def _body(request: Request, most_bytes: int, seconds: float) -> bytes:
+    """Return the body; raises HTTPException 413 as soon as it is known to be too long, and 408 when late."""
     too_long = HTTPException(413, f"the body is longer than serve.max_body_bytes, {most_bytes}")
     if int(request.headers.get("content-length", 0)) > most_bytes:
         raise too_long
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most_bytes:
-            raise too_long
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most_bytes:
+                    raise too_long
+    except TimeoutError:
+        # closed: whatever of the body still comes is no request
+        raise HTTPException(408, f"no body within {seconds:g} seconds", {"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the body broke off") from None  # told to nobody: the client has left
     return bytes(body)
 
 
@@ -169,6 +185,7 @@ def _predicted(answer: Answer, learner: str) -> Predicted:
 
 
 _PROBLEMS: Final = {
+    408: f"The body did not come to its end within {BODY_SECONDS:g} seconds.",
     413: "The body is too long.",
     415: "The content type is none of those.",
     422: "The body or a header is not what it should be; the detail names which.",

@@ -4,17 +4,22 @@ import logging
 import socket
 import threading
 import time
+from importlib.util import find_spec
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.errors import InvalidSetting
+from service.web.connections import Limits, limited
 
 __all__ = ["Server"]
 
 logger = logging.getLogger(__name__)
+
+BACKLOG: Final = 128
+"""Connections taken from the system at one go: those beyond the limit need descriptors, too, until closed."""
 
 
 class Server:
@@ -23,7 +28,7 @@ class Server:
     Raises InvalidSetting when the address cannot be bound.
     """
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(self, app: FastAPI, host: str, port: int, limits: Limits | None = None) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # the protocol named: only then asyncio sends an answer's second half without 40 ms of delay
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -34,7 +39,15 @@ class Server:
             self._socket.close()
             raise InvalidSetting(f"serve.host {host}, serve.port {port}: {error.strerror}") from error
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+            app,
+            http=limited(limits or Limits()),
+            ws="none",
+            loop="uvloop" if find_spec("uvloop") else "auto",  # there is none for Windows
+            backlog=BACKLOG,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
         )
         self._server, self._app = uvicorn.Server(config), app
         self._thread = threading.Thread(target=self._serve, name="lethe-http", daemon=True)

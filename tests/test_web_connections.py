@@ -1,0 +1,276 @@
+"""Clients that say nothing, too much, or leave in the middle take nothing away from the others."""
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+
+from service.prediction import Predictions, Snapshots
+from service.web.connections import Limits
+from service.web.predict import predict_router
+from service.web.server import Server
+from tests.test_predict import AS_RAW, LAYOUT, LEARNER, X_NCHW, create
+
+SOON = 0.3
+"""Seconds that the tests' clients are given, instead of ten."""
+LATE = 5.0
+GET = b"GET /livez HTTP/1.1\r\nhost: here\r\n\r\n"
+
+
+@contextmanager
+def served(limits: Limits | None = None) -> Iterator[str]:
+    with (
+        Predictions(Snapshots(LEARNER), LAYOUT) as predictions,
+        Server(create(predictions), "127.0.0.1", 0, limits) as server,
+    ):
+        yield server.address
+
+
+@pytest.fixture
+def impatient() -> Iterator[str]:
+    """A service that waits no longer than SOON for a head."""
+    with served(Limits(head_seconds=SOON)) as address:
+        yield address
+
+
+def connected(address: str) -> socket.socket:
+    at = urlsplit(address)
+    client = socket.create_connection((at.hostname, at.port), LATE)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def answer(client: socket.socket) -> bytes:
+    """What comes until the service closes the connection; fails when it does not."""
+    received = b""
+    try:
+        while part := client.recv(65536):
+            received += part
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def one_answer(client: socket.socket) -> bytes:
+    received = b""
+    while b"}" not in received:  # the end of the JSON that /livez is
+        part = client.recv(65536)
+        assert part, received
+        received += part
+    return received
+
+
+def closed_within(client: socket.socket) -> float:
+    started = time.monotonic()
+    answer(client)
+    return time.monotonic() - started
+
+
+def test_one_connection_too_many_is_closed_and_the_others_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    with served(Limits(connections=3)) as address, ExitStack() as stack:
+        silent = [stack.enter_context(connected(address)) for _ in range(3)]
+        time.sleep(0.05)  # in no order otherwise
+        with connected(address) as refused:
+            assert answer(refused) == b""
+        silent[0].sendall(GET)
+        assert one_answer(silent[0]).startswith(b"HTTP/1.1 200")
+        silent[1].close()
+        time.sleep(0.05)
+        assert httpx.get(f"{address}/livez").status_code == 200, "there is room again"
+    assert caplog.records == []
+
+
+def test_a_silent_connection_is_closed(impatient: str, caplog: pytest.LogCaptureFixture) -> None:
+    with connected(impatient) as client:
+        assert SOON / 2 < closed_within(client) < LATE
+    assert caplog.records == []
+
+
+def test_a_head_that_comes_byte_by_byte_gets_no_more_time(impatient: str) -> None:
+    with connected(impatient) as client:
+        assert dripped(client, b"GET /livez HTTP/1.1\r\nx: " + b"x" * 1000) < LATE
+
+
+@pytest.mark.parametrize(
+    "drops",
+    [
+        pytest.param(b"GET /livez HTTP/1.1\r\nx: " + b"x" * 1000, id="a head"),
+        pytest.param(b"\r\n" * 500, id="empty lines"),
+    ],
+)
+def test_nor_does_the_next_head_of_a_connection(drops: bytes, impatient: str) -> None:
+    with connected(impatient) as client:
+        client.sendall(GET)
+        one_answer(client)
+        assert dripped(client, drops) < LATE
+
+
+def test_nor_does_the_body_of_a_request_that_was_answered(impatient: str) -> None:
+    with connected(impatient) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nhost: here\r\ncontent-length: 1000000\r\n\r\n")
+        one_answer(client)
+        assert dripped(client, b"x" * 1000) < LATE
+
+
+def test_a_connection_that_goes_on_asking_stays(impatient: str) -> None:
+    with connected(impatient) as client:
+        for _ in range(4):
+            time.sleep(SOON / 2)
+            client.sendall(GET)
+            assert one_answer(client).startswith(b"HTTP/1.1 200")
+
+
+def test_an_answer_takes_as_long_as_it_takes(impatient: str) -> None:
+    with httpx.stream("GET", f"{impatient}/events") as events:
+        started = time.monotonic()
+        for _ in events.iter_lines():
+            if time.monotonic() - started > 3 * SOON:
+                return
+    pytest.fail("the events came to an end")
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_answer() -> None:
+    app, size = FastAPI(), 30_000_000
+
+    @app.get("/")
+    def long() -> Response:
+        return Response(bytes(size))
+
+    with Server(app, "127.0.0.1", 0, Limits(head_seconds=SOON)) as server, connected(server.address) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nhost: here\r\n\r\n")
+        received, started = 0, time.monotonic()
+        while received < size:
+            part = slow.recv(1_000_000)
+            assert part, f"cut off after {received} bytes"
+            received += len(part)
+            if time.monotonic() - started < 4 * SOON:
+                time.sleep(SOON / 4)
+        assert time.monotonic() - started > 3 * SOON
+
+
+def test_a_client_that_reads_none_of_its_answer_is_left() -> None:
+    app, gone = FastAPI(), []
+
+    @app.get("/")
+    async def long(request: Request) -> Response:
+        gone.append(request)
+        return Response(bytes(30_000_000))
+
+    limits = Limits(connections=1, head_seconds=SOON)
+    with Server(app, "127.0.0.1", 0, limits) as server, connected(server.address) as deaf:
+        deaf.sendall(b"GET / HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n")
+        deadline = time.monotonic() + LATE
+        while not gone:
+            time.sleep(0.01)
+        while not answers(server.address):
+            assert time.monotonic() < deadline, "it keeps its connection"
+            time.sleep(0.05)
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/nothing").status_code == 404
+    except httpx.TransportError:
+        return False
+
+
+LIMIT = 2_000
+
+
+def head(size: int) -> bytes:
+    start, end = b"GET /livez HTTP/1.1\r\nhost: here\r\nx: ", b"\r\n\r\n"
+    return start + b"x" * (size - len(start) - len(end)) + end
+
+
+@pytest.mark.parametrize("parts", [1, 3, 2_000])
+def test_a_head_as_long_as_it_may_be_is_answered_and_a_longer_one_refused(parts: int) -> None:
+    with served(Limits(head_bytes=LIMIT)) as address, connected(address) as client:
+        for _ in range(2):  # on the same connection
+            for part in cut(head(LIMIT), parts):
+                client.sendall(part)
+            assert one_answer(client).startswith(b"HTTP/1.1 200")
+        for part in cut(head(LIMIT + 1)[:LIMIT], parts):
+            client.sendall(part)
+        assert answer(client).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_body_is_not_taken_for_a_head(caplog: pytest.LogCaptureFixture) -> None:
+    body = X_NCHW.tobytes() * 50
+    headers = AS_RAW | {"shape": "200,1,8,8", "host": "here", "content-length": str(len(body))}
+    lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
+    request = b"POST /predict HTTP/1.1\r\n" + lines + b"\r\n" + body
+    limit = 300
+    assert len(body) > 10 * limit > 10 * (len(request) - len(body))
+    with served(Limits(head_bytes=limit)) as address, connected(address) as client:
+        client.sendall(request * 3 + GET * 30 + GET.replace(b"\r\nh", b"\r\nconnection: close\r\nh"))
+        assert answer(client).count(b"HTTP/1.1 200") == 34
+    assert caplog.records == []
+
+
+def test_heads_beside_one_another_are_measured_one_by_one() -> None:
+    with served(Limits(head_bytes=LIMIT)) as address, connected(address) as client:
+        client.sendall(head(LIMIT) * 5)
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 5:
+            received += client.recv(65536)
+
+
+POST = b"POST /predict HTTP/1.1\r\nhost: here\r\ncontent-type: image/png\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(POST + b"content-length: 100\r\n\r\nhalf", id="leaves"),
+        pytest.param(POST + b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nno chunk\r\n", id="bad chunk"),
+    ],
+)
+def test_a_body_that_breaks_off_is_no_failure_of_the_service(
+    request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served() as address:
+        with connected(address) as client:
+            client.sendall(request_)
+            time.sleep(0.1)
+        assert httpx.get(f"{address}/livez").status_code == 200
+        time.sleep(0.1)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_a_body_that_does_not_come_is_answered_408() -> None:
+    with Predictions(Snapshots(LEARNER), LAYOUT) as predictions:
+        app = FastAPI()
+        app.include_router(predict_router(predictions, "finetune", LAYOUT, 20_000, SOON))
+        with Server(app, "127.0.0.1", 0) as server, connected(server.address) as client:
+            client.sendall(POST + b"content-length: 100\r\n\r\nhalf")
+            status, _, rest = answer(client).partition(b"\r\n")
+    assert status.startswith(b"HTTP/1.1 408 ")
+    assert b"no body within 0.3 seconds" in rest
+    assert "408" in app.openapi()["paths"]["/predict"]["post"]["responses"]
+
+
+def dripped(client: socket.socket, drops: bytes) -> float:
+    """Send a byte after the other until the service has closed; return how many seconds that took."""
+    started = time.monotonic()
+    client.settimeout(0.02)
+    for i in range(len(drops)):
+        try:
+            client.sendall(drops[i : i + 1])
+            if not client.recv(65536):
+                break
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            break
+    return time.monotonic() - started
+
+
+def cut(whole: bytes, parts: int) -> list[bytes]:
+    size = -(-len(whole) // parts)
+    return [whole[i : i + size] for i in range(0, len(whole), size)]
