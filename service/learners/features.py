@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from service.learners.products import rounded, unit
+from service.learners.products import unit
 from service.learners.sharing import share
 from service.learners.wavelets import ModulusMaps, morlet_bank
 from service.learners.waves import FEW, PIECE, RandomWaves
@@ -77,22 +77,22 @@ class WaveletFeatures:
         """D."""
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
-        """Return features of shape [B, D], `rounded`, on the device, for uint8 images."""
+        """Return features of shape [B, D], on the device, for uint8 images; they are `products.rounded`."""
         x_BCHW = x_BCHW.to(self._device)
         coefficients_BC = torch.empty(len(x_BCHW), self._coefficients, device=self._device)
         features_BD = torch.ones(len(x_BCHW), self.count, device=self._device)
         waves_BW = features_BD[:, self._linear : -1]
 
         def look(rows: slice) -> None:
-            coefficients_BC[rows] = rounded(self._looked(x_BCHW[rows]))
+            coefficients_BC[rows] = self._looked(x_BCHW[rows]).to(torch.bfloat16)
 
         def wave(first: int) -> None:
-            waves_BW[:, first : first + PIECE] = rounded(self._waves(coefficients_BC, first))
+            waves_BW[:, first : first + PIECE] = self._waves(coefficients_BC, first).to(torch.bfloat16)
 
         with unit():
             share(look, [slice(row, row + _AT_ONCE) for row in range(0, len(x_BCHW), _AT_ONCE)])
             if len(x_BCHW) <= FEW:
-                waves_BW.copy_(rounded(self._waves.of_few(coefficients_BC)))
+                waves_BW.copy_(self._waves.of_few(coefficients_BC).to(torch.bfloat16))
             else:
                 share(wave, range(0, self._waves.count, PIECE))
         features_BD[:, : self._linear] = coefficients_BC[:, : self._linear]
