@@ -59,7 +59,17 @@ def learners(
     scores = [score for path in beside or [] for score in read_scores(path)]
     scenarios = [load_scenario(name) for name in scenario or ["mnist-to-fashion"]]
     known = {(score.scenario, score.learner, score.seed, score.told) for score in scores}
-    bench = Bench(scenarios, names, seeds, samples, oracle_boundaries, own_joint, options, validation, known)
+    bench = Bench(
+        scenarios,
+        names,
+        seeds,
+        samples,
+        oracle=oracle_boundaries,
+        own_joint=own_joint,
+        options=options,
+        validation=validation,
+        known=known,
+    )
     with progress() as bar:
         task = bar.add_task("learning", total=bench.steps)
         for score in bench_learners(bench):

@@ -48,7 +48,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
             summary.retains,
             *(_spread(summary.measures[name], _COLUMNS[name][1]) for name in shown),
             _probes(summary),
-            _ece(summary),
+            _mean_or_dash(summary, "ece", "{:.3f}".format),  # its deviation is in the files
             f"{_mean(summary, 'state_bytes') / 2**20:,.1f} MiB",
             *_boundaries(summary),
         )
@@ -59,10 +59,9 @@ def _boundaries(summary: Summary) -> tuple[str, str, str]:
     """Return how many switches were found, after how many samples, and how often one was that is none."""
     if summary.told:
         return "told", "–", "–"
-    delay = summary.measures["delay"]
     found = f"{_mean(summary, 'found'):.3g}/{_mean(summary, 'boundaries'):.3g}"
-    shown = "–" if delay is None else f"{delay[0]:,.0f}"
-    return found, shown, f"{_mean(summary, 'false_alarms'):.3g}"
+    delay = _mean_or_dash(summary, "delay", "{:,.0f}".format)
+    return found, delay, f"{_mean(summary, 'false_alarms'):.3g}"
 
 
 def _probes(summary: Summary) -> str:
@@ -73,10 +72,9 @@ def _probes(summary: Summary) -> str:
     return " / ".join(f"{accuracy:.3f}" for accuracy in accuracies)
 
 
-def _ece(summary: Summary) -> str:
-    """Return the calibration error at the end, as narrow as can be: its deviation is in the files."""
-    ece = summary.measures["ece"]
-    return "–" if ece is None else f"{ece[0]:.3f}"
+def _mean_or_dash(summary: Summary, measure: str, shown: Callable[[float], str]) -> str:
+    found = summary.measures[measure]
+    return "–" if found is None else shown(found[0])
 
 
 def _mean(summary: Summary, measure: str) -> float:

@@ -47,9 +47,9 @@ class Score:
     """Of WF, WP and ECE see `service.result.RunResult`; scores of before they were kept have none."""
     windowed_plasticity: float | None = None
     ece: float | None = None
+    """At the end: the mean over the probes."""
     delay: float | None = None
     """The mean number of samples from a switch to its detection; None where none was found."""
-    """At the end: the mean over the probes."""
 
     @classmethod
     def of(cls, rehearsal: Rehearsal, name: str, came: Rehearsed, joint: float | None) -> "Score":

@@ -80,11 +80,13 @@ class WaveletFeatures:
         """Return features of shape [B, D], on the device, for uint8 images; they are `products.rounded`."""
         x_BCHW = x_BCHW.to(self._device)
         coefficients_BC = torch.empty(len(x_BCHW), self._coefficients, device=self._device)
-        features_BD = torch.ones(len(x_BCHW), self.count, device=self._device)
+        features_BD = torch.empty(len(x_BCHW), self.count, device=self._device)
+        features_BD[:, -1] = 1
         waves_BW = features_BD[:, self._linear : -1]
 
         def look(rows: slice) -> None:
             coefficients_BC[rows] = self._looked(x_BCHW[rows]).to(torch.bfloat16)
+            features_BD[rows, : self._linear] = coefficients_BC[rows, : self._linear]
 
         def wave(first: int) -> None:
             waves_BW[:, first : first + PIECE] = self._waves(coefficients_BC, first).to(torch.bfloat16)
@@ -95,7 +97,6 @@ class WaveletFeatures:
                 waves_BW.copy_(self._waves.of_few(coefficients_BC).to(torch.bfloat16))
             else:
                 share(wave, range(0, self._waves.count, PIECE))
-        features_BD[:, : self._linear] = coefficients_BC[:, : self._linear]
         return features_BD
 
     def _looked(self, x_BCHW: Tensor) -> Tensor:
