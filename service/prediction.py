@@ -1,15 +1,15 @@
-"""Prediction beside learning: a copy of the learner, renewed between batches, which a thread of its own asks.
+"""Prediction beside learning: from a copy of the learner, renewed between batches, on another thread.
 
 The learner itself is never asked: what it is busy with, a batch or a solve of seconds, delays no
 answer. The copy is renewed at most once a second, and where copying is slow so seldom that it
-costs a hundredth of the time. The thread computes on one core and holds no lock of the learner's.
+costs a hundredth of the time. An answer takes one core, and no lock of the learner's.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,6 +32,8 @@ OLDEST_SECONDS: Final = 10.0
 """unless a copy would get older than this."""
 MOST_WAITING: Final = 16
 """Requests that may wait for their turn; who comes on top is turned away."""
+QUICK_SECONDS: Final = 0.01
+"""Of computing: who answers at once may keep others from being heard for as long as this."""
 
 
 class Busy(Exception):
@@ -80,19 +82,38 @@ class Answer:
 
 
 class Predictions:
-    """Answers requests, one at a time, in a thread of its own. A context manager: ends it on exit.
+    """Answers requests, one at a time. A context manager: ends its thread on exit.
+
+    A short answer is best given on the thread that was asked, `at_once`: to hand it over and back
+    costs learning as much as the answer does. All others are computed in a thread of its own, `submit`.
 
     On entry it answers a blank image of ``layout``: what a learner makes at the first prediction is then
     there when somebody asks.
     """
 
     def __init__(self, snapshots: Snapshots, layout: Layout) -> None:
-        torch.get_num_threads()  # settles this thread's number before the other one chooses its own
+        torch.get_num_threads()  # settles this thread's number before another one chooses its own
         self._snapshots, self._layout = snapshots, layout
-        self._places = BoundedSemaphore(MOST_WAITING)
-        self._worker = ThreadPoolExecutor(
-            1, "lethe-predict", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._places = threading.BoundedSemaphore(MOST_WAITING)
+        self._turn, self._quick = threading.Lock(), True
+        self._thread = threading.local()
+        self._worker = ThreadPoolExecutor(1, "lethe-predict")
+
+    def at_once(self, read: Callable[[], Pixels]) -> Answer | None:
+        """Return the answer for the few images that ``read`` gives, uint8 [B, C, H, W], from this thread.
+
+        Return None, and read nothing, while somebody else is answered, or once an answer has taken
+        longer than `QUICK_SECONDS`: then `submit`. Raises what ``read`` raises.
+        """
+        if not self._quick or not self._turn.acquire(blocking=False):
+            return None
+        try:
+            started = time.thread_time()
+            answer = self._answer(read)
+            self._quick = time.thread_time() - started <= QUICK_SECONDS
+            return answer
+        finally:
+            self._turn.release()
 
     def submit(self, read: Callable[[], Pixels]) -> Future[Answer]:
         """Return what will hold the answer for the images that ``read`` gives, uint8 [B, C, H, W].
@@ -102,21 +123,28 @@ class Predictions:
         if not self._places.acquire(blocking=False):
             raise Busy
         try:
-            future = self._worker.submit(self._answer, read)
+            future = self._worker.submit(self._in_turn, read)
         except RuntimeError:
             self._places.release()
             raise
         future.add_done_callback(lambda _: self._places.release())
         return future
 
+    def _in_turn(self, read: Callable[[], Pixels]) -> Answer:
+        with self._turn:
+            return self._answer(read)
+
     def _answer(self, read: Callable[[], Pixels]) -> Answer:
+        if not hasattr(self._thread, "settled"):
+            torch.set_num_threads(1)
+            self._thread.settled = True
         x_BCHW = torch.from_numpy(read())
         predictor, samples = self._snapshots.latest
         return Answer(predictor.predict(x_BCHW).numpy(), samples)
 
     def __enter__(self) -> Self:
         blank = np.zeros((1, *self._layout.shape), np.uint8)
-        self._worker.submit(self._answer, lambda: blank)  # what it may raise, whoever asks next is told
+        self._worker.submit(self._in_turn, lambda: blank)  # what it may raise, whoever asks next is told
         return self
 
     def __exit__(

@@ -1,7 +1,9 @@
 """Predictions come from a recent copy of the learner, and never make the learner wait."""
 
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from service.events import BatchLearned, Evaluated, Resumed, Turned
 from service.learners.base import LearnerContext
 from service.learners.finetune import Finetune
 from service.learners.ridge import Ridge
-from service.prediction import MOST_WAITING, Busy, Predictions, Snapshots
+from service.prediction import MOST_WAITING, QUICK_SECONDS, Busy, Predictions, Snapshots
 from service.wire import Layout, Pixels
 
 CONTEXT = LearnerContext(Layout(height=8, width=8, classes=3))
@@ -46,6 +48,7 @@ def noise(images: int) -> Pixels:
 @pytest.fixture
 def predictions() -> Iterator[Predictions]:
     with Predictions(Run().snapshots, CONTEXT.layout) as predictions:
+        predictions.submit(lambda: noise(1)).result(10)  # the blank image has been answered, too
         yield predictions
 
 
@@ -133,6 +136,60 @@ def test_predicting_takes_one_thread_and_leaves_the_learner_its_own() -> None:
             assert (seen, torch.get_num_threads()) == ([1], 3)
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_short_answer_is_given_on_the_thread_that_asks(predictions: Predictions) -> None:
+    seen: list[threading.Thread] = []
+
+    def read() -> Pixels:
+        seen.append(threading.current_thread())
+        return noise(2)
+
+    with ThreadPoolExecutor(1) as asker:  # on the test's own, it would settle the number of threads
+        answer = asker.submit(predictions.at_once, read).result(10)
+        assert asker.submit(threading.current_thread).result(10) in seen
+    assert answer is not None
+    np.testing.assert_array_equal(answer.p_BK, predictions.submit(lambda: noise(2)).result(10).p_BK)
+
+
+def test_who_asks_while_another_is_answered_has_to_wait_for_a_turn(predictions: Predictions) -> None:
+    go_on, reading = threading.Event(), threading.Event()
+
+    def slowly() -> Pixels:
+        reading.set()
+        assert go_on.wait(10)
+        return noise(1)
+
+    with ThreadPoolExecutor(1) as asker:
+        first = predictions.submit(slowly)
+        assert reading.wait(10)
+        assert asker.submit(predictions.at_once, lambda: noise(1)).result(10) is None
+        go_on.set()
+        first.result(10)
+        assert asker.submit(predictions.at_once, lambda: noise(1)).result(10) is not None
+
+
+def test_once_an_answer_took_long_nobody_is_answered_at_once(predictions: Predictions) -> None:
+    def computing() -> Pixels:
+        until = time.thread_time() + 2 * QUICK_SECONDS
+        while time.thread_time() < until:
+            pass
+        return noise(1)
+
+    with ThreadPoolExecutor(1) as asker:
+        assert asker.submit(predictions.at_once, computing).result(10) is not None
+        assert asker.submit(predictions.at_once, lambda: noise(1)).result(10) is None
+    assert predictions.submit(lambda: noise(1)).result(10).p_BK.shape == (1, 3)
+
+
+def test_what_cannot_be_read_at_once_leaves_the_turn_to_the_next(predictions: Predictions) -> None:
+    def unreadable() -> Pixels:
+        raise MalformedRecord("undecodable", "not a PNG")
+
+    with ThreadPoolExecutor(1) as asker:
+        with pytest.raises(MalformedRecord):
+            asker.submit(predictions.at_once, unreadable).result(10)
+        assert asker.submit(predictions.at_once, lambda: noise(1)).result(10) is not None
 
 
 def test_who_comes_when_too_many_wait_is_turned_away_and_served_later(predictions: Predictions) -> None:

@@ -142,18 +142,21 @@ class GradientLearner(Learner):
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores."""
-        self._model.eval()
+        learning = self._model.training  # a copy that only predicts stays as it is: turning takes long
+        if learning:
+            self._model.eval()
         with torch.inference_mode():
             parts = [
                 self._model(self._floats(x)).softmax(1).cpu() for x in torch.split(x_BCHW, _PREDICT_ROWS)
             ]
-        self._model.train()
+        if learning:
+            self._model.train()
         return torch.cat(parts)
 
     def predictor(self) -> Predictor:
         """Return what predicts from a copy of the network."""
         still = copy.copy(self)
-        still._model = copy.deepcopy(self._model)
+        still._model = copy.deepcopy(self._model).eval()
         return Predictor(still.predict)
 
     def state(self) -> State:

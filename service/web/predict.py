@@ -87,16 +87,17 @@ def predict_router(
     async def predict(request: Request) -> Response:
         body = await _body(request, most_bytes, body_seconds)
         headers = {name: request.headers.get(name) for name in _HEADERS}
+        read, single = _reader(body, headers, layout)
         try:
-            future = predictions.submit(_reader(body, headers, layout))
+            answer = predictions.at_once(read) if single else None
+            if answer is None:
+                answer = await asyncio.wrap_future(predictions.submit(read))
         except Busy:
             raise HTTPException(503, f"{MOST_WAITING} requests are waiting", {"Retry-After": "1"}) from None
-        try:
-            predicted = _predicted(await asyncio.wrap_future(future), learner)
         except MalformedRecord as error:
             raise HTTPException(422, error.detail) from error
         # written here: FastAPI would check the model, which was just built, once more
-        return Response(predicted.model_dump_json(), media_type=JSON)
+        return Response(_predicted(answer, learner).model_dump_json(), media_type=JSON)
 
     return router
 
@@ -121,15 +122,20 @@ async def _body(request: Request, most_bytes: int, seconds: float) -> bytes:
     return bytes(body)
 
 
-def _reader(body: bytes, headers: Mapping[str, str | None], layout: Layout) -> Callable[[], Pixels]:
-    """Return what decodes the body, uint8 [B, C, H, W], raising MalformedRecord; raises HTTPException 415."""
+def _reader(
+    body: bytes, headers: Mapping[str, str | None], layout: Layout
+) -> tuple[Callable[[], Pixels], bool]:
+    """Return what decodes the body, uint8 [B, C, H, W], raising MalformedRecord, and whether B is at most 1.
+
+    Raises HTTPException 415.
+    """
     content_type = (headers["content-type"] or "").partition(";")[0].strip().lower()
-    if content_type == JSON:
-        return lambda: _batch(body, layout)
-    if content_type == RAW:
-        return lambda: _raw(body, headers, layout)
     if content_type == PNG:
-        return lambda: np.stack([_png(body, layout)])
+        return lambda: np.stack([_png(body, layout)]), True
+    if content_type == RAW:
+        return lambda: _raw(body, headers, layout), len(body) <= layout.size
+    if content_type == JSON:
+        return lambda: _batch(body, layout), False
     raise HTTPException(415, f"content-type: {PNG}, {RAW} and {JSON} are understood")
 
 

@@ -45,6 +45,8 @@ class Server:
             backlog=BACKLOG,
             log_config=None,
             access_log=False,
+            proxy_headers=False,
+            server_header=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
         )
