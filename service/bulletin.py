@@ -1,5 +1,7 @@
 """The bulletin: what the feed and the broker say, told as events."""
 
+from collections.abc import Mapping
+
 from service.batching import Filled, Start
 from service.events import (
     BrokerSeen,
@@ -54,8 +56,7 @@ class Bulletin:
             self._emit(RecordsDeadLettered(reason, count))
         if filled.lost:
             self._emit(RecordsLost(filled.lost))
-        for partition, offset in filled.position.offsets.items():
-            self._emit(Lag(partition, offset, max(0, filled.ends.get(partition, offset) - offset)))
+        self._emit(_lag(filled.position.offsets, filled.ends))
 
     def _hear_state(self, state: BrokerState, start: Start | None) -> None:
         seen = BrokerSeen(state.up, state.detail)
@@ -65,6 +66,12 @@ class Bulletin:
         if state.start is None:
             return
         learned = (start or state.start).position.offsets
-        for partition, end in state.start.position.ends.items():
-            offset = learned.get(partition, end)
-            self._emit(Lag(partition, offset, max(0, end - offset)))
+        ends = state.start.position.ends
+        self._emit(_lag({partition: learned.get(partition, end) for partition, end in ends.items()}, ends))
+
+
+def _lag(offsets: Mapping[int, int], ends: Mapping[int, int]) -> Lag:
+    records = {
+        partition: max(0, ends.get(partition, offset) - offset) for partition, offset in offsets.items()
+    }
+    return Lag(offsets, records)

@@ -116,8 +116,8 @@ class Journal:
             case BoundariesJudged():
                 self._judged = event
             case Lag():
-                self._positions[event.partition] = event.offset
-                self._lags[event.partition] = event.records
+                self._positions.update(event.offsets)
+                self._lags.update(event.records)
             case Evaluated():
                 self._turned = self._worked = self._clock()
                 if self._started is not None:

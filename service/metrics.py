@@ -73,6 +73,7 @@ class Metrics:
         )
         self._lag = gauge("partition_lag_records", "Records in the topic, not yet learned.", ("partition",))
         self._offset = gauge("partition_offset", "First offset not yet learned.", ("partition",))
+        self._partitions: dict[int, tuple[Gauge, Gauge]] = {}
         self._latency = histogram(
             "end_to_end_latency_seconds",
             "From a batch's first sample being produced to being learned.",
@@ -148,8 +149,7 @@ class Metrics:
             case PartitionsAdded():
                 self._added.inc(len(event.partitions))
             case Lag():
-                self._lag.labels(str(event.partition)).set(event.records)
-                self._offset.labels(str(event.partition)).set(event.offset)
+                self._take_lag(event)
             case LearningBegan():
                 self._start.labels("imports").set(event.imports_seconds)
                 self._start.labels("rest").set(event.seconds - event.imports_seconds)
@@ -199,6 +199,14 @@ class Metrics:
             self._progress.set(event.progressed)
         for reason, count in event.dead.items():
             self._dead.labels(reason).inc(count)
+
+    def _take_lag(self, event: Lag) -> None:
+        for partition, offset in event.offsets.items():
+            if partition not in self._partitions:  # looked up by its label once, not batch by batch
+                self._partitions[partition] = (self._offset.labels(partition), self._lag.labels(partition))
+            next_offset, lag = self._partitions[partition]
+            next_offset.set(offset)
+            lag.set(event.records[partition])
 
     def _take_batch(self, event: BatchLearned) -> None:
         self._learned.inc(event.samples)

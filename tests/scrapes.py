@@ -96,7 +96,7 @@ EVENTS: list[Event] = [
     Evaluated(128, READINGS, True, 1, "a", False, 0.75),
     MEASURED,
     BrokerSeen(up=True),
-    Lag(partition=3, offset=11, records=7),
+    Lag(offsets={3: 11}, records={3: 7}),
     Turned(resident=5),
     Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2),
     LearningBegan(seconds=4.25, imports_seconds=3.0),

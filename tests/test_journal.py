@@ -179,9 +179,8 @@ def test_time_is_counted_from_the_first_batch_and_speed_without_evaluations() ->
 
 def test_state_tells_where_the_run_stands_in_each_partition() -> None:
     run = Run()
-    run.journal(Lag(partition=10, offset=7, records=3))
-    run.journal(Lag(partition=2, offset=5, records=0))
-    run.journal(Lag(partition=10, offset=9, records=1))
+    run.journal(Lag(offsets={10: 7, 2: 5}, records={10: 3, 2: 0}))
+    run.journal(Lag(offsets={10: 9}, records={10: 1}))
     state = run.journal.state()
     assert state["positions"] == {"2": 5, "10": 9}
     assert state["lag"] == {"2": 0, "10": 1}

@@ -77,7 +77,7 @@ def test_every_record_is_accounted_for() -> None:
     assert {event.reason for event in dead} == {Reason.NULL_VALUE, Reason.OVERSIZED, Reason.UNDECODABLE}
     assert sum(event.count for event in run.of(RecordsReceived)) == 64
     assert sum(event.count for event in run.of(RecordsLost)) == 5
-    assert run.of(Lag)[-1] == Lag(partition=0, offset=69, records=0)
+    assert run.of(Lag)[-1] == Lag(offsets={0: 69}, records={0: 0})
 
 
 def test_a_batch_of_malformed_records_alone_is_accounted_and_nothing_is_learned() -> None:

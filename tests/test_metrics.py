@@ -160,7 +160,7 @@ def test_a_score_that_is_not_defined_is_no_number() -> None:
 
 
 def test_lag_and_offset_are_shown_for_each_partition() -> None:
-    scrape = Scrape(Lag(3, offset=11, records=7), Lag(0, offset=2, records=1), Lag(3, offset=12, records=6))
+    scrape = Scrape(Lag(offsets={3: 11, 0: 2}, records={3: 7, 0: 1}), Lag({3: 12}, {3: 6}))
     assert scrape.value("partition_lag_records", partition="3") == 6
     assert scrape.value("partition_offset", partition="3") == 12
     assert scrape.value("partition_lag_records", partition="0") == 1

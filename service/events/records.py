@@ -1,5 +1,6 @@
 """What became of the records: the road from the topic to the learner."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 __all__ = [
@@ -73,11 +74,12 @@ class BrokerSeen:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a partition is learned: ``offset`` comes next, ``records`` are in the topic from there on."""
+    """How far some of the partitions are learned, each by its number."""
 
-    partition: int
-    offset: int
-    records: int
+    offsets: Mapping[int, int]
+    """What comes next."""
+    records: Mapping[int, int]
+    """How many are in the topic from there on."""
 
 
 @dataclass(frozen=True, slots=True)
