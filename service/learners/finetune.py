@@ -9,7 +9,11 @@ __all__ = ["Finetune"]
 
 
 class Finetune(GradientLearner):
-    """A network, an optimizer, cross entropy, one step a batch, and nothing against forgetting."""
+    """A network, an optimizer, cross entropy, one step a batch, and nothing against forgetting.
+
+    Cost a sample: one pass forward and one back. State: the weights and the optimizer's moments, for
+    Adam three numbers a weight.
+    """
 
     name: ClassVar[str] = "finetune"
     retains: ClassVar[Retention] = Retention.NOTHING
