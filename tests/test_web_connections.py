@@ -72,18 +72,39 @@ def closed_within(client: socket.socket) -> float:
     return time.monotonic() - started
 
 
-def test_one_connection_too_many_is_closed_and_the_others_are_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_for_one_connection_too_many_the_one_that_was_silent_longest_is_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with served(Limits(connections=3)) as address, ExitStack() as stack:
-        silent = [stack.enter_context(connected(address)) for _ in range(3)]
-        time.sleep(0.05)  # in no order otherwise
-        with connected(address) as refused:
-            assert answer(refused) == b""
+        silent = []
+        for _ in range(3):
+            silent.append(stack.enter_context(connected(address)))
+            time.sleep(0.05)  # in no order otherwise
         silent[0].sendall(GET)
         assert one_answer(silent[0]).startswith(b"HTTP/1.1 200")
-        silent[1].close()
-        time.sleep(0.05)
-        assert httpx.get(f"{address}/livez").status_code == 200, "there is room again"
+        assert httpx.get(f"{address}/livez").status_code == 200, "who has a request is heard"
+        assert answer(silent[1]) == b""
+        for other in (silent[0], silent[2]):
+            other.sendall(GET)
+            assert one_answer(other).startswith(b"HTTP/1.1 200")
     assert caplog.records == []
+
+
+def test_a_flood_of_silent_connections_keeps_nobody_out() -> None:
+    with served(Limits(connections=3)) as address, ExitStack() as stack:
+        for _ in range(10):
+            for _ in range(8):
+                stack.enter_context(connected(address))
+            assert httpx.get(f"{address}/livez").status_code == 200
+
+
+def test_who_is_being_answered_is_not_closed_for_another() -> None:
+    with served(Limits(connections=2)) as address, httpx.stream("GET", f"{address}/events") as events:
+        lines = events.iter_lines()
+        assert next(lines)
+        for _ in range(5):
+            assert httpx.get(f"{address}/livez").status_code == 200
+        assert next(line for line in lines if line.startswith("event: state"))
 
 
 def test_a_silent_connection_is_closed(impatient: str, caplog: pytest.LogCaptureFixture) -> None:

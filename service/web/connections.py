@@ -33,7 +33,7 @@ class Limits:
     """What a client may take up."""
 
     connections: int = MOST_CONNECTIONS
-    """Open at once; one more is closed at once."""
+    """Open at once; for one more, that is closed which has waited longest for the head of a request."""
     head_seconds: float = HEAD_SECONDS
     """From the connection, or the answer before, until a request's head is there; no byte lengthens it."""
     head_bytes: int = MOST_HEAD
@@ -58,10 +58,12 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
-            transport.abort()
-        else:
-            self._wait_for_head()
+        self._wait_for_head()
+        open_ones = [other for other in self.connections if not other.transport.is_closing()]
+        if len(open_ones) > self.limits.connections:
+            # whoever floods the service says nothing; whoever has a request, as Prometheus has, says it soon
+            idle = [other for other in open_ones if isinstance(other, _LimitedProtocol) and other._idle]
+            min(idle, key=lambda other: other._waits_since).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -92,11 +94,16 @@ class _LimitedProtocol(HttpToolsProtocol):
             # not from the next head's first byte: the rest of a body that nobody reads would go on for ever
             self._wait_for_head()
 
+    @property
+    def _idle(self) -> bool:
+        return self._late is not None and not self.transport.get_write_buffer_size()
+
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wait_for_head(self) -> None:
         self._stop_waiting()
+        self._waits_since = self.loop.time()
         self._unsent = self.transport.get_write_buffer_size()
         self._late = self.loop.call_later(self.limits.head_seconds, self._abort)
 
