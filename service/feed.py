@@ -36,9 +36,9 @@ class Batch:
         self.y_B: Labels = slots.y_SB[filled.slot, : filled.samples]
         self._slots = slots
 
-    def discard(self) -> None:
-        """Overwrite the pixels and labels with zeros."""
-        self._slots.discard(self.filled.slot)
+    def discard(self) -> int:
+        """Overwrite the pixels and labels with zeros; return of how many samples."""
+        return self._slots.discard(self.filled.slot)
 
 
 class Feed(Protocol):

@@ -65,7 +65,7 @@ class Journal:
     ) -> None:
         self._settings, self._kind, self._history, self._clock = settings, kind, history, clock
         self._lock = threading.Lock()
-        self._received = self._learned = self._lost = self._resident = 0
+        self._received = self._learned = self._discarded = self._lost = self._resident = 0
         self._dead: Counter[str] = Counter()
         self._boundaries: Counter[str] = Counter()
         self._regime: int | None = None
@@ -91,6 +91,7 @@ class Journal:
         match event:
             case Resumed():
                 self._received, self._learned, self._lost = event.received, event.learned, event.lost
+                self._discarded = event.learned  # nothing is left of the process that learned them
                 self._dead = Counter(event.dead)
                 self._boundaries = Counter(event.boundaries)
             case Turned():
@@ -101,6 +102,7 @@ class Journal:
                 now, self._progressed = self._clock(), time.time()
                 self._started = now - event.step_seconds if self._started is None else self._started
                 self._learned += event.samples
+                self._discarded += event.discarded
                 self._seconds, self._worked = self._before + now - self._started, now
                 self._throughput.add(self._learned, self._seconds - self._evaluation_seconds)
             case RecordsReceived():
@@ -238,7 +240,7 @@ class Journal:
         return SampleCounts(
             received=self._received,
             learned=self._learned,
-            discarded=self._learned,
+            discarded=self._discarded,
             dead_lettered=self._dead.total(),
             lost=self._lost,
             resident=self._resident,

@@ -38,12 +38,13 @@ class Lesson:
         correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
         step = time.perf_counter() - started
         features = None if self.watch is None else sum_features(batch.x_BCHW)
-        batch.discard()
+        discarded = batch.discard()
         self.history.learned(filled.samples, correct)
         if features is not None and self.watch is not None:
             self._look_for_boundary(self.watch, features, correct, learned.loss)
         return BatchLearned(
             samples=filled.samples,
+            discarded=discarded,
             correct=correct,
             loss=learned.loss,
             step_seconds=step,

@@ -193,7 +193,7 @@ class Metrics:
         """Let the counters go on where the run was, not where this process began."""
         self._received.inc(event.received)
         self._learned.inc(event.learned)
-        self._discarded.inc(event.learned)
+        self._discarded.inc(event.learned)  # nothing is left of the process that learned them
         self._lost.inc(event.lost)
         if event.progressed is not None:
             self._progress.set(event.progressed)
@@ -210,7 +210,7 @@ class Metrics:
 
     def _take_batch(self, event: BatchLearned) -> None:
         self._learned.inc(event.samples)
-        self._discarded.inc(event.samples)
+        self._discarded.inc(event.discarded)
         self._step.observe(event.step_seconds)
         self._residency.observe(event.residency_seconds)
         self._latency.observe(max(0.0, event.latency_seconds))  # the producer's clock may be ahead

@@ -1,4 +1,4 @@
-"""Prediction beside learning: from a copy of the learner, renewed between batches, on another thread.
+"""Prediction beside learning: from a copy of the learner, renewed between batches, on other threads.
 
 The learner itself is never asked: what it is busy with, a batch or a solve of seconds, delays no
 answer. The copy is renewed at most once a second, and where copying is slow so seldom that it
@@ -34,6 +34,8 @@ MOST_WAITING: Final = 16
 """Requests that may wait for their turn; who comes on top is turned away."""
 QUICK_SECONDS: Final = 0.01
 """Of computing: who answers at once may keep others from being heard for as long as this."""
+MOST_SLOW: Final = 3
+"""Answers that may take longer one after the other: a single one may have had Python's garbage to collect."""
 
 
 class Busy(Exception):
@@ -95,22 +97,22 @@ class Predictions:
         torch.get_num_threads()  # settles this thread's number before another one chooses its own
         self._snapshots, self._layout = snapshots, layout
         self._places = threading.BoundedSemaphore(MOST_WAITING)
-        self._turn, self._quick = threading.Lock(), True
+        self._turn, self._slow = threading.Lock(), 0
         self._thread = threading.local()
         self._worker = ThreadPoolExecutor(1, "lethe-predict")
 
     def at_once(self, read: Callable[[], Pixels]) -> Answer | None:
         """Return the answer for the few images that ``read`` gives, uint8 [B, C, H, W], from this thread.
 
-        Return None, and read nothing, while somebody else is answered, or once an answer has taken
-        longer than `QUICK_SECONDS`: then `submit`. Raises what ``read`` raises.
+        Return None, and read nothing, while somebody else is answered, or once `MOST_SLOW` answers have
+        taken longer than `QUICK_SECONDS`: then `submit`. Raises what ``read`` raises.
         """
-        if not self._quick or not self._turn.acquire(blocking=False):
+        if self._slow >= MOST_SLOW or not self._turn.acquire(blocking=False):
             return None
         try:
             started = time.thread_time()
             answer = self._answer(read)
-            self._quick = time.thread_time() - started <= QUICK_SECONDS
+            self._slow = self._slow + 1 if time.thread_time() - started > QUICK_SECONDS else 0
             return answer
         finally:
             self._turn.release()

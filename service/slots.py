@@ -80,12 +80,13 @@ class Slots:
         self.y_SB[slot, index] = sample.label
         self._count_S[slot] = index + 1
 
-    def discard(self, slot: int) -> None:
-        """Overwrite a slot's pixels and labels with zeros."""
+    def discard(self, slot: int) -> int:
+        """Overwrite a slot's pixels and labels with zeros; return of how many samples."""
         used = int(self._count_S[slot])
         self.x_SBCHW[slot, :used] = 0
         self.y_SB[slot, :used] = 0
         self._count_S[slot] = 0
+        return used
 
     def discard_all(self) -> None:
         """Overwrite every slot, filled or being filled."""

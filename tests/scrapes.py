@@ -38,6 +38,7 @@ __all__ = ["BATCH", "EVENTS", "JUDGED", "MEASURED", "READINGS", "SCORES", "Scrap
 
 BATCH = BatchLearned(
     samples=64,
+    discarded=64,
     correct=60,
     loss=0.25,
     step_seconds=0.01,

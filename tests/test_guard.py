@@ -23,7 +23,7 @@ def settings(**more: Any) -> Settings:
 
 
 def learned(residency: float) -> BatchLearned:
-    return BatchLearned(64, 32, 0.5, 0.01, residency, 1.0, 0.5, 0.5)
+    return BatchLearned(64, 64, 32, 0.5, 0.01, residency, 1.0, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(("on_violation", "stops"), [("count", False), ("stop", True)])

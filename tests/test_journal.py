@@ -55,7 +55,7 @@ class Run:
         """Learn a batch that takes ``seconds``."""
         self.clock.now += seconds
         self.history.learned(samples, correct)
-        self.journal(BatchLearned(samples, correct, 1.0, seconds, seconds, seconds, None, None))
+        self.journal(BatchLearned(samples, samples, correct, 1.0, seconds, seconds, seconds, None, None))
 
     def evaluate(self, a: float, b: float, *, ends: bool = False, seconds: float = 0.0) -> None:
         """Evaluate, for ``seconds``."""
@@ -95,6 +95,14 @@ def test_records_are_counted_by_what_became_of_them() -> None:
     assert result.dead_letters == {"oversized": 5, "null_value": 1}
     assert run.journal.state()["samples"] == result.samples.model_dump()
     assert run.journal.state()["dead_letters"] == result.dead_letters
+
+
+def test_what_was_learned_and_is_still_there_is_not_called_discarded() -> None:
+    run = Run()
+    run.learn(64, 0.1)
+    run.journal(BatchLearned(64, 60, 0, 1.0, 0.1, 0.1, 0.1, None, None))
+    samples = run.journal.result().samples
+    assert (samples.learned, samples.discarded) == (128, 124)
 
 
 def test_the_counts_of_a_checkpoint_restore_them() -> None:

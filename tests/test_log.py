@@ -65,7 +65,7 @@ def test_an_event_makes_its_line(
 
 
 @pytest.mark.parametrize(
-    "event", [RecordsReceived(64), Turned(0), BatchLearned(64, 3, 0.1, 0.1, 0.1, 0.1, 0.5, 0.5)]
+    "event", [RecordsReceived(64), Turned(0), BatchLearned(64, 64, 3, 0.1, 0.1, 0.1, 0.1, 0.5, 0.5)]
 )
 def test_what_happens_many_times_a_second_makes_none(event: Event, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="lethe"):

@@ -73,6 +73,7 @@ def test_every_record_is_accounted_for() -> None:
     run = learn(items)
     dead = run.of(RecordsDeadLettered)
     assert sum(event.samples for event in run.of(BatchLearned)) == 60
+    assert sum(event.discarded for event in run.of(BatchLearned)) == 60
     assert sum(event.count for event in dead) == 4
     assert {event.reason for event in dead} == {Reason.NULL_VALUE, Reason.OVERSIZED, Reason.UNDECODABLE}
     assert sum(event.count for event in run.of(RecordsReceived)) == 64

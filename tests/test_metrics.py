@@ -68,13 +68,14 @@ def test_records_are_counted_by_what_became_of_them() -> None:
         RecordsDeadLettered("oversized", 1),
         RecordsLost(3),
         BATCH,
-        BATCH,
+        replace(BATCH, discarded=60),
     )
     assert scrape.value("samples_received_total") == 80
     assert scrape.value("samples_dead_lettered_total", reason="oversized") == 5
     assert scrape.value("samples_dead_lettered_total", reason="null_value") == 2
     assert scrape.value("samples_lost_total") == 3
-    assert scrape.value("samples_learned_total") == scrape.value("samples_discarded_total") == 128
+    assert scrape.value("samples_learned_total") == 128
+    assert scrape.value("samples_discarded_total") == 124, "four are still there"
 
 
 def test_counters_stand_at_zero_before_anything_has_happened() -> None:

@@ -1,7 +1,9 @@
 """Whoever posts an image gets its class, or is told what was wrong with the request."""
 
 import base64
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import httpx
@@ -16,14 +18,14 @@ from service.evaluation.history import History
 from service.journal import Journal
 from service.learners.base import LearnerContext
 from service.learners.finetune import Finetune
-from service.prediction import Predictions, Snapshots
+from service.prediction import Answer, Busy, Predictions, Snapshots
 from service.privacy.standing import Standing
 from service.settings import Settings
 from service.web.app import create_app
 from service.web.predict import MOST_IMAGES, predict_router
 from service.web.server import Server
 from service.web.token import read_token
-from service.wire import PNG, RAW, Layout, Sample, encode
+from service.wire import PNG, RAW, Layout, Pixels, Sample, encode
 
 LAYOUT = Layout(height=8, width=8, classes=3, max_bytes=5_000)
 LEARNER = Finetune(LearnerContext(LAYOUT))
@@ -83,6 +85,28 @@ def agree(answer: httpx.Response, count: int) -> None:
 
 def test_a_png_is_classified(client: httpx.Client) -> None:
     agree(client.post("/predict", content=png(), headers={"content-type": PNG}), 1)
+
+
+class AtOnce(Predictions):
+    """Hands nothing over to its thread but the blank image of the start."""
+
+    def submit(self, read: Callable[[], Pixels]) -> Future[Answer]:
+        raise Busy
+
+
+def test_one_image_is_classified_at_once_and_several_are_handed_over() -> None:
+    with (
+        AtOnce(Snapshots(LEARNER), LAYOUT) as predictions,
+        Server(create(predictions), "127.0.0.1", 0) as server,
+        httpx.Client(base_url=server.address) as client,
+    ):
+        while client.post("/predict", content=png(), headers={"content-type": PNG}).status_code == 503:
+            time.sleep(0.01)  # the blank image is being answered
+        agree(client.post("/predict", content=png(), headers={"content-type": PNG}), 1)
+        agree(client.post("/predict", content=X_NCHW[0].tobytes(), headers=AS_RAW), 1)
+        assert client.post("/predict", json={"images": [text(0), text(1)]}).status_code == 503
+        several = AS_RAW | {"shape": "4,1,8,8"}
+        assert client.post("/predict", content=X_NCHW.tobytes(), headers=several).status_code == 503
 
 
 def test_raw_pixels_are_classified_one_image_or_several(client: httpx.Client) -> None:

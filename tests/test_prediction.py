@@ -15,7 +15,7 @@ from service.events import BatchLearned, Evaluated, Resumed, Turned
 from service.learners.base import LearnerContext
 from service.learners.finetune import Finetune
 from service.learners.ridge import Ridge
-from service.prediction import MOST_WAITING, QUICK_SECONDS, Busy, Predictions, Snapshots
+from service.prediction import MOST_SLOW, MOST_WAITING, QUICK_SECONDS, Busy, Predictions, Snapshots
 from service.wire import Layout, Pixels
 
 CONTEXT = LearnerContext(Layout(height=8, width=8, classes=3))
@@ -33,7 +33,7 @@ class Run:
         x_BCHW = torch.from_numpy(noise(samples))
         self.learner.learn(x_BCHW, torch.arange(samples) % 3)
         self.now += seconds
-        self.snapshots(BatchLearned(samples, 0, None, seconds, seconds, seconds, None, None))
+        self.snapshots(BatchLearned(samples, samples, 0, None, seconds, seconds, seconds, None, None))
         self.snapshots(Turned(0))
 
     @property
@@ -169,7 +169,7 @@ def test_who_asks_while_another_is_answered_has_to_wait_for_a_turn(predictions: 
         assert asker.submit(predictions.at_once, lambda: noise(1)).result(10) is not None
 
 
-def test_once_an_answer_took_long_nobody_is_answered_at_once(predictions: Predictions) -> None:
+def test_once_answers_take_long_nobody_is_answered_at_once(predictions: Predictions) -> None:
     def computing() -> Pixels:
         until = time.thread_time() + 2 * QUICK_SECONDS
         while time.thread_time() < until:
@@ -177,7 +177,8 @@ def test_once_an_answer_took_long_nobody_is_answered_at_once(predictions: Predic
         return noise(1)
 
     with ThreadPoolExecutor(1) as asker:
-        assert asker.submit(predictions.at_once, computing).result(10) is not None
+        for read in [*[computing] * (MOST_SLOW - 1), lambda: noise(1), *[computing] * MOST_SLOW]:
+            assert asker.submit(predictions.at_once, read).result(10) is not None
         assert asker.submit(predictions.at_once, lambda: noise(1)).result(10) is None
     assert predictions.submit(lambda: noise(1)).result(10).p_BK.shape == (1, 3)
 

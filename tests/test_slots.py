@@ -48,7 +48,7 @@ def test_a_discarded_slot_is_zeros_and_the_others_are_untouched() -> None:
     fill(slots, 0, 4)
     fill(slots, 1, 2)
     assert slots.resident == 6
-    slots.discard(0)
+    assert slots.discard(0) == 4
     assert not slots.x_SBCHW[0].any()
     assert not slots.y_SB[0].any()
     assert slots.x_SBCHW[1, :2].all()

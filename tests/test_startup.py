@@ -8,7 +8,7 @@ from service.events import BatchLearned, Event, LearningBegan, Turned
 from service.startup import Startup, age
 from tests.services import until
 
-BATCH = BatchLearned(64, 60, 0.5, 0.01, 0.1, 0.2, 0.9, 0.9)
+BATCH = BatchLearned(64, 64, 60, 0.5, 0.01, 0.1, 0.2, 0.9, 0.9)
 
 
 def test_a_process_is_as_old_as_it_runs() -> None:

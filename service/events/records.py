@@ -49,6 +49,8 @@ class BatchLearned:
     """One batch was predicted, learned and discarded."""
 
     samples: int
+    discarded: int
+    """How many of them were overwritten, counted where that is done."""
     correct: int
     """How many were predicted right before they were learned."""
     loss: float | None
