@@ -9,6 +9,7 @@ folder, so that the next start goes on from there; Grafana is started where it i
 import argparse
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -141,7 +142,10 @@ class Stack:
         if not any(probes.glob("*.safetensors")):
             words = ["probes", "--out", str(probes)]
             log = self._plan.folder / "probes.log"
-            self._children.start("probes", "producers", words, log, {}).wait(READY_SECONDS)
+            try:
+                self._children.start("probes", "producers", words, log, {}).wait(READY_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise NotReady(f"the probes were not written within {READY_SECONDS:.0f} s: see {log}") from None
             self._children.check()
         return probes
 
