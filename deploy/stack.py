@@ -145,7 +145,7 @@ class Stack:
             try:
                 self._children.start("probes", "producers", words, log, {}).wait(READY_SECONDS)
             except subprocess.TimeoutExpired:
-                raise NotReady(f"the probes were not written within {READY_SECONDS:.0f} s: see {log}") from None
+                raise NotReady(f"no probes after {READY_SECONDS:.0f} s; their log is {log}") from None
             self._children.check()
         return probes
 
