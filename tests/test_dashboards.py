@@ -115,6 +115,52 @@ def test_no_panel_covers_another() -> None:
         assert max(x for x, _ in taken) < 24
 
 
+def answers(question: str, value: int, series: dict[str, str], tmp_path: Path) -> None:
+    """Hold the answer to ``question`` at 300 s against ``value``, given ``series`` by the half minute."""
+    (query,) = {query.expr for query in queries() if question in query.place}
+    expected = [{"labels": '{service="ridge"}', "value": value}]
+    labels = '{job="lethe", instance="a", service="ridge"}'
+    case = {
+        "interval": "30s",
+        "input_series": [{"series": name + labels, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": query, "eval_time": "300s", "exp_samples": expected}],
+    }
+    file = tmp_path / "case.yaml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "30s", "tests": [case]}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.needs("prometheus")
+@pytest.mark.parametrize(
+    ("started", "turned", "alive"),
+    [
+        pytest.param("_x8 270x2", "_x8 0x2", 1, id="a process of half a minute that has not turned yet"),
+        pytest.param("0x10", "0x10", 0, id="a process of five minutes that has never turned"),
+        pytest.param("0x10", "0+30x10", 1, id="a loop that goes round"),
+        pytest.param("0x10", "30x10", 0, id="a loop that went round four and a half minutes ago"),
+    ],
+)
+def test_a_service_is_alive_while_it_turns_and_for_two_minutes_before_its_first_turn(
+    started: str, turned: str, alive: int, tmp_path: Path
+) -> None:
+    series = {
+        "up": "1x10",
+        "process_start_time_seconds": started,
+        "lethe_last_turn_timestamp_seconds": turned,
+    }
+    answers("Is it alive?", alive, series, tmp_path)
+
+
+def test_a_learner_that_stands_still_is_told_from_one_that_has_nothing_to_learn() -> None:
+    for board in dashboards():
+        (panel,) = (panel for panel in panels(board) if panel["title"] == "Is it keeping up?")
+        (mapping,) = panel["fieldConfig"]["defaults"]["mappings"]
+        words = {value: (shown["text"], shown["color"]) for value, shown in mapping["options"].items()}
+        assert words == {"Infinity": ("stalled", "red"), "NaN": ("nothing waits", "blue")}
+        assert panel["options"]["reduceOptions"]["calcs"] == ["last"]  # lastNotNull may pass over NaN
+
+
 @pytest.mark.needs("prometheus")
 def test_every_query_parses(tmp_path: Path) -> None:
     listed = [{"record": f"query:{n}", "expr": query.expr} for n, query in enumerate(queries())]

@@ -7,12 +7,17 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
-from deploy.grafana.panels import BAD, DATASOURCE, GOOD, Limits, answer
+from deploy.grafana.panels import BAD, DATASOURCE, GOOD, NEUTRAL, Limits, answer
 
-__all__ = ["CHOSEN", "Row", "frame"]
+__all__ = ["CHOSEN", "LAST_TURN", "Row", "frame"]
 
 CHOSEN: Final = 'service=~"$service"'
 """Matches the services that were chosen at the top of the dashboard."""
+LAST_TURN: Final = (
+    f"(lethe_last_turn_timestamp_seconds{{{CHOSEN}}} > 0"
+    f' or process_start_time_seconds{{job="lethe", {CHOSEN}}})'
+)
+"""When the loop last went round: before its first turn, when the process started."""
 TAG: Final = "lethe"
 SWITCH_SECONDS: Final = 15
 """A segment's info series counts as new for as long: three scrapes."""
@@ -91,7 +96,7 @@ def _service() -> build.QueryVariable:
 
 
 def _vital_signs() -> list[Builder[model.Panel]]:
-    turned = f"time() - lethe_last_turn_timestamp_seconds{{{CHOSEN}}} < bool 120"
+    turned = f"time() - {LAST_TURN} < bool 120"
     return [
         answer(
             "Is it forgetting?",
@@ -105,11 +110,13 @@ def _vital_signs() -> list[Builder[model.Panel]]:
         ),
         answer(
             "Is it keeping up?",
-            "How long the present speed takes to learn what waits in the topic.",
+            "How long the present speed takes to learn what waits in the topic; stalled where records wait "
+            "and none was learned for five minutes.",
             f"max by (service) (lethe:lag:seconds{{{CHOSEN}}})",
             "s",
             Limits(60, 600),
-            nothing="nothing is being learned",
+            nothing="unknown",
+            words={"Infinity": ("stalled", BAD), "NaN": ("nothing waits", NEUTRAL)},
         ),
         answer(
             "Is it keeping anything?",

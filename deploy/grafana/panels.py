@@ -20,6 +20,7 @@ __all__ = [
     "BAD",
     "DATASOURCE",
     "GOOD",
+    "NEUTRAL",
     "WIDTH",
     "Limits",
     "Query",
@@ -33,7 +34,7 @@ __all__ = [
 DATASOURCE: Final = model.DataSourceRef("prometheus", "lethe-prometheus")
 WIDTH: Final = 24
 """Columns of a dashboard."""
-GOOD, DOUBTFUL, BAD = "green", "orange", "red"
+GOOD, DOUBTFUL, BAD, NEUTRAL = "green", "orange", "red", "blue"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def answer(
 ) -> stat.Panel:
     """Return a big number for each service; ``nothing`` is shown without data.
 
-    ``words`` maps a value to a word and its colour, to be shown in its place.
+    ``words`` maps a value, as JavaScript writes it, to a word and its colour, to be shown in its place.
     """
     panel = (
         stat.Panel()
@@ -83,7 +84,7 @@ def answer(
         .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.BACKGROUND)
         .text_mode(common.BigValueTextMode.VALUE_AND_NAME)
-        .reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .reduce_options(build_common.ReduceDataOptions().calcs(["last"]))
         .height(5)
         .span(WIDTH // 4)
     )

@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from deploy.grafana.frame import CHOSEN, Row, frame
+from deploy.grafana.frame import CHOSEN, LAST_TURN, Row, frame
 from deploy.grafana.panels import WIDTH, Limits, Query, chart, grid
 from deploy.grafana.percentiles import percentiles
 
@@ -169,7 +169,7 @@ def _health() -> Row:
         "stuck, or stalled.",
         "s",
         [
-            Query(f"time() - lethe_last_turn_timestamp_seconds{{{CHOSEN}}}", "{{service}}: turn"),
+            Query(f"time() - {LAST_TURN}", "{{service}}: turn"),
             Query(f"time() - (lethe_last_progress_timestamp_seconds{{{CHOSEN}}} > 0)", "{{service}}: batch"),
         ],
         limits=Limits(30, 120),
