@@ -37,7 +37,6 @@ ABSENT: Final[dict[str, str]] = {
 WITHOUT_LIMITS = {
     "Throughput": "the stream's rate is the producer's affair",
     "Position in each partition": "grows for ever",
-    "Stability gap: the last five minutes": "the floors are drawn one panel above",
     "Windowed forgetting and plasticity": "the one should be small and the other large",
     "Checkpoints": "counts since the beginning",
     "Boundaries, judged": "counts since the beginning, good and bad in one panel",

@@ -53,13 +53,19 @@ def forgetting() -> model.Dashboard:
         limits=Limits(0, -0.05, below=True),
     )
     gap = chart(
-        "Stability gap: the last five minutes",
-        "The same accuracies, close up. Right after a switch even a learner that ends well may dip: the "
-        "stability "
-        "gap. De Lange et al. 2023.",
+        "Stability gap: the drop of each skill",
+        "How far each skill that was learned is below its best of five minutes. Right after a switch even a "
+        "learner that ends well may dip: a peak that ends at once is such a gap, one that stays for five "
+        "minutes was lost. De Lange et al. 2023.",
         "percentunit",
-        [Query(f"lethe_probe_accuracy_ratio{{{CHOSEN}}}", "{{service}}: {{probe}}")],
-    ).time_from("5m")
+        [
+            Query(
+                f"max_over_time(lethe:probe_drop:ratio5m{{{CHOSEN}}}[$__rate_interval])",
+                "{{service}}: {{probe}}",
+            )
+        ],
+        limits=FORGOTTEN,
+    )
     mean = chart(
         "ACC, and over time",
         "ACC: mean accuracy over the skills seen so far. Anytime: its mean over the whole stream.",
