@@ -6,8 +6,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from service.errors import DivergedLoss, InvalidSetting
+from service.learners import LEARNERS
 from service.learners.base import JSON, LearnerContext, State
 from service.learners.finetune import Finetune
+from service.learners.gradient import GradientLearner
 from service.learners.optimizers import optimizer_kind
 from service.wire import Layout
 
@@ -129,3 +131,38 @@ def test_a_batch_that_is_refused_leaves_a_normalisation_as_it_was() -> None:
     with pytest.raises(DivergedLoss):
         learner.learn(*images(16))
     assert torch.equal(learner.state().tensors["model.1.running_mean"], torch.zeros(4))
+
+
+class Partly(nn.Module):
+    """A user's network of which a layer is frozen, one is not used and one is held still."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.frozen = nn.Linear(layout.size, 8).requires_grad_(requires_grad=False)
+        self.still = nn.BatchNorm1d(8).eval()
+        self.unused = nn.Linear(8, 8)
+        self.last = nn.Linear(8, layout.classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        scores_BK: Tensor = self.last(self.still(self.frozen(x_BCHW.flatten(1))))
+        return scores_BK
+
+
+GRADIENT = [name for name, kind in LEARNERS.items() if issubclass(kind, GradientLearner)]
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_a_network_may_be_frozen_unused_and_held_still_in_part(name: str) -> None:
+    context = LearnerContext(LAYOUT, seed=1, options={"backbone": f"{__name__}:Partly"})
+    watched, alone = (LEARNERS[name](context) for _ in range(2))
+    for seed in range(4):
+        for learner in (watched, alone):
+            learner.learn(*images(64, seed))
+            learner.boundary()
+        watched.predict(images(5)[0])
+    assert same(watched.state(), alone.state())
+    first = LEARNERS[name](context).state().tensors
+    last = watched.state().tensors
+    for still in ("frozen.weight", "still.running_mean", "unused.weight"):
+        assert torch.equal(last[f"model.{still}"], first[f"model.{still}"])
+    assert not torch.equal(last["model.last.weight"], first["model.last.weight"])

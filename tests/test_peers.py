@@ -123,7 +123,7 @@ def test_what_a_loop_of_others_raises_is_raised_by_who_let_it_go_on() -> None:
 def test_lethe_s_own_table_reads_the_scores(tmp_path: Path) -> None:
     score = measure(Plain, Rehearsal("plain", ABRUPT, samples=BATCH))
     write([score], tmp_path / "peers.json")
-    assert read_scores(tmp_path / "peers.json") == [score]
+    assert read_scores([tmp_path / "peers.json"]) == {score.key: score}
 
 
 @pytest.mark.parametrize("package", ["capymoa", "avalanche"])

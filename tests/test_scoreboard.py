@@ -15,10 +15,10 @@ from producers.order import Order
 from producers.records import Records
 from producers.scenario import Scenario, Segment
 from service.bench.rehearsal import Rehearsal, rehearse
-from service.bench.scoreboard import JOINT, Bench, bench_learners
+from service.bench.scoreboard import Bench, bench_learners
 from service.bench.scoreboard_page import write_page
 from service.bench.scoreboard_table import WIDTH, scoreboard_table
-from service.bench.scores import Score, read_scores, summarise, write_csv
+from service.bench.scores import JOINT, Score, known, read_scores, summarise, write_csv
 from service.errors import InvalidFile
 from tests.commands import Lethe
 from tests.scenarios import ABRUPT
@@ -97,14 +97,14 @@ def test_what_is_no_document_of_scores_is_refused_by_name(tmp_path: Path) -> Non
     (tmp_path / "empty.json").write_text("{}")
     for name in ("empty.json", "missing.json"):
         with pytest.raises(InvalidFile, match=name):
-            read_scores(tmp_path / name)
+            read_scores([tmp_path / name])
 
 
 def test_scores_of_before_windows_and_calibration_were_kept_are_read_without_them(tmp_path: Path) -> None:
     new = {"windowed_forgetting", "windowed_plasticity", "ece", "delay"}
     old = {name: value for name, value in asdict(score(ece=0.02)).items() if name not in new}
     (tmp_path / "old.json").write_text(json.dumps({"scores": [old]}))
-    (read,) = read_scores(tmp_path / "old.json")
+    (read,) = read_scores([tmp_path / "old.json"]).values()
     assert read == score()
     (summary,) = summarise([read])
     assert {summary.measures[name] for name in new} == {None}
@@ -204,16 +204,36 @@ def test_options_are_chosen_on_rows_that_the_stream_then_lacks() -> None:
 
 
 def test_what_was_measured_with_other_options_another_split_or_told_is_measured_anew() -> None:
-    known = [("abrupt", "joint", 0, False), ("abrupt", "ewc", 0, False)]
+    there = [("abrupt", learner, 0, False) for learner in ("joint", "finetune", "ewc")]
 
     def names(**changes: Any) -> list[tuple[str, str]]:
-        bench = Bench([ABRUPT], ["ewc"], seeds=1, known=known, **changes)
+        bench = Bench([ABRUPT], ["ewc"], seeds=1, known=there, **changes)
         return [(rehearsal.stream, name) for name, rehearsal in bench.wanted()]
 
     assert names() == []
     assert names(oracle=True) == [("abrupt", "ewc")]
     assert names(options={"strength": 3, "optimizer": "SGD"}) == [("abrupt", "ewc strength=3 optimizer=SGD")]
-    assert names(validation=True) == [("abrupt (validation)", "joint"), ("abrupt (validation)", "ewc")]
+    assert names(validation=True) == [("abrupt (validation)", name) for name in ("joint", "finetune", "ewc")]
+
+
+def test_both_references_are_measured_whatever_is_compared() -> None:
+    wanted = [name for name, _ in Bench([ABRUPT], ["ewc"], seeds=1).wanted()]
+    assert wanted == ["joint", "finetune", "ewc"]
+
+
+def test_a_score_that_two_files_have_is_one(tmp_path: Path) -> None:
+    for name, acc in (("one.json", 0.9), ("same.json", 0.9), ("other.json", 0.8)):
+        (tmp_path / name).write_text(json.dumps({"scores": [asdict(replace(score(), acc=acc))]}))
+    scores = read_scores([tmp_path / "one.json", tmp_path / "same.json"])
+    assert list(scores.values()) == [score()]
+    with pytest.raises(InvalidFile, match=r"other\.json: .* ACC 0\.8000, and 0\.9000"):
+        read_scores([tmp_path / "one.json", tmp_path / "other.json"])
+
+
+def test_a_score_without_its_own_joint_is_measured_again_when_that_is_asked_for() -> None:
+    there = {one.key: one for one in (score(), score(learner=JOINT), score(learner="ewc", below_joint=0.1))}
+    assert known(there, own_joint=False) == set(there)
+    assert {learner for _, learner, _, _ in known(there, own_joint=True)} == {JOINT, "ewc"}
 
 
 @needs_datasets

@@ -1,7 +1,7 @@
 """The scoreboard: learners × scenarios, over several seeds, between the worst and the best that is known.
 
 Two references frame every scenario: ``finetune``, which does nothing against forgetting, and
-``joint``, the same learner on the same samples in random order.
+``joint``, its network on the same samples in random order.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,13 +13,12 @@ from producers.datasets import default_root
 from producers.scenario import Scenario
 from producers.sources import fetch
 from service.bench.rehearsal import Rehearsal, rehearse
-from service.bench.scores import Score
+from service.bench.scores import JOINT, Key, Score
 from service.learners.base import JSON
 
-__all__ = ["JOINT", "Bench", "bench_learners"]
+__all__ = ["Bench", "bench_learners"]
 
 REFERENCE: Final = "finetune"
-JOINT: Final = "joint"
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,11 @@ class Bench:
     own_joint: bool = False
     """Measure every learner on the shuffled stream too, not only the reference."""
     options: Mapping[str, JSON] = field(default_factory=dict)
-    """Of every learner but the reference."""
+    """Of every learner that is named."""
     validation: bool = False
     """Measure on the validation splits."""
-    known: Collection[tuple[str, str, int, bool]] = ()
-    """Scenario, learner, seed and told of scores that are there already, and not measured again."""
+    known: Collection[Key] = ()
+    """Of scores that are there already, and not measured again."""
     root: Path = field(default_factory=default_root)
 
     @property
@@ -60,6 +59,8 @@ class Bench:
             REFERENCE, scenario, seed, self.samples, validation=self.validation, root=self.root
         )
         yield JOINT, replace(reference, shuffled=True)
+        if REFERENCE not in self.learners:
+            yield REFERENCE, reference
         for learner in self.learners:
             given = replace(reference, learner=learner, oracle=self.oracle, options=self.options)
             yield given.title, given

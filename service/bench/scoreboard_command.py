@@ -18,10 +18,13 @@ def learners(
     *,
     scenario: Annotated[
         list[str] | None,
-        Option(help="A shipped scenario's name, or a YAML file; repeatable. [default: mnist-to-fashion]"),
+        Option(
+            help="A shipped scenario's name, or a YAML file; repeatable.", show_default="mnist-to-fashion"
+        ),
     ] = None,
     learner: Annotated[
-        list[str] | None, Option(help="lethe learners lists them; repeatable. [default: all]")
+        list[str] | None,
+        Option(help="lethe learners lists them; repeatable.", show_default="all of Lethe's own"),
     ] = None,
     seeds: Annotated[int, Option(min=1, help="How often each learns, from another seed.")] = 3,
     samples: Annotated[int | None, Option(min=1, help="At most so many of each segment.")] = None,
@@ -48,7 +51,7 @@ def learners(
     from producers.scenario import load_scenario
     from service.bench.scoreboard import Bench, bench_learners
     from service.bench.scoreboard_table import WIDTH, scoreboard_table
-    from service.bench.scores import read_scores, summarise, write_csv
+    from service.bench.scores import known, read_scores, summarise, write_csv
     from service.flags import read_pairs
     from service.learners import LEARNERS, find
 
@@ -56,9 +59,12 @@ def learners(
     options = read_pairs("--option", option or [])
     for name in names:
         find(name).Options.of(options)  # refused now, not after an hour
-    scores = [score for path in beside or [] for score in read_scores(path)]
+    scores = read_scores(beside or [])
     scenarios = [load_scenario(name) for name in scenario or ["mnist-to-fashion"]]
-    known = {(score.scenario, score.learner, score.seed, score.told) for score in scores}
+    for file in (csv, html):
+        if file is not None:  # refused now, too
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
     bench = Bench(
         scenarios,
         names,
@@ -68,24 +74,24 @@ def learners(
         own_joint=own_joint,
         options=options,
         validation=validation,
-        known=known,
+        known=known(scores, own_joint),
     )
     with progress() as bar:
         task = bar.add_task("learning", total=bench.steps)
         for score in bench_learners(bench):
-            scores.append(score)
+            scores[score.key] = score
             if csv is not None:
-                write_csv(scores, csv)  # each time: what took an hour outlives an interrupt
+                write_csv(scores.values(), csv)  # each time: what took an hour outlives an interrupt
             done = f"{score.learner} on {score.scenario}: ACC {score.acc:.3f}"
             bar.update(task, advance=1, description=done)
-    summaries = summarise(scores)
+    summaries = summarise([*scores.values()])
+    if as_json:
+        measured = [asdict(score) for score in scores.values()]
+        json.dump({"scores": measured, "summaries": [asdict(s) for s in summaries]}, sys.stdout)
+        sys.stdout.write("\n")
+    else:
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(scoreboard_table(summaries))
     if html is not None:
         from service.bench.scoreboard_page import write_page
 
         write_page(summaries, html)
-    if as_json:
-        document = {"scores": [asdict(s) for s in scores], "summaries": [asdict(s) for s in summaries]}
-        json.dump(document, sys.stdout)
-        sys.stdout.write("\n")
-        return
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(scoreboard_table(summaries))

@@ -8,8 +8,7 @@ from typing import Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from service.bench.scoreboard import JOINT
-from service.bench.scores import Summary
+from service.bench.scores import JOINT, Summary
 
 __all__ = ["write_page"]
 

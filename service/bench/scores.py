@@ -1,7 +1,7 @@
 """What a scoreboard holds: scores of single runs, their summaries over the seeds, and both as files."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean, stdev
@@ -12,7 +12,12 @@ from pydantic import BaseModel, ValidationError
 from service.bench.rehearsal import Rehearsal, Rehearsed
 from service.errors import InvalidFile
 
-__all__ = ["MEASURES", "Score", "Summary", "read_scores", "summarise", "write_csv"]
+__all__ = ["JOINT", "MEASURES", "Key", "Score", "Summary", "known", "read_scores", "summarise", "write_csv"]
+
+JOINT: Final = "joint"
+
+Key = tuple[str, str, int, bool]
+"""Scenario, learner, seed and told: what there is one score of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ class Score:
     """At the end: the mean over the probes."""
     delay: float | None = None
     """The mean number of samples from a switch to its detection; None where none was found."""
+
+    @property
+    def key(self) -> Key:
+        """What no other score has."""
+        return self.scenario, self.learner, self.seed, self.told
 
     @classmethod
     def of(cls, rehearsal: Rehearsal, name: str, came: Rehearsed, joint: float | None) -> "Score":
@@ -136,7 +146,7 @@ def _spread(values: Sequence[float | None]) -> tuple[float, float | None] | None
     return mean(known), stdev(known) if len(known) > 1 else None
 
 
-def write_csv(scores: Sequence[Score], path: Path) -> None:
+def write_csv(scores: Iterable[Score], path: Path) -> None:
     """Write one line a score."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -147,12 +157,31 @@ def write_csv(scores: Sequence[Score], path: Path) -> None:
             writer.writerow(asdict(score) | {"probes": probes})
 
 
-def read_scores(path: Path) -> list[Score]:
-    """Return the scores of a document that ``lethe bench learners --json`` printed.
+def known(scores: Mapping[Key, Score], own_joint: bool) -> set[Key]:
+    """Return the keys of those that need not be measured again; with ``own_joint``, of those that have it."""
+    return {
+        key
+        for key, score in scores.items()
+        if not own_joint or score.below_joint is not None or key[1] == JOINT
+    }
 
-    Raises InvalidFile when it is missing or something else.
+
+def read_scores(paths: Iterable[Path]) -> dict[Key, Score]:
+    """Return the scores of documents that ``lethe bench learners --json`` printed, each once.
+
+    Raises InvalidFile when one is missing or something else, or tells another ACC than one before.
     """
-    try:
-        return _Document.model_validate_json(path.read_bytes()).scores
-    except (OSError, ValidationError) as error:
-        raise InvalidFile(f"{path}: no scores of lethe bench learners --json: {error}") from error
+    scores: dict[Key, Score] = {}
+    for path in paths:
+        try:
+            document = _Document.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise InvalidFile(f"{path}: no scores of lethe bench learners --json: {error}") from error
+        for score in document.scores:
+            before = scores.setdefault(score.key, score)
+            if before.acc != score.acc:
+                raise InvalidFile(
+                    f"{path}: {score.learner} on {score.scenario} with seed {score.seed} has ACC "
+                    f"{score.acc:.4f}, and {before.acc:.4f} in a file before it"
+                )
+    return scores

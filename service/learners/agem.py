@@ -32,7 +32,8 @@ class AGEM(Rehearsing):
         if not self._reservoir:
             return step.loss
         kept = self._cross_entropy(self._reservoir.draw(self._options.rehearsed, self._dice("draw")))
-        self._reference = list(torch.autograd.grad(kept, list(self._parameters.values())))
+        weights = [*self._parameters.values()]
+        self._reference = list(torch.autograd.grad(kept, weights, materialize_grads=True))
         return step.loss + 0 * kept.detach()  # not finite where what was kept is not
 
     def _before_step(self, _: Step) -> None:

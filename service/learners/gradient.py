@@ -77,7 +77,7 @@ class GradientLearner(Learner):
         self._device, self._seed = context.device, context.seed
         self._seen = 0
         self._model = build(options.backbone, context.layout, context.seed).to(context.device)
-        self._parameters = dict(self._model.named_parameters())
+        self._parameters = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self._optimizer = self._new_optimizer()
 
     def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
@@ -142,15 +142,15 @@ class GradientLearner(Learner):
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores."""
-        learning = self._model.training  # a copy that only predicts stays as it is: turning takes long
-        if learning:
+        learning = [module for module in self._model.modules() if module.training]
+        if learning:  # a copy that only predicts stays as it is: to turn it takes long
             self._model.eval()
         with torch.inference_mode():
             parts = [
                 self._model(self._floats(x)).softmax(1).cpu() for x in torch.split(x_BCHW, _PREDICT_ROWS)
             ]
-        if learning:
-            self._model.train()
+        for module in learning:  # and no other: a backbone may hold a part of its own still
+            module.training = True
         return torch.cat(parts)
 
     def predictor(self) -> Predictor:

@@ -47,7 +47,8 @@ class MAS(Anchored):
         self._sensitivity = {}
         if self._seen // self._options.every != (self._seen + len(step.y_B)) // self._options.every:
             length = (step.scores_BK**2).sum(1).mean()
-            parts = torch.autograd.grad(length, list(self._parameters.values()), retain_graph=True)
+            weights = [*self._parameters.values()]
+            parts = torch.autograd.grad(length, weights, retain_graph=True, materialize_grads=True)
             self._sensitivity = dict(zip(self._parameters, parts, strict=True))
         return step.loss
 
