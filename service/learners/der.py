@@ -1,4 +1,7 @@
-"""Dark experience replay: samples are kept with the scores they had, and both are rehearsed."""
+"""Dark experience replay: samples are kept with the scores they had, and both are rehearsed.
+
+Shapes: K classes, M rehearsed samples.
+"""
 
 from typing import ClassVar
 

@@ -114,8 +114,9 @@ class Experts(Learner):
 
     *Which regime* a batch belongs to while learning is told by Hotelling's T² of 7×7 thumbnails: a
     subject that recurs is recognised, a mixture is taken apart, and what fits nothing opens a new
-    regime. Nobody has to say where the stream switches, so `boundary` means nothing here. Regimes
-    are few: memory is bounded by the option ``regimes``.
+    regime, if that is 16 samples of one batch: smaller batches never open a second one. Nobody has
+    to say where the stream switches, so `boundary` means nothing here. Regimes are few: memory is
+    bounded by the option ``regimes``.
 
     *Each expert* is recursive ridge regression on the same fixed features φ: A_r = Σ φφᵀ and
     B_r = Σ φyᵀ over its regime, both sums, which no other regime touches. *The gate* needs nothing

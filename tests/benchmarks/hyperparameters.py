@@ -10,6 +10,7 @@ On a scenario, with the boundaries that are detected, ``lethe bench learners --v
 """
 
 import json
+import sys
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ from torch import Tensor
 from producers.datasets import DatasetName, default_root, load
 from producers.scenario import Transform
 from producers.transforms import transformed
+from service.errors import LetheError
+from service.flags import read_pairs
 from service.learners import create
 from service.learners.base import Learner, LearnerContext
 from service.wire import Layout, Pixels
@@ -43,7 +46,7 @@ def choose(
     seed: int = 0,
 ) -> None:
     """Print the accuracies of one learner with some options as a line of JSON."""
-    options = {name: json.loads(value) for name, _, value in (pair.partition("=") for pair in option or [])}
+    options = read_pairs("--option", option or [])
     x_NCHW, y_N = load(dataset, "train", default_root())
     order_N = np.random.default_rng(seed).permutation(len(y_N))
     x_NCHW, y_N = x_NCHW[order_N], y_N[order_N]
@@ -73,4 +76,8 @@ def _accuracy(learner: Learner, x_NCHW: Pixels, y_N: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    typer.run(choose)
+    try:
+        typer.run(choose)
+    except LetheError as error:
+        print(f"hyperparameters: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -25,13 +25,13 @@ def main(
     scenario: Annotated[
         list[str] | None,
         typer.Option(
-            help="A shipped scenario's name, or a YAML file; repeatable. [default: mnist-to-fashion]"
+            help="A shipped scenario's name, or a YAML file; repeatable.", show_default="mnist-to-fashion"
         ),
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="capymoa-si, …; repeatable. [default: all]")
+        list[str] | None, typer.Option(help="capymoa-si, …; repeatable.", show_default="all")
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 0, 1, 2]")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable.", show_default="0, 1, 2")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="At most so many of each segment.")] = None,
     out: Annotated[Path, typer.Option(help="Where the scores go, as they come.")] = Path("peers.json"),
 ) -> None:
