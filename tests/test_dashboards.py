@@ -31,6 +31,13 @@ QUESTIONS = ["Is it forgetting?", "Is it keeping up?", "Is it keeping anything?"
 ABSENT: Final[dict[str, str]] = {
     "lethe_start_duration_seconds": "told once a start, and in the log and /state as well",
     "lethe_partitions_added": "each has a line of its own in Position in each partition",
+    "process_virtual_memory_bytes": "libraries reserve much that they never use; resident memory is shown",
+    "process_open_fds": "bounded: connections are limited in number, and no file stays open",
+    "process_max_fds": "the system's, and it never changes",
+    "python_info": "the version is in lethe_build_info, too",
+    "python_gc_objects_collected": "of use to who looks for a leak in the program, not to who runs it",
+    "python_gc_objects_uncollectable": "the same",
+    "python_gc_collections": "the same",
 }
 """Exported metrics that are on no dashboard, and why."""
 

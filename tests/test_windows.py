@@ -104,7 +104,16 @@ def test_the_score_is_the_mean_over_the_probes_seen_and_survives_a_checkpoint() 
     history.segment_started("b")
     history.learned(64, 64)
     second = at(0.25, 0.25, ends=True).scores
-    assert (second.windowed_plasticity, second.windowed_forgetting, second.ece) == (0.375, 0.375, 0.375)
+    assert (second.windowed_plasticity, second.windowed_forgetting, second.ece) == (0.375, 0.25, 0.375)
+
+
+def test_what_fell_before_its_subject_was_learned_was_never_known() -> None:
+    window = through([0.2, 0.04], 10)
+    window.begin()
+    for accuracy in (0.9, 0.8):
+        window.add(accuracy)
+    assert window.drop == pytest.approx(0.1)
+    assert window.rise == pytest.approx(0.86)
 
 
 def test_a_stream_that_names_no_segments_has_windows_of_every_probe() -> None:

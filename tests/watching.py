@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from prometheus_client import CollectorRegistry
 
 from service.metrics import Metrics
+from service.parts import create_registry
 
 __all__ = [
     "DEPLOY",
@@ -27,13 +27,8 @@ __all__ = [
 ]
 
 DEPLOY: Final = Path(__file__).parents[1] / "deploy"
-NOT_OURS: Final = {
-    "up",
-    "process_start_time_seconds",
-    "process_resident_memory_bytes",
-    "process_cpu_seconds_total",
-}
-"""What rules and dashboards may name besides `exported`: Prometheus' own, and the client library's."""
+NOT_OURS: Final = {"up"}
+"""What rules and dashboards may name besides `exported`: Prometheus' own."""
 SUFFIXES: Final = {
     "counter": ("_total",),
     "gauge": ("",),
@@ -44,8 +39,8 @@ SUFFIXES: Final = {
 
 @cache
 def exported() -> dict[str, tuple[str, ...]]:
-    """The series of each metric of a service, without the client library's own."""
-    registry = CollectorRegistry()
+    """The series of each metric of a service, the client library's own among them."""
+    registry = create_registry()
     Metrics(registry, sample_bytes=784, build={})
     return {
         family.name: tuple(family.name + suffix for suffix in SUFFIXES[family.type])

@@ -118,6 +118,8 @@ class History:
 
     def segment_started(self, name: str) -> None:
         """Note that the next sample to be learned is the first of segment ``name``."""
+        if name in self.probes and name not in self.segments:
+            self._memory.windows[self.probes.index(name)].begin()
         self._memory.switches.append(Switch(self.samples, name))
 
     def boundary_detected(self, signal: str) -> None:

@@ -40,6 +40,10 @@ class Window:
         if self.w < 2:
             raise ValueError(f"w = {self.w}: a window of at least 2 evaluations can hold a change")
 
+    def begin(self) -> None:
+        """Leave out how the accuracy fell before its subject was learned: there was no knowledge to lose."""
+        self.drop, self.recent = 0.0, self.recent[-1:]
+
     def add(self, accuracy: float) -> None:
         """Take in the next evaluation."""
         self.drop = max([self.drop, *(before - accuracy for before in self.recent)])
