@@ -133,6 +133,15 @@ def test_the_page_has_a_panel_for_each_measure_that_some_score_has(tmp_path: Pat
     assert "ECE" not in drawn
 
 
+def test_the_page_keeps_those_who_were_told_apart_and_says_what_each_keeps(tmp_path: Path) -> None:
+    board = tmp_path / "board.html"
+    write_page(summarise([score(), score(told=True)]), board)
+    drawn = board.read_text().split("Plotly.newPlot", 1)[1]
+    assert drawn.count("ridge: statistics, told") > 1
+    for title in ("switches found", "false alarms", "bytes of a checkpoint"):
+        assert title in drawn
+
+
 def test_the_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
     write_page(summarise([score(learner="<b>"), score(learner=JOINT, bwt=None)]), tmp_path / "board.html")
     html = (tmp_path / "board.html").read_text()
@@ -211,7 +220,8 @@ def test_what_was_measured_with_other_options_another_split_or_told_is_measured_
         return [(rehearsal.stream, name) for name, rehearsal in bench.wanted()]
 
     assert names() == []
-    assert names(oracle=True) == [("abrupt", "ewc")]
+    assert names(oracle=True) == [("abrupt", "ewc lag=0")], "told in time, it need not look back"
+    assert names(oracle=True, options={"lag": 64}) == [("abrupt", "ewc lag=64")]
     assert names(options={"strength": 3, "optimizer": "SGD"}) == [("abrupt", "ewc strength=3 optimizer=SGD")]
     assert names(validation=True) == [("abrupt (validation)", name) for name in ("joint", "finetune", "ewc")]
 
@@ -254,6 +264,8 @@ def test_a_board_has_the_joint_reference_first_and_says_how_far_each_is_below_it
     joint, finetune = bench_learners(bench)
     assert bench.steps == 2
     assert (joint.learner, joint.below_joint) == (JOINT, None)
+    assert (finetune.learned, finetune.evaluate_every, finetune.probe_subset) == (400, 5000, 1000)
+    assert (finetune.returns, finetune.recognised) == (0, 0)
     assert finetune.below_joint == pytest.approx(joint.acc - finetune.acc)
 
 

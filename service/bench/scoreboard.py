@@ -14,6 +14,7 @@ from producers.scenario import Scenario
 from producers.sources import fetch
 from service.bench.rehearsal import Rehearsal, rehearse
 from service.bench.scores import JOINT, Key, Score
+from service.learners import find
 from service.learners.base import JSON
 
 __all__ = ["Bench", "bench_learners"]
@@ -62,8 +63,13 @@ class Bench:
         if REFERENCE not in self.learners:
             yield REFERENCE, reference
         for learner in self.learners:
-            given = replace(reference, learner=learner, oracle=self.oracle, options=self.options)
+            options = self._punctual(learner) | dict(self.options)
+            given = replace(reference, learner=learner, oracle=self.oracle, options=options)
             yield given.title, given
+
+    def _punctual(self, learner: str) -> dict[str, JSON]:
+        """Return what has a learner that is told go back no further than to the switch itself."""
+        return {"lag": 0} if self.oracle and "lag" in find(learner).Options.model_fields else {}
 
 
 def bench_learners(bench: Bench) -> Iterator[Score]:

@@ -12,15 +12,25 @@ from service.bench.scores import JOINT, Summary
 
 __all__ = ["write_page"]
 
+_RATIO: Final = ".0%"
+_COUNT: Final = ",.3~f"
 _PANELS: Final = {
-    "acc": "ACC",
-    "wc_acc": "WC-ACC",
-    "anytime": "anytime accuracy",
-    "bwt": "BWT",
-    "windowed_forgetting": "WF, windowed forgetting",
-    "windowed_plasticity": "WP, windowed plasticity",
-    "ece": "ECE at the end",
+    "acc": ("ACC", _RATIO),
+    "wc_acc": ("WC-ACC", _RATIO),
+    "anytime": ("anytime accuracy", _RATIO),
+    "bwt": ("BWT", _RATIO),
+    "windowed_forgetting": ("WF, windowed forgetting", _RATIO),
+    "windowed_plasticity": ("WP, windowed plasticity", _RATIO),
+    "ece": ("ECE at the end", _RATIO),
+    "found": ("switches found", _COUNT),
+    "false_alarms": ("false alarms", _COUNT),
+    "delay": ("samples until a switch was found", _COUNT),
+    "state_bytes": ("bytes of a checkpoint", ".3~s"),
 }
+
+
+_OF_THE_UNTOLD: Final = {"found", "false_alarms", "delay"}
+"""What makes no difference to a learner that is told of the switches."""
 
 
 def write_page(summaries: Sequence[Summary], path: Path) -> None:
@@ -30,9 +40,9 @@ def write_page(summaries: Sequence[Summary], path: Path) -> None:
     """
     scenarios = list(dict.fromkeys(summary.scenario for summary in summaries))
     shown = [name for name in _PANELS if any(s.measures[name] is not None for s in summaries)]
-    titles = [*(_PANELS[name] for name in shown), "ACC against speed"]
+    titles = [*(_PANELS[name][0] for name in shown), "ACC against speed"]
     figure = make_subplots(
-        rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.3 / len(titles)
+        rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.2 / len(titles)
     )
     for place, scenario in enumerate(scenarios):
         here = [summary for summary in summaries if summary.scenario == scenario]
@@ -40,26 +50,42 @@ def write_page(summaries: Sequence[Summary], path: Path) -> None:
         for row, measure in enumerate(shown, start=1):
             figure.add_trace(_bars(scenario, here, measure, colour, shows=row == 1), row=row, col=1)
         figure.add_trace(_against_speed(scenario, here, colour), row=len(titles), col=1)
-    figure.update_yaxes(tickformat=".0%")
+    for row, measure in enumerate(shown, start=1):
+        figure.update_xaxes(tickformat=_PANELS[measure][1], rangemode="tozero", row=row, col=1)
+        figure.update_yaxes(autorange="reversed", row=row, col=1)
+    figure.update_yaxes(tickformat=_RATIO, row=len(titles), col=1)
     figure.update_xaxes(title="samples learned a second", type="log", row=len(titles), col=1)
     figure.update_layout(
         title=f"Scoreboard: mean ± standard deviation over {max(s.seeds for s in summaries)} seeds",
         barmode="group",
         template="plotly_white",
-        height=320 * len(titles),
-        legend={"orientation": "h", "y": 1.03},
+        height=(120 + 18 * len(summaries)) * len(titles),
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "y": 0.995,
+            "yanchor": "top",
+            "x": 1,
+            "xanchor": "right",
+        },
+        margin={"t": 120},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(path, include_plotlyjs=True)
 
 
 def _bars(scenario: str, summaries: Sequence[Summary], measure: str, colour: str, *, shows: bool) -> go.Bar:
-    known = [(s.learner, found) for s in summaries if (found := s.measures[measure]) is not None]
+    known = [
+        (_label(s), found)
+        for s in summaries
+        if (found := s.measures[measure]) is not None and not (s.told and measure in _OF_THE_UNTOLD)
+    ]
     return go.Bar(
         name=escape(scenario),
-        x=[escape(learner) for learner, _ in known],
-        y=[value for _, (value, _) in known],
-        error_y={"type": "data", "array": [deviation or 0.0 for _, (_, deviation) in known]},
+        orientation="h",
+        y=[label for label, _ in known],
+        x=[value for _, (value, _) in known],
+        error_x={"type": "data", "array": [deviation or 0.0 for _, (_, deviation) in known]},
         marker_color=colour,
         legendgroup=scenario,
         showlegend=shows,
@@ -68,7 +94,7 @@ def _bars(scenario: str, summaries: Sequence[Summary], measure: str, colour: str
 
 def _against_speed(scenario: str, summaries: Sequence[Summary], colour: str) -> go.Scatter:
     known = [
-        (s.learner, speed[0], acc[0])
+        (_label(s), speed[0], acc[0])
         for s in summaries
         if s.learner != JOINT
         and (speed := s.measures["samples_per_second"]) is not None
@@ -78,10 +104,16 @@ def _against_speed(scenario: str, summaries: Sequence[Summary], colour: str) -> 
         name=escape(scenario),
         x=[speed for _, speed, _ in known],
         y=[acc for *_, acc in known],
-        text=[escape(learner) for learner, *_ in known],
+        text=[label for label, *_ in known],
         mode="markers+text",
         textposition="top center",
         marker={"color": colour, "size": 10},
         legendgroup=scenario,
         showlegend=False,
     )
+
+
+def _label(summary: Summary) -> str:
+    """Return who it is, as HTML, what it keeps, and whether it was told of the switches."""
+    told = ", told" if summary.told else ""
+    return f"{escape(summary.learner)}: {escape(summary.retains)}{told}"

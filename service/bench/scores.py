@@ -55,6 +55,16 @@ class Score:
     """At the end: the mean over the probes."""
     delay: float | None = None
     """The mean number of samples from a switch to its detection; None where none was found."""
+    returns: int | None = None
+    """How often the stream came back to a segment of before."""
+    recognised: int | None = None
+    """How often the run told then that it is the regime of before."""
+    learned: int | None = None
+    """Samples; scores are comparable where these three are the same."""
+    evaluate_every: int | None = None
+    """Samples between two evaluations, on which WC-ACC, anytime accuracy, WF and WP depend."""
+    probe_subset: int | None = None
+    """Images of each probe in such an evaluation."""
 
     @property
     def key(self) -> Key:
@@ -87,6 +97,11 @@ class Score:
             windowed_plasticity=run.windowed_plasticity,
             ece=run.ece,
             delay=mean(delays) if delays else None,
+            returns=run.boundaries.returns,
+            recognised=run.boundaries.recognised,
+            learned=run.samples.learned,
+            evaluate_every=run.evaluate_every,
+            probe_subset=run.probe_subset,
         )
 
 
