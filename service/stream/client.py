@@ -1,11 +1,12 @@
 """Makes kafka-python's clients, without habits that would end a service that runs for ever.
 
 A client that cannot reach its cluster leaves a thread and some sockets behind, once for every
-attempt, and says only that it gave up, no sooner when it is refused than when nobody answers. It
-drops what a cluster says just before it closes the connection, such as that the password is wrong.
-And a consumer gives up at a header whose name is not UTF-8, though Kafka takes any bytes: it reads
-neither the batch that holds it nor anything after it, and its next poll never returns. Here such a
-name is read with replacement characters and then ignored like every unknown one.
+attempt, and says only that it gave up, no sooner when it is refused than when nobody answers. One
+that is closed while it connects leaves that socket. It drops what a cluster says just before it
+closes the connection, such as that the password is wrong. And a consumer gives up at a header whose
+name is not UTF-8, though Kafka takes any bytes: it reads neither the batch that holds it nor
+anything after it, and its next poll never returns. Here such a name is read with replacement
+characters and then ignored like every unknown one.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from kafka.errors import CorruptRecordError, KafkaConfigurationError, KafkaTimeoutError
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record.default_records import DefaultRecordBatch
 
@@ -22,6 +24,7 @@ from service.stream.refusal import check_options, refusal, trouble
 __all__ = ["open_client"]
 
 _strict: Final = DefaultRecordBatch.__next__
+_sock_connect: Final = KafkaNetSocket.sock_connect
 _shake_hands: Final = KafkaSSLTransport.handshake
 _receive: Final = {kind: kind._sock_recv for kind in (KafkaTCPTransport, KafkaSSLTransport)}
 
@@ -70,9 +73,18 @@ def open_client(kind: Callable[..., Any], **options: Any) -> Any:
 
 def _tame() -> None:
     DefaultRecordBatch.__next__ = _next
+    KafkaNetSocket.sock_connect = _connected
     KafkaSSLTransport.handshake = _handshake
     for kind in _receive:
         kind._sock_recv = _received
+
+
+async def _connected(net_socket: Any, net: Any, sock: Any, sockaddr: Any, timeout_at: Any = None) -> Any:
+    try:
+        return await _sock_connect(net_socket, net, sock, sockaddr, timeout_at=timeout_at)
+    except BaseException:
+        sock.close()
+        raise
 
 
 async def _handshake(transport: Any) -> None:
