@@ -4,10 +4,13 @@ import multiprocessing
 import threading
 import time
 from itertools import pairwise
+from math import isnan
+from statistics import stdev
 
 import pytest
 
-from service.bench.serving import ServingCost
+from service.bench.relay import SETTLING, Relay
+from service.bench.serving import Ratio, ServingCost
 from service.bench.visitor import Visit, visit
 from service.prediction import Predictions, Snapshots
 from service.web.server import Server
@@ -15,11 +18,37 @@ from service.wire import PNG
 from tests.test_predict import LAYOUT, LEARNER, create, png
 
 
-def test_costs_are_medians_over_the_turns_each_against_its_own_turn() -> None:
+def test_ratios_are_means_over_the_rounds_each_against_its_own_round() -> None:
     cost = ServingCost()
-    cost.speeds = {"alone": [100.0, 10.0, 200.0], "watched": [99.0, 9.0, 196.0], "asked": [98.0, 8.1, 196.0]}
-    assert cost.watching == pytest.approx(0.02)
-    assert cost.asking == pytest.approx(98 / 99)
+    cost.speeds = {"alone": [100.0, 10.0, 200.0], "watched": [99.0, 9.0, 196.0], "asked": [98.01, 8.1, 196.0]}
+    assert cost.watched.value == pytest.approx((0.99 + 0.9 + 0.98) / 3)
+    assert cost.asked.value == pytest.approx((0.99 + 0.9 + 1) / 3)
+    assert cost.asked.error == pytest.approx(stdev([0.99, 0.9, 1]) / 3**0.5)
+
+
+def test_a_single_round_tells_no_error() -> None:
+    assert Ratio.of([0.9]).value == 0.9
+    assert isnan(Ratio.of([0.9]).error)
+
+
+def test_each_side_has_its_turn_once_and_what_follows_a_change_does_not_count() -> None:
+    now, told = 0.0, list[str]()
+    relay = Relay(["asked", "alone"], samples=2048, warm=512, switch=told.append, clock=lambda: now)
+    sides = []
+    for _ in range(40):
+        now += 2.0 if relay.side == "asked" else 1.0
+        relay(256)
+        sides.append(relay.side)
+    settling, turn = SETTLING // 256, 2048 // 256
+    assert told == ["asked", "alone"]
+    assert sides[:2] == [None, "asked"]  # 512 samples were warm
+    assert sides.count("asked") == sides.count("alone") == settling + turn
+    assert sides[-1] is None
+    assert [(side, stretch.samples) for side, stretch in relay.stretches] == [
+        ("asked", 2048),
+        ("alone", 2048),
+    ]
+    assert [stretch.samples_per_second for _, stretch in relay.stretches] == [128, 256]
 
 
 def test_a_latency_is_one_that_so_many_requests_did_not_exceed() -> None:
@@ -27,8 +56,9 @@ def test_a_latency_is_one_that_so_many_requests_did_not_exceed() -> None:
     assert (cost.latency(0.5), cost.latency(0.99)) == (51, 100)
 
 
-def test_a_visitor_watches_and_asks_at_its_rate_until_it_is_told_to_go() -> None:
+def test_a_visitor_asks_at_its_rate_while_it_is_told_to() -> None:
     here, there = multiprocessing.Pipe()
+    began: dict[str, float] = {}
     with (
         Predictions(Snapshots(LEARNER), LAYOUT) as predictions,
         Server(create(predictions), "127.0.0.1", 0) as server,
@@ -38,11 +68,15 @@ def test_a_visitor_watches_and_asks_at_its_rate_until_it_is_told_to_go() -> None
         visitor = threading.Thread(target=visit, args=(there, asked))
         visitor.start()
         assert here.recv() == "ready"
-        time.sleep(1)
-        here.send("over")
+        for order, seconds in (("watched", 0.3), ("asked", 1.0), ("alone", 0.3)):
+            began[order] = time.monotonic()
+            here.send(order)
+            time.sleep(seconds)
+        here.send("leave")
         answered = here.recv()
         visitor.join()
     due = [moment for moment, _ in answered]
     assert [later - sooner for sooner, later in pairwise(due)] == pytest.approx([1 / 40] * (len(due) - 1))
     assert 5 <= len(due) <= 60
+    assert began["asked"] <= min(due) < max(due) <= began["alone"] + 1 / 40
     assert all(latency > 0 for _, latency in answered)

@@ -7,7 +7,7 @@ each turn do not count: the feeder fills its slots while it waits.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
@@ -37,7 +37,6 @@ __all__ = [
     "WARM_BATCHES",
     "PipelineBench",
     "PipelineSpeed",
-    "Stretch",
     "bench_pipeline",
     "filled_topic",
     "images",
@@ -73,20 +72,6 @@ class PipelineSpeed:
     def ratio(self) -> float:
         """The median over the turns of through Kafka over from memory."""
         return median(k / m for k, m in zip(self.kafka, self.memory, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """The part of a turn that counts: from ``began`` to ``ended``, on the monotonic clock."""
-
-    began: float
-    ended: float
-    samples: int
-
-    @property
-    def samples_per_second(self) -> float:
-        """How fast it was learned."""
-        return self.samples / (self.ended - self.began)
 
 
 def bench_pipeline(bench: PipelineBench, seed: int = 0) -> Iterator[PipelineSpeed]:
@@ -141,28 +126,26 @@ def _through_kafka(settings: Settings, learner: Learner) -> float:
     history = History([])
     journal = Journal(settings, type(learner), history)
     metrics = Metrics(CollectorRegistry(), settings.sample.size, {})
-    return learn_topic(settings, learner, history, [journal, metrics]).samples_per_second
-
-
-def learn_topic(
-    settings: Settings, learner: Learner, history: History, subscribers: Sequence[Emit]
-) -> Stretch:
-    """Learn the whole topic and return the stretch that counts."""
     learned: list[tuple[float, int]] = []
 
     def emit(event: Event) -> None:
-        for subscriber in subscribers:
-            subscriber(event)
+        journal(event)
+        metrics(event)
         if isinstance(event, BatchLearned):
             learned.append((time.monotonic(), event.samples))
 
+    learn_topic(settings, learner, history, emit)
+    (began, _), *counted = learned[WARM_BATCHES - 1 :]
+    return sum(samples for _, samples in counted) / (counted[-1][0] - began)
+
+
+def learn_topic(settings: Settings, learner: Learner, history: History, emit: Emit) -> None:
+    """Learn the whole topic, from a feeder of its own."""
     feed = FeederProcess(settings.stream, settings.batch, settings.sample)
     try:
         Loop(feed, learner, None, NEVER, history, emit, stopping=lambda: False).run()
     finally:
         feed.close()
-    counted = learned[WARM_BATCHES - 1 :]
-    return Stretch(counted[0][0], counted[-1][0], sum(samples for _, samples in counted[1:]))
 
 
 def _from_memory(learner: Learner, x_NCHW: Pixels, y_N: Labels, size: int) -> float:

@@ -18,8 +18,7 @@ def serving(
     broker: Annotated[
         str | None, Option(metavar="HOST:PORT", help="A Kafka cluster; without it, a broker in this process.")
     ] = None,
-    turns: Annotated[int, Option(min=1, help="How often each side is measured.")] = 7,
-    batches: Annotated[int, Option(min=10, help="Batches counted in a turn.")] = 200,
+    rounds: Annotated[int, Option(min=1, help="How often each side is measured, at least.")] = 40,
     as_json: Annotated[bool, Option("--json", help="Print one JSON document, and nothing else.")] = False,
 ) -> None:
     """Measure what the page, the metrics and predictions cost learning, and how fast a prediction is."""
@@ -27,17 +26,20 @@ def serving(
 
     cost = ServingCost()
     with progress() as bar:
-        task = bar.add_task("filling the topic", total=turns)
-        for cost in bench_serving(ServingBench(learner, threads, rate, broker, batches, turns)):
-            bar.update(task, advance=1, description=f"speed while asked {cost.asking:.3f} so far")
+        task = bar.add_task("filling the topic", total=rounds)
+        for cost in bench_serving(ServingBench(learner, threads, rate, broker, rounds)):
+            done = f"speed while asked {cost.asked.value:.3f} so far"
+            bar.update(task, completed=len(cost.speeds["asked"]), description=done)
     numbers = {
         "learner": learner,
         "threads": threads,
         "alone": fmean(cost.speeds["alone"]),
         "watched": fmean(cost.speeds["watched"]),
         "asked": fmean(cost.speeds["asked"]),
-        "cost_of_watching": cost.watching,
-        "ratio_while_asked": cost.asking,
+        "ratio_while_watched": cost.watched.value,
+        "standard_error_watched": cost.watched.error,
+        "ratio_while_asked": cost.asked.value,
+        "standard_error_asked": cost.asked.error,
         "requests": len(cost.latencies),
         "p50_ms": 1000 * cost.latency(0.5),
         "p99_ms": 1000 * cost.latency(0.99),

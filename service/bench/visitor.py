@@ -5,19 +5,22 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import BinaryIO, Final
 
-__all__ = ["Visit", "visit"]
+__all__ = ["SIDES", "Visit", "visit"]
 
+SIDES: Final = ("alone", "watched", "asked")
+"""What a visitor can be told to do: nothing; watch the page and scrape; ask for classes, too."""
 SCRAPE_SECONDS: Final = 5.0
+_TICK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Where to go, and what to ask there ``rate`` times a second; 0 asks nothing and only watches."""
+    """Where to go, and what to ask there ``rate`` times a second."""
 
     host: str
     port: int
@@ -26,42 +29,58 @@ class Visit:
     headers: Mapping[str, str] | None = None
 
 
-def visit(connection: Connection, visit: Visit) -> None:
-    """Go on until the other side says something, then send it each request's due time and its latency.
+class _Orders:
+    """What the visitor's threads shall do, which another one is told."""
 
-    Times are the monotonic clock's, in seconds. A request is due whether the one before was answered
-    or not, and what it waited for that counts.
+    def __init__(self) -> None:
+        self.watch, self.ask, self.leave = threading.Event(), threading.Event(), threading.Event()
+
+    def obey(self, order: str) -> None:
+        for event, sides in ((self.watch, {"watched", "asked"}), (self.ask, {"asked"})):
+            (event.set if order in sides else event.clear)()
+        if order not in SIDES:
+            self.leave.set()
+
+
+def visit(connection: Connection, visit: Visit) -> None:
+    """Do what the other side says, which is one of `SIDES`; at anything else, leave.
+
+    Then send it each request's due time and its latency, on the monotonic clock, in seconds. A request
+    is due whether the one before was answered or not, and what it waited for that counts.
     """
-    over = threading.Event()
-    latencies: list[tuple[float, float]] = []
+    orders, latencies = _Orders(), list[tuple[float, float]]()
     threads = [
-        threading.Thread(target=_watch, args=(visit, over), daemon=True),
-        threading.Thread(target=_scrape, args=(visit, over), daemon=True),
-        threading.Thread(target=_ask, args=(visit, over, latencies), daemon=True),
+        threading.Thread(target=_watch, args=(visit, orders), daemon=True),
+        threading.Thread(target=_scrape, args=(visit, orders), daemon=True),
+        threading.Thread(target=_ask, args=(visit, orders, latencies), daemon=True),
     ]
     for thread in threads:
         thread.start()
     connection.send("ready")
-    connection.recv()
-    over.set()
+    while not orders.leave.is_set():
+        orders.obey(connection.recv())
     for thread in threads:
         thread.join(10)
     connection.send(latencies)
 
 
-def _ask(visit: Visit, over: threading.Event, latencies: list[tuple[float, float]]) -> None:
-    due = time.monotonic()
+def _ask(visit: Visit, orders: _Orders, latencies: list[tuple[float, float]]) -> None:
     headers = {"host": visit.host, "content-length": len(visit.body), **(visit.headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = f"POST /predict HTTP/1.1\r\n{head}\r\n".encode() + visit.body
-    with socket.create_connection((visit.host, visit.port), timeout=30) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with connection.makefile("rb") as answers:
-            while visit.rate and not over.wait(max(0.0, due - time.monotonic())):
-                connection.sendall(request)
-                _read_answer(answers)
-                latencies.append((due, time.monotonic() - due))
-                due += 1 / visit.rate
+    while not orders.leave.is_set():
+        if not orders.ask.wait(_TICK_SECONDS):
+            continue
+        # a connection a turn: the service closes one on which nothing is asked for long
+        with socket.create_connection((visit.host, visit.port), timeout=30) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            due = time.monotonic()
+            with connection.makefile("rb") as answers:
+                while not orders.leave.wait(max(0.0, due - time.monotonic())) and orders.ask.is_set():
+                    connection.sendall(request)
+                    _read_answer(answers)
+                    latencies.append((due, time.monotonic() - due))
+                    due += 1 / visit.rate
 
 
 def _read_answer(answers: BinaryIO) -> None:
@@ -77,19 +96,28 @@ def _read_answer(answers: BinaryIO) -> None:
     answers.read(length)
 
 
-def _watch(visit: Visit, over: threading.Event) -> None:
-    with _client(visit) as client:
-        client.request("GET", "/events")
-        with client.getresponse() as answer:
-            while not over.is_set() and answer.readline():
-                pass
+def _watch(visit: Visit, orders: _Orders) -> None:
+    request = f"GET /events HTTP/1.1\r\nhost: {visit.host}\r\n\r\n".encode()
+    while not orders.leave.is_set():
+        if not orders.watch.wait(_TICK_SECONDS):
+            continue
+        with socket.create_connection((visit.host, visit.port), timeout=_TICK_SECONDS) as connection:
+            connection.sendall(request)
+            while orders.watch.is_set() and not orders.leave.is_set():
+                with suppress(TimeoutError):  # nothing new yet
+                    if not connection.recv(1 << 16):
+                        raise ConnectionError("/events broke off")
 
 
-def _scrape(visit: Visit, over: threading.Event) -> None:
-    while not over.wait(SCRAPE_SECONDS):
-        with _client(visit) as client:
-            client.request("GET", "/metrics")
-            client.getresponse().read()
+def _scrape(visit: Visit, orders: _Orders) -> None:
+    left = SCRAPE_SECONDS
+    while not orders.leave.wait(_TICK_SECONDS):
+        left -= _TICK_SECONDS * orders.watch.is_set()
+        if left <= 0:
+            with _client(visit) as client:
+                client.request("GET", "/metrics")
+                client.getresponse().read()
+            left += SCRAPE_SECONDS
 
 
 def _client(visit: Visit) -> closing[http.client.HTTPConnection]:
