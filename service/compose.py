@@ -49,7 +49,7 @@ from service.startup import Startup, age
 from service.state_folder import StateFolder
 from service.stream.purge import Sharing
 from service.web.app import create_app
-from service.web.predict import predict_router
+from service.web.predict import Predict
 from service.web.server import Server
 from service.web.token import read_token
 
@@ -115,7 +115,7 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
         standing = Standing(policy, lambda: None if receipts is None else receipts.mark)
         subscribers.append(standing)
         predictions = Predictions(snapshots, settings.sample)
-        predict = predict_router(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
+        predict = Predict(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
         app = create_app(journal, registry, version("lethe"), standing, predict, token)
         with predictions, Server(app, settings.serve.host, settings.serve.port):
             with _feed(settings, policy, folder, checkpoint, processes) as (feed, start):

@@ -22,7 +22,8 @@ from service.prediction import Answer, Busy, Predictions, Snapshots
 from service.privacy.standing import Standing
 from service.settings import Settings
 from service.web.app import create_app
-from service.web.predict import MOST_IMAGES, predict_router
+from service.web.images import MOST_IMAGES
+from service.web.predict import Predict
 from service.web.server import Server
 from service.web.token import read_token
 from service.wire import PNG, RAW, Layout, Pixels, Sample, encode
@@ -45,7 +46,7 @@ def text(i: int = 0) -> str:
 
 def create(predictions: Predictions, token: str | None = None) -> FastAPI:
     journal = Journal(Settings(), Finetune, History([]))
-    predict = predict_router(predictions, "finetune", LAYOUT, MOST_BYTES)
+    predict = Predict(predictions, "finetune", LAYOUT, MOST_BYTES)
     return create_app(journal, CollectorRegistry(), "1.2.3", Standing(), predict, token)
 
 

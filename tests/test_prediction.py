@@ -14,6 +14,7 @@ from service.errors import MalformedRecord
 from service.events import BatchLearned, Evaluated, Resumed, Turned
 from service.learners.base import LearnerContext
 from service.learners.finetune import Finetune
+from service.learners.predictor import Predictor
 from service.learners.ridge import Ridge
 from service.prediction import MOST_SLOW, MOST_WAITING, QUICK_SECONDS, Busy, Predictions, Snapshots
 from service.wire import Layout, Pixels
@@ -109,9 +110,14 @@ class Listening(Finetune):
         super().__init__(context)
         self.asked: list[int] = []
 
-    def predict(self, x_BCHW: Tensor) -> Tensor:
-        self.asked.append(len(x_BCHW))
-        return super().predict(x_BCHW)
+    def predictor(self) -> Predictor:
+        copied = super().predictor()
+
+        def answer(x_BCHW: Tensor) -> Tensor:
+            self.asked.append(len(x_BCHW))
+            return copied.answer(x_BCHW)
+
+        return Predictor(answer)
 
 
 def test_what_a_learner_makes_at_its_first_prediction_is_there_before_anybody_asks() -> None:

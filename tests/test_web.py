@@ -22,7 +22,7 @@ from service.prediction import Predictions, Snapshots
 from service.privacy.standing import Standing
 from service.settings import ServeSettings, Settings
 from service.web.app import create_app
-from service.web.predict import predict_router
+from service.web.predict import Predict
 from service.web.server import Server
 from service.web.state import State, state_of
 from service.wire import Layout
@@ -43,7 +43,7 @@ class Service:
         self.app = self.create_app()
 
     def create_app(self, token: str | None = None, most_bytes: int = 100_000) -> FastAPI:
-        predict = predict_router(self.predictions, "finetune", LAYOUT, most_bytes)
+        predict = Predict(self.predictions, "finetune", LAYOUT, most_bytes)
         return create_app(self.journal, self.registry, "1.2.3", self.standing, predict, token)
 
 

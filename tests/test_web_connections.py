@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 
 from service.prediction import Predictions, Snapshots
 from service.web.connections import Limits
-from service.web.predict import predict_router
+from service.web.predict import Predict
 from service.web.server import Server
 from tests.test_predict import AS_RAW, LAYOUT, LEARNER, X_NCHW, create
 
@@ -267,7 +267,7 @@ def test_a_body_that_breaks_off_is_no_failure_of_the_service(
 def test_a_body_that_does_not_come_is_answered_408() -> None:
     with Predictions(Snapshots(LEARNER), LAYOUT) as predictions:
         app = FastAPI()
-        app.include_router(predict_router(predictions, "finetune", LAYOUT, 20_000, SOON))
+        app.include_router(Predict(predictions, "finetune", LAYOUT, 20_000, SOON).router())
         with Server(app, "127.0.0.1", 0) as server, connected(server.address) as client:
             client.sendall(POST + b"content-length: 100\r\n\r\nhalf")
             status, _, rest = answer(client).partition(b"\r\n")

@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H height, W width, D features, K classes, R regimes
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final
 
@@ -200,7 +200,12 @@ class Experts(Learner):
         old = self._seen - solution.seen > min(3 * solution.seen, options.refresh_every)
         if old or len(solution.W_RDK) < len(self._experts):
             solution = self._exact()
-        return Predictor(partial(self._probabilities, solution), self._seen - solution.seen)
+        doubled = replace(  # once, and not for each image
+            solution,
+            W_RDK=[W_DK.double() for W_DK in solution.W_RDK],
+            gate_DR=solution.gate_DR.double(),
+        )
+        return Predictor(partial(self._probabilities, doubled), self._seen - solution.seen)
 
     def state(self) -> State:
         """Return every expert's sums, signature and counts, in the order in which they were opened."""

@@ -143,21 +143,17 @@ class GradientLearner(Learner):
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores."""
         learning = [module for module in self._model.modules() if module.training]
-        if learning:  # a copy that only predicts stays as it is: to turn it takes long
-            self._model.eval()
-        with torch.inference_mode():
-            parts = [
-                self._model(self._floats(x)).softmax(1).cpu() for x in torch.split(x_BCHW, _PREDICT_ROWS)
-            ]
+        self._model.eval()
+        p_BK = self._probabilities(x_BCHW)
         for module in learning:  # and no other: a backbone may hold a part of its own still
             module.training = True
-        return torch.cat(parts)
+        return p_BK
 
     def predictor(self) -> Predictor:
         """Return what predicts from a copy of the network."""
         still = copy.copy(self)
         still._model = copy.deepcopy(self._model).eval()
-        return Predictor(still.predict)
+        return Predictor(still._probabilities)
 
     def state(self) -> State:
         """Return weights and moments: ``model.*``, and ``optimizer.*`` once a batch was learned."""
@@ -171,6 +167,12 @@ class GradientLearner(Learner):
             for name, tensor in self._model.state_dict().items():
                 tensor.copy_(state.tensors[f"model.{name}"])
         load_moments(self._optimizer, self._parameters, state.tensors)
+
+    @torch.inference_mode()
+    def _probabilities(self, x_BCHW: Tensor) -> Tensor:
+        """Return the softmax of the scores of a network that is in eval mode."""
+        parts = [self._model(self._floats(x)).softmax(1).cpu() for x in torch.split(x_BCHW, _PREDICT_ROWS)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _floats(self, x_BCHW: Tensor) -> Tensor:
         """Return new float32 images in −1 … 1, on the device."""

@@ -138,8 +138,9 @@ class Ridge(Learner):
         """Return what predicts from the W of the last solve; solves first where the state had none."""
         if self._solved[0] < 0:
             self._exact()
-        samples, W_DK = self._solved  # never written to: the next solve makes another
-        return Predictor(partial(self._probabilities, W_DK), self._seen - samples)
+        samples, W_DK = self._solved
+        # converted once, and not for each image
+        return Predictor(partial(self._probabilities, W_DK.double()), self._seen - samples)
 
     def state(self) -> State:
         """Return both sums, the W that `learn` predicts from, and the counts of samples."""

@@ -48,13 +48,13 @@ class RandomWaves:
         signs = torch.randint(2, (_ROUNDS, blocks, filled), generator=generator)
         self._signs = signs.mul(2.0).sub_(1).to(device)
         columns = 1 << (filled.bit_length() // 2)
-        self._left = _hadamard(filled // columns).to(device)
-        self._right = _hadamard(columns).to(device)
+        self._left = _hadamard(filled // columns).to(device, torch.float64)
+        self._right = _hadamard(columns).to(device, torch.float64)
         self._phases_W = torch.rand(waves, generator=generator).mul_(2 * math.pi).to(device)
         self.count = waves
         """W."""
         rows = torch.split(torch.eye(self._coefficients, device=device).mul_(self._weights_C), PIECE)
-        matrix_CW = torch.cat([self._transformed(part) for part in rows])
+        matrix_CW = torch.cat([self._transformed(part.double()).to(torch.float32) for part in rows])
         self._pieces = [piece.contiguous() for piece in torch.split(matrix_CW, PIECE, 1)]
 
     def __call__(self, coefficients_BC: Tensor, first: int) -> Tensor:
@@ -71,13 +71,12 @@ class RandomWaves:
         return angles_BW.to(torch.float32).add_(self._phases_W).cos_()
 
     def _transformed(self, x_BC: Tensor) -> Tensor:
-        """Return the products HD₂HD₁x, of shape [B, W]."""
+        """Return the products HD₂HD₁x, of shape [B, W], float64 as x is."""
         _, blocks, filled = self._signs.shape
         x = torch.nn.functional.pad(x_BC, (0, filled - self._coefficients))[:, None]
-        left, right = self._left.to(x.dtype), self._right.to(x.dtype)
         for signs in self._signs:
-            grid = (x * signs).view(len(x) * blocks, len(left), len(right))
-            x = (left @ (grid @ right)).view(len(x), blocks, filled)
+            grid = (x * signs).view(len(x) * blocks, len(self._left), len(self._right))
+            x = (self._left @ (grid @ self._right)).view(len(x), blocks, filled)
         return x.reshape(len(x), blocks * filled)[:, : self.count]
 
 

@@ -11,7 +11,8 @@ from service.journal import Journal
 from service.privacy.standing import Standing
 from service.web.live import Live, live_router
 from service.web.page import page_router
-from service.web.predict import Problem
+from service.web.predict import Predict, Problem
+from service.web.shortcut import Shortcut
 from service.web.state import State, state_of
 from service.web.token import bearer
 
@@ -26,12 +27,12 @@ def create_app(
     registry: CollectorRegistry,
     version: str,
     standing: Standing,
-    predict: APIRouter | None = None,
+    predict: Predict | None = None,
     token: str | None = None,
 ) -> FastAPI:
     """Return the application that answers from ``journal``, ``standing`` and ``registry``.
 
-    ``predict`` is the route of `service.web.predict`, for a service that has a learner to ask. With a
+    ``predict`` is for a service that has a learner to ask. With a
     ``token``, whatever tells of the run, or predicts, needs it; health, the empty page and the
     description of the interface do not.
     """
@@ -46,7 +47,8 @@ def create_app(
     refused = _LOCKED if token else None
     if predict:
         # first: routes are tried in their order, and this one is asked for most
-        app.include_router(predict, dependencies=locked, responses=refused)
+        app.include_router(predict.router(), dependencies=locked, responses=refused)
+        app.add_middleware(Shortcut, path="/predict", answer=predict.at_once, token=token)
 
     @app.get("/livez", summary="200 while the loop turns, 503 when it is stuck", responses=_HEALTH)
     def livez() -> Response:

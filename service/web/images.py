@@ -1,0 +1,124 @@
+"""The images in the body of a request: a PNG, raw pixels, or a JSON batch of PNGs in Base64."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import MalformedRecord
+from service.wire import PNG, RAW, Layout, Pixels, decode_pixels
+
+__all__ = ["HEADERS", "JSON", "KINDS", "MOST_IMAGES", "Headers", "body_schemas", "is_single", "reader"]
+
+MOST_IMAGES: Final = 256
+"""In one request: they are predicted one request after the other."""
+JSON: Final = "application/json"
+KINDS: Final = (PNG, RAW, JSON)
+"""The content types that are understood."""
+HEADERS: Final = ("content-type", "dtype", "shape")
+"""What says how to read a body."""
+
+Headers = Mapping[str, str | None]
+"""Those of `HEADERS`; None, or not there, where the request has none."""
+
+
+class Batch(BaseModel):
+    """Several images, each a PNG in Base64."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: list[str] = Field(min_length=1, max_length=MOST_IMAGES)
+
+
+def is_single(body: bytes, headers: Headers, layout: Layout) -> bool:
+    """Tell whether the body holds one image at the most, and no JSON."""
+    content_type = _content_type(headers)
+    return content_type == PNG or (content_type == RAW and len(body) <= layout.size)
+
+
+def reader(body: bytes, headers: Headers, layout: Layout) -> Callable[[], Pixels] | None:
+    """Return what decodes the body, uint8 [B, C, H, W], raising MalformedRecord; None for none of `KINDS`."""
+    content_type = _content_type(headers)
+    if content_type == PNG:
+        return lambda: np.stack([_png(body, layout)])
+    if content_type == RAW:
+        return lambda: _raw(body, headers, layout)
+    if content_type == JSON:
+        return lambda: _batch(body, layout)
+    return None
+
+
+def body_schemas(layout: Layout) -> dict[str, Any]:
+    """Describe, for OpenAPI, the three kinds of body and the headers of raw pixels."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    headers = {
+        "dtype": ("uint8", "Raw pixels only."),
+        "shape": (
+            layout.header.decode(),
+            "Raw pixels only: channels, height, width; of several images, their number first.",
+        ),
+    }
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {PNG: binary, RAW: binary, JSON: {"schema": Batch.model_json_schema()}},
+        },
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": False,
+                "description": description,
+                "schema": {"type": "string"},
+                "example": example,
+            }
+            for name, (example, description) in headers.items()
+        ],
+    }
+
+
+def _content_type(headers: Headers) -> str:
+    return (headers.get("content-type") or "").partition(";")[0].strip().lower()
+
+
+def _png(value: bytes, layout: Layout) -> Pixels:
+    if len(value) > layout.max_bytes:
+        raise MalformedRecord("", f"{len(value)} bytes, at most {layout.max_bytes} are taken")
+    return decode_pixels(value, {"content-type": PNG.encode()}, layout)
+
+
+def _raw(body: bytes, headers: Headers, layout: Layout) -> Pixels:
+    """Raw pixels of one image, or of several: then ``shape`` begins with their number."""
+    named = {name: None if text is None else text.encode() for name, text in headers.items()}
+    several = re.fullmatch(rf"([1-9][0-9]{{0,5}}),({layout.header.decode()})", headers.get("shape") or "")
+    count = 1 if several is None else int(several[1])
+    if several is not None:
+        named["shape"] = several[2].encode()
+    if count > MOST_IMAGES:
+        raise MalformedRecord("", f"shape: {count} images, at most {MOST_IMAGES} are taken")
+    if several is not None and len(body) != count * layout.size:
+        raise MalformedRecord("", f"{len(body)} bytes, {count * layout.size} make shape {several[0]}")
+    size = len(body) // count
+    parts = (body[i * size : (i + 1) * size] for i in range(count))
+    return np.stack([decode_pixels(part, {**named, "content-type": RAW.encode()}, layout) for part in parts])
+
+
+def _batch(body: bytes, layout: Layout) -> Pixels:
+    try:
+        images = Batch.model_validate_json(body).images
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
+        raise MalformedRecord("", "; ".join(problems)) from error
+    decoded = []
+    for place, text in enumerate(images):
+        try:
+            decoded.append(_png(base64.b64decode(text, validate=True), layout))
+        except (binascii.Error, ValueError):
+            raise MalformedRecord("", f"images.{place}: not Base64") from None
+        except MalformedRecord as error:
+            raise MalformedRecord(error.reason, f"images.{place}: {error.detail}") from error
+    return np.stack(decoded)
