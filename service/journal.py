@@ -25,6 +25,7 @@ from service.events import (
     Lag,
     LearningBegan,
     Measured,
+    PolicyViolated,
     PrivacySpent,
     RecordsDeadLettered,
     RecordsLost,
@@ -68,6 +69,7 @@ class Journal:
         self._received = self._learned = self._discarded = self._lost = self._resident = 0
         self._dead: Counter[str] = Counter()
         self._boundaries: Counter[str] = Counter()
+        self._violated: dict[str, float] = {}
         self._regime: int | None = None
         self._judged: BoundariesJudged | None = None
         self._positions: dict[int, int] = {}
@@ -94,6 +96,7 @@ class Journal:
                 self._discarded = event.learned  # nothing is left of the process that learned them
                 self._dead = Counter(event.dead)
                 self._boundaries = Counter(event.boundaries)
+                self._violated = dict(event.violated)
             case Turned():
                 self._turned, self._resident = self._clock(), event.resident
             case LearningBegan():
@@ -129,6 +132,8 @@ class Journal:
                 self._measured = event
             case PrivacySpent():
                 self._privacy = PrivacyAccount.model_validate(asdict(event))
+            case PolicyViolated():
+                self._violated[event.rule] = event.at
             case BrokerSeen():
                 self._broker, self._broker_changed = event, self._clock()
 
@@ -148,6 +153,7 @@ class Journal:
                 "evaluation_seconds": self._evaluation_seconds,
                 "marks": marks,
                 "progressed": self._progressed,
+                "violated": dict(self._violated),
             }
 
     def go_on(self, timing: dict[str, Any]) -> None:

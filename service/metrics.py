@@ -114,6 +114,11 @@ class Metrics:
         for privacy in (self._epsilon, self._budget, self._delta):
             privacy.set(math.nan)  # 0 would be a promise
         self._violations = counter("policy_violations", "What the policy forbids and happened.", ("rule",))
+        self._violated = gauge(
+            "policy_last_violation_timestamp_seconds",
+            "When the policy was last violated, before a restart, too.",
+            ("rule",),
+        )
         for rule in ("residency", "purge", "ttl", "budget"):
             self._violations.labels(rule)  # 0 is worth showing, too
         self._purge_lag = gauge(
@@ -169,6 +174,7 @@ class Metrics:
                 self._spent.set(event.spent)
             case PolicyViolated():
                 self._violations.labels(event.rule).inc()
+                self._violated.labels(event.rule).set(event.at)
             case PurgeLag():
                 self._purge_lag.set(event.seconds)
                 self._unpurged.set(event.records)
@@ -197,6 +203,8 @@ class Metrics:
         self._lost.inc(event.lost)
         if event.progressed is not None:
             self._progress.set(event.progressed)
+        for rule, at in event.violated.items():
+            self._violated.labels(rule).set(at)
         for reason, count in event.dead.items():
             self._dead.labels(reason).inc(count)
 

@@ -148,7 +148,8 @@ def restore(checkpoint: Checkpoint, learner: Learner, history: History, emit: Em
 def resumed(checkpoint: Checkpoint) -> Resumed:
     """Return what the run had counted, and when."""
     counts, timing = (cast("dict[str, Any] | None", kept) for kept in (checkpoint.counts, checkpoint.timing))
-    return replace(Resumed(**counts or {}), progressed=timing["progressed"] if timing else None)
+    times = {} if timing is None else {name: timing[name] for name in ("progressed", "violated")}
+    return replace(Resumed(**counts or {}), **times)
 
 
 def _random_states() -> dict[str, Tensor]:

@@ -104,7 +104,7 @@ EVENTS: list[Event] = [
     CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25),
     CheckpointFailed("no space left"),
     CheckpointUnreadable("it is torn"),
-    PolicyViolated("residency", "samples were in the service for 9 s"),
+    PolicyViolated("residency", "samples were in the service for 9 s", 1_700_000_000.0),
     PrivacySpent(epsilon=2.5, delta=1e-5, budget=8.0, spent=True),
     PurgeLag(seconds=12.5, records=640, within=60.0),
     PurgeHeldUp("group ridge"),

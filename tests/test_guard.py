@@ -31,12 +31,12 @@ def test_a_residency_beyond_the_policy_is_a_violation_and_stops_where_it_says_so
     on_violation: str, stops: bool
 ) -> None:
     seen: list[Event] = []
-    guard = Guard(policy(on_violation=on_violation), seen.append)
+    guard = Guard(policy(on_violation=on_violation), seen.append, now=lambda: 1234.5)
     guard(learned(5.0))
     assert not seen
     guard(learned(5.1))
-    assert [(type(event), event.rule) for event in seen if isinstance(event, PolicyViolated)] == [
-        (PolicyViolated, "residency")
+    assert [(event.rule, event.at) for event in seen if isinstance(event, PolicyViolated)] == [
+        ("residency", 1234.5)
     ]
     assert guard.stop is stops
 

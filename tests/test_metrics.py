@@ -14,6 +14,7 @@ from service.events import (
     Lag,
     LearningBegan,
     LedgerStands,
+    PolicyViolated,
     PrivacySpent,
     PurgeHeldUp,
     PurgeLag,
@@ -187,6 +188,15 @@ def test_counters_go_on_where_the_run_was_before_a_restart() -> None:
     assert scrape.value("samples_learned_total") == scrape.value("samples_discarded_total") == 128
     assert scrape.value("samples_dead_lettered_total", reason="oversized") == 5
     assert scrape.value("samples_lost_total") == 2
+
+
+def test_when_the_policy_was_violated_survives_a_restart_and_is_renewed() -> None:
+    assert Scrape().value("policy_last_violation_timestamp_seconds", rule="ttl") is None
+    resumed = Resumed(0, 0, {}, 0, violated={"ttl": 1000.0, "purge": 900.0})
+    scrape = Scrape(resumed, PolicyViolated("ttl", "too long", at=2000.0))
+    assert scrape.value("policy_last_violation_timestamp_seconds", rule="ttl") == 2000
+    assert scrape.value("policy_last_violation_timestamp_seconds", rule="purge") == 900
+    assert scrape.value("policy_violations_total", rule="ttl") == 1
 
 
 def test_checkpoints_are_counted_by_what_became_of_them() -> None:

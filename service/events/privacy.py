@@ -19,6 +19,8 @@ class PolicyViolated:
 
     rule: str
     detail: str
+    at: float
+    """In seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class Resumed:
     """Detected, by signal."""
     progressed: float | None = None
     """When the last of them was learned, in seconds since 1970."""
+    violated: Mapping[str, float] = field(default_factory=dict)
+    """When each rule of the policy was last violated, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

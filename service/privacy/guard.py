@@ -1,5 +1,7 @@
 """The guard: holds a running service to its policy."""
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from service.errors import InvalidSetting
@@ -85,8 +87,8 @@ class Guard:
     ``stop`` becomes true where the policy says that a violation stops the service.
     """
 
-    def __init__(self, policy: Policy, emit: Emit) -> None:
-        self._policy, self._emit = policy, emit
+    def __init__(self, policy: Policy, emit: Emit, now: Callable[[], float] = time.time) -> None:
+        self._policy, self._emit, self._now = policy, emit, now
         self.name = policy.name
         self.violation: PolicyViolated | None = None
         self._late: dict[str, bool] = {}
@@ -132,5 +134,5 @@ class Guard:
         self._late[rule] = late
 
     def _violated(self, rule: str, detail: str) -> None:
-        self.violation = PolicyViolated(rule, detail)
+        self.violation = PolicyViolated(rule, detail, self._now())
         self._emit(self.violation)

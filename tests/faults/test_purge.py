@@ -10,9 +10,12 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 from deploy.kafka.kraft import KafkaNode
 from service.chaos.outcome import Outcome
+from service.checkpoint import read_checkpoint
 from service.privacy.audit import audit
 from service.privacy.ledger import read_entries
 from service.privacy.policy import load_policy
+from service.resume import resumed
+from service.state_folder import checkpoint_files
 from tests.faults.conftest import PARTITIONS, Fill, records
 from tests.faults.harness import EVERY, FAILED, Stage, running, until
 from tests.faults.test_kills import KillAt
@@ -121,3 +124,5 @@ def test_a_purge_that_is_overdue_stops_the_service_where_the_policy_says_so(
         assert service.status() == FAILED
         assert "policy ward, purge:" in service.log
     assert Outcome.of(tmp_path / "state" / "s").learned == purged_stage.total  # after a checkpoint
+    newest = read_checkpoint(checkpoint_files(tmp_path / "state" / "s")[-1])
+    assert resumed(newest).violated.keys() == {"purge"}  # or the alert would not outlive a restart
