@@ -30,6 +30,7 @@ QUESTIONS = ["Is it forgetting?", "Is it keeping up?", "Is it keeping anything?"
 
 ABSENT: Final[dict[str, str]] = {
     "lethe_start_duration_seconds": "told once a start, and in the log and /state as well",
+    "lethe_policy_last_violation_timestamp_seconds": "what the alert goes by; the panel shows the count rise",
     "lethe_partitions_added": "each has a line of its own in Position in each partition",
     "process_virtual_memory_bytes": "libraries reserve much that they never use; resident memory is shown",
     "process_open_fds": "bounded: connections are limited in number, and no file stays open",

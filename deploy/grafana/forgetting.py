@@ -2,12 +2,10 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from deploy.grafana.frame import CHOSEN, frame
+from deploy.grafana.frame import CHOSEN, FORGOTTEN, frame
 from deploy.grafana.panels import WIDTH, Limits, Query, chart, matrix
 
 __all__ = ["forgetting"]
-
-FORGOTTEN = Limits(0.05, 0.1)
 
 
 def forgetting() -> model.Dashboard:

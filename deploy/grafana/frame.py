@@ -7,9 +7,10 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
+from deploy.grafana.decisions import decision
 from deploy.grafana.panels import BAD, DATASOURCE, GOOD, NEUTRAL, Limits, answer
 
-__all__ = ["CHOSEN", "LAST_TURN", "Row", "frame"]
+__all__ = ["CHOSEN", "FORGOTTEN", "LAST_TURN", "Row", "frame"]
 
 CHOSEN: Final = 'service=~"$service"'
 """Matches the services that were chosen at the top of the dashboard."""
@@ -18,6 +19,8 @@ LAST_TURN: Final = (
     f' or process_start_time_seconds{{job="lethe", {CHOSEN}}})'
 )
 """When the loop last went round: before its first turn, when the process started."""
+FORGOTTEN: Final = Limits(decision("forgetting_ratio") / 2, decision("forgetting_ratio"))
+"""Of a loss of accuracy: red from what the alerts take for forgetting."""
 TAG: Final = "lethe"
 SWITCH_SECONDS: Final = 15
 """A segment's info series counts as new for as long: three scrapes."""
@@ -102,10 +105,10 @@ def _vital_signs() -> list[Builder[model.Panel]]:
             "Is it forgetting?",
             "The largest loss of accuracy on a skill learned earlier, against its best at the end of a "
             "segment. "
-            "Red from 10 points on, as the alert LetheProbeForgotten.",
+            f"Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten.",
             f"max by (service) (lethe_forgetting_ratio{{{CHOSEN}}})",
             "percentunit",
-            Limits(0.05, 0.1),
+            FORGOTTEN,
             nothing="no old skill yet",
         ),
         answer(
