@@ -18,7 +18,7 @@ from service.bench.rehearsal import Rehearsal, rehearse
 from service.bench.scoreboard import Bench, bench_learners
 from service.bench.scoreboard_page import write_page
 from service.bench.scoreboard_table import WIDTH, scoreboard_table
-from service.bench.scores import JOINT, Score, known, read_scores, summarise, write_csv
+from service.bench.scores import JOINT, Score, check_alike, known, read_scores, summarise, write_csv
 from service.errors import InvalidFile
 from tests.commands import Lethe
 from tests.scenarios import ABRUPT
@@ -43,6 +43,9 @@ def score(**changes: Any) -> Score:
         boundaries=1,
         found=1,
         false_alarms=0,
+        learned=1200,
+        evaluate_every=5000,
+        probe_subset=1000,
     )
     return replace(whole, **changes)
 
@@ -100,20 +103,31 @@ def test_what_is_no_document_of_scores_is_refused_by_name(tmp_path: Path) -> Non
             read_scores([tmp_path / name])
 
 
-def test_scores_of_before_windows_and_calibration_were_kept_are_read_without_them(tmp_path: Path) -> None:
-    new = {"windowed_forgetting", "windowed_plasticity", "ece", "delay"}
-    old = {name: value for name, value in asdict(score(ece=0.02)).items() if name not in new}
-    (tmp_path / "old.json").write_text(json.dumps({"scores": [old]}))
-    (read,) = read_scores([tmp_path / "old.json"]).values()
-    assert read == score()
-    (summary,) = summarise([read])
-    assert {summary.measures[name] for name in new} == {None}
+@pytest.mark.parametrize("measure", ["learned", "evaluate_every", "probe_subset"])
+def test_scores_that_were_measured_otherwise_are_not_shown_beside_one_another(
+    measure: str, tmp_path: Path
+) -> None:
+    (tmp_path / "one.json").write_text(json.dumps({"scores": [asdict(score())]}))
+    other = score(learner="finetune", **{measure: 17})
+    (tmp_path / "other.json").write_text(json.dumps({"scores": [asdict(other)]}))
+    with pytest.raises(InvalidFile, match=rf"finetune and ridge on abrupt .* {measure} is 17 and "):
+        read_scores([tmp_path / "one.json", tmp_path / "other.json"])
+
+
+def test_another_seed_or_scenario_may_have_other_samples() -> None:
+    check_alike([score(), score(seed=1, learned=1_190), score(scenario="gradual", learned=600)])
 
 
 def test_the_widest_table_there_is_fits_where_no_terminal_says_how_wide_it_is() -> None:
     names = {"scenario": "fashion-to-mnist", "learner": "generative-replay", "retains": "5,000 samples"}
     wide = score(
-        **names, below_joint=0.01, samples_per_second=12_345.0, state_bytes=2**30, ece=0.0123, delay=1234.0
+        **names,
+        below_joint=0.01,
+        samples_per_second=12_345.0,
+        state_bytes=2**30,
+        ece=0.0123,
+        delay=1234.0,
+        longest_delay=2345.0,
     )
     other = replace(wide, seed=1, samples_per_second=10_000.0)
     console = Console(width=WIDTH, record=True, file=io.StringIO())
@@ -122,6 +136,7 @@ def test_the_widest_table_there_is_fits_where_no_terminal_says_how_wide_it_is() 
     assert "…" not in text
     assert "0.012" in text
     assert "1,234" in text
+    assert "2,345" in text
 
 
 def test_the_page_has_a_panel_for_each_measure_that_some_score_has(tmp_path: Path) -> None:

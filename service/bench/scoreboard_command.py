@@ -51,7 +51,7 @@ def learners(
     from producers.scenario import load_scenario
     from service.bench.scoreboard import Bench, bench_learners
     from service.bench.scoreboard_table import WIDTH, scoreboard_table
-    from service.bench.scores import known, read_scores, summarise, write_csv
+    from service.bench.scores import check_alike, known, read_scores, summarise, write_csv
     from service.flags import read_pairs
     from service.learners import LEARNERS, find
 
@@ -80,6 +80,7 @@ def learners(
         task = bar.add_task("learning", total=bench.steps)
         for score in bench_learners(bench):
             scores[score.key] = score
+            check_alike(scores.values())
             if csv is not None:
                 write_csv(scores.values(), csv)  # each time: what took an hour outlives an interrupt
             done = f"{score.learner} on {score.scenario}: ACC {score.acc:.3f}"

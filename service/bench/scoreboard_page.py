@@ -25,11 +25,12 @@ _PANELS: Final = {
     "found": ("switches found", _COUNT),
     "false_alarms": ("false alarms", _COUNT),
     "delay": ("samples until a switch was found", _COUNT),
+    "longest_delay": ("samples until the last one was found", _COUNT),
     "state_bytes": ("bytes of a checkpoint", ".3~s"),
 }
 
 
-_OF_THE_UNTOLD: Final = {"found", "false_alarms", "delay"}
+_OF_THE_UNTOLD: Final = {"found", "false_alarms", "delay", "longest_delay"}
 """What makes no difference to a learner that is told of the switches."""
 
 

@@ -9,7 +9,7 @@ from service.bench.scores import Summary
 
 __all__ = ["WIDTH", "scoreboard_table"]
 
-WIDTH: Final = 220
+WIDTH: Final = 236
 """Columns that the table may take, where there is no terminal to ask: Lethe's own names are not cut off."""
 
 _COLUMNS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
@@ -36,6 +36,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
         "state",
         "found",
         "delay",
+        "at most",
         "false",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -55,13 +56,13 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
     return table
 
 
-def _boundaries(summary: Summary) -> tuple[str, str, str]:
+def _boundaries(summary: Summary) -> tuple[str, str, str, str]:
     """Return how many switches were found, after how many samples, and how often one was that is none."""
     if summary.told:
-        return "told", "–", "–"
+        return "told", "–", "–", "–"
     found = f"{_mean(summary, 'found'):.3g}/{_mean(summary, 'boundaries'):.3g}"
-    delay = _mean_or_dash(summary, "delay", "{:,.0f}".format)
-    return found, delay, f"{_mean(summary, 'false_alarms'):.3g}"
+    delay, longest = (_mean_or_dash(summary, name, "{:,.0f}".format) for name in ("delay", "longest_delay"))
+    return found, delay, longest, f"{_mean(summary, 'false_alarms'):.3g}"
 
 
 def _probes(summary: Summary) -> str:

@@ -12,7 +12,18 @@ from pydantic import BaseModel, ValidationError
 from service.bench.rehearsal import Rehearsal, Rehearsed
 from service.errors import InvalidFile
 
-__all__ = ["JOINT", "MEASURES", "Key", "Score", "Summary", "known", "read_scores", "summarise", "write_csv"]
+__all__ = [
+    "JOINT",
+    "MEASURES",
+    "Key",
+    "Score",
+    "Summary",
+    "check_alike",
+    "known",
+    "read_scores",
+    "summarise",
+    "write_csv",
+]
 
 JOINT: Final = "joint"
 
@@ -46,25 +57,26 @@ class Score:
     """Switches of the stream."""
     found: int
     false_alarms: int
+    learned: int
+    """Samples; scores of a scenario and seed are comparable where these three are the same."""
+    evaluate_every: int
+    """Samples between two evaluations, on which WC-ACC, anytime accuracy, WF and WP depend."""
+    probe_subset: int
+    """Images of each probe in such an evaluation."""
     told: bool = False
     """The learner was told of the switches: what was found in the stream made no difference."""
     windowed_forgetting: float | None = None
-    """Of WF, WP and ECE see `service.result.RunResult`; scores of before they were kept have none."""
+    """Of WF, WP and ECE see `service.result.RunResult`."""
     windowed_plasticity: float | None = None
     ece: float | None = None
     """At the end: the mean over the probes."""
     delay: float | None = None
     """The mean number of samples from a switch to its detection; None where none was found."""
+    longest_delay: float | None = None
     returns: int | None = None
     """How often the stream came back to a segment of before."""
     recognised: int | None = None
     """How often the run told then that it is the regime of before."""
-    learned: int | None = None
-    """Samples; scores are comparable where these three are the same."""
-    evaluate_every: int | None = None
-    """Samples between two evaluations, on which WC-ACC, anytime accuracy, WF and WP depend."""
-    probe_subset: int | None = None
-    """Images of each probe in such an evaluation."""
 
     @property
     def key(self) -> Key:
@@ -97,6 +109,7 @@ class Score:
             windowed_plasticity=run.windowed_plasticity,
             ece=run.ece,
             delay=mean(delays) if delays else None,
+            longest_delay=max(delays, default=None),
             returns=run.boundaries.returns,
             recognised=run.boundaries.recognised,
             learned=run.samples.learned,
@@ -184,7 +197,8 @@ def known(scores: Mapping[Key, Score], own_joint: bool) -> set[Key]:
 def read_scores(paths: Iterable[Path]) -> dict[Key, Score]:
     """Return the scores of documents that ``lethe bench learners --json`` printed, each once.
 
-    Raises InvalidFile when one is missing or something else, or tells another ACC than one before.
+    Raises InvalidFile when one is missing or something else, tells another ACC than one before, or was
+    measured otherwise.
     """
     scores: dict[Key, Score] = {}
     for path in paths:
@@ -199,4 +213,19 @@ def read_scores(paths: Iterable[Path]) -> dict[Key, Score]:
                     f"{path}: {score.learner} on {score.scenario} with seed {score.seed} has ACC "
                     f"{score.acc:.4f}, and {before.acc:.4f} in a file before it"
                 )
+    check_alike(scores.values())
     return scores
+
+
+def check_alike(scores: Iterable[Score]) -> None:
+    """Raise InvalidFile where scores of one scenario and seed were not measured alike."""
+    first: dict[tuple[str, int], Score] = {}
+    for score in scores:
+        other = first.setdefault((score.scenario, score.seed), score)
+        for name in ("learned", "evaluate_every", "probe_subset"):
+            one, another = getattr(score, name), getattr(other, name)
+            if one != another:
+                raise InvalidFile(
+                    f"{score.learner} and {other.learner} on {score.scenario} with seed {score.seed} cannot "
+                    f"be compared: {name} is {one:,} and {another:,}"
+                )
