@@ -1,6 +1,7 @@
 """The stack of deploy/stack.py, run on a short stream, as an operator and Grafana see it."""
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -29,8 +30,10 @@ pytestmark = [
 CHECKOUT: Final = Path(__file__).parents[2]
 INTERVAL: Final = 2
 """Seconds between two scrapes, and between two evaluations of the rules."""
-SEGMENT: Final = 4096
-"""Samples of each segment: whole batches of either service."""
+SEGMENT: Final = int(os.environ.get("LETHE_TEST_SEGMENT", "4096"))
+"""Samples of each segment, whole batches of either service: 59904 are nearly all there are."""
+EVERY: Final = SEGMENT // 8
+"""Samples between two evaluations."""
 MALFORMED: Final = 7
 MAY_BE_EMPTY: Final = {
     "Alerts firing: A": {"ridge"},
@@ -75,7 +78,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         save_probe(small, folder / "probes", order)
     command = [sys.executable, "deploy/stack.py", "--dir", str(folder / "stack"), "--free-ports"]
     command += ["--probes", str(folder / "probes"), "--samples", str(SEGMENT), "--interval", f"{INTERVAL}s"]
-    for setting in ("EVALUATION__EVERY=512", "EVALUATION__SUBSET=300", "LEARNER__THREADS=1"):
+    for setting in (f"EVALUATION__EVERY={EVERY}", "EVALUATION__SUBSET=300", "LEARNER__THREADS=1"):
         command += ["--set", f"LETHE_{setting}"]
     log = folder / "stack.log"
     started = time.time()
