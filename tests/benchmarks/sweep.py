@@ -1,0 +1,162 @@
+"""What other values of each option would bring, on a scenario and rows that nothing else is measured on.
+
+``python -m tests.benchmarks.sweep`` learns Fashion-MNIST, then MNIST, and measures on the validation
+splits of both, which the stream lacks: once with every default, and once more for each other value of
+`VALUES`, one at a time, seed by seed. Nobody tells where the stream switches. It prints a table in
+Markdown: ACC of each value, the defaults in bold. ``--learner`` names some of them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Annotated, Final
+
+import typer
+
+from producers.scenario import load_scenario
+from service.bench.output import progress
+from service.bench.rehearsal import Rehearsal, rehearse
+from service.learners import find
+from service.learners.base import JSON
+
+__all__ = ["ELSEWHERE", "VALUES", "sweep"]
+
+SCENARIO: Final = "fashion-to-mnist"
+_LAG: Final[tuple[JSON, ...]] = (1024, 2048, 4096)
+
+VALUES: Final[dict[str, dict[str, tuple[JSON, ...]]]] = {
+    "finetune": {"lr": (3e-4, 1e-3, 3e-3)},
+    "ewc": {
+        "strength": (3.0, 10.0, 30.0),
+        "decay": (0.5, 0.9, 1.0),
+        "horizon": (5_000, 20_000, 80_000),
+        "power": (0.25, 0.5, 1.0),
+        "lag": _LAG,
+    },
+    "si": {
+        "strength": (3.0, 10.0, 30.0),
+        "decay": (0.5, 0.9, 1.0),
+        "damping": (1e-4, 1e-3, 1e-2),
+        "lag": _LAG,
+    },
+    "mas": {
+        "strength": (3.0, 10.0, 30.0),
+        "decay": (0.5, 0.9, 1.0),
+        "horizon": (5_000, 20_000, 80_000),
+        "every": (128, 256, 512),
+        "lag": _LAG,
+    },
+    "lwf": {"strength": (0.1, 0.3, 1.0), "temperature": (1.0, 2.0, 4.0), "lag": _LAG},
+    "generative-replay": {
+        "replayed": (32, 64, 128),
+        "latent": (16, 32, 64),
+        "generator_lr": (2e-3, 4e-3, 8e-3),
+        "lag": _LAG,
+    },
+    "replay": {"rehearsed": (32, 64, 128)},
+    "der++": {
+        "rehearsed": (32, 64, 128),
+        "scores_weight": (0.2, 0.5, 1.0),
+        "labels_weight": (0.2, 0.5, 1.0),
+    },
+    "agem": {"rehearsed": (32, 64, 128)},
+    "ridge": {"penalty": (0.1, 0.3, 1.0), "waves": (2300, 4600, 6800)},
+    "experts": {"penalty": (0.03, 0.1, 0.3), "waves": (2300, 4600, 6800)},
+    "slda": {"shrinkage": (1e-4, 1e-3, 1e-2), "waves": (1000, 2000, 4000)},
+    "ncm": {"waves": (500, 1000, 2000)},
+}
+"""The values that are tried of each option, its default among them."""
+
+ELSEWHERE: Final = {
+    "backbone": "the user's choice; all share the default",
+    "optimizer": "the user's choice; all share the default",
+    "optimizer_options": "the optimizer's own defaults",
+    "lr": "tried with finetune, whose network and optimizer the others share",
+    "capacity": "a budget, not a choice: how many samples may be kept",
+    "regimes": "a bound on memory",
+    "first_refresh": "when learning's own predictions are renewed: changes no accuracy on probes",
+    "refresh_every": "the same",
+    "temperature": "of probabilities alone: changes no accuracy",
+    "epsilon": "a budget",
+    "delta": "a budget",
+    "appearances": "what is promised about a person's records",
+    "noise_multiplier": "follows from the budget",
+    "noise": "whether noise can be drawn again",
+    "clip": "tried on Fashion-MNIST alone: tests.benchmarks.hyperparameters, docstring of dp_finetune.py",
+    "learning_rate": "the same",
+    "momentum": "the same",
+    "scale": "the same",
+    "first_block": "when a private learner first predicts: the same, docstring of dp_ridge.py",
+    "largest_block": "the same",
+    "penalty": "the same, for dp-ridge",
+}
+"""Options that are not tried here, and why."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is tried: ``samples`` of each segment at the most, ``seeds`` times."""
+
+    learners: tuple[str, ...]
+    samples: int
+    seeds: int
+
+    def trials(self) -> Iterator[tuple[str, dict[str, JSON]]]:
+        """Yield each learner with the options of a trial, the defaults first."""
+        for learner in self.learners:
+            yield learner, {}
+            for option, values in VALUES[learner].items():
+                for value in values:
+                    if value != default(learner, option):
+                        yield learner, {option: value}
+
+    def measure(self, learner: str, options: Mapping[str, JSON]) -> float:
+        """Return ACC, the mean over the seeds."""
+        scenario = load_scenario(SCENARIO)
+        return fmean(
+            rehearse(
+                Rehearsal(learner, scenario, seed, self.samples, options=options, validation=True)
+            ).accuracy
+            for seed in range(self.seeds)
+        )
+
+
+def default(learner: str, option: str) -> JSON:
+    """Return the default of a learner's option."""
+    value: JSON = getattr(find(learner).Options(), option)
+    return value
+
+
+def row(learner: str, option: str, found: Mapping[tuple[str, JSON], float], plain: float) -> str:
+    """Return a line of the table: each value and its ACC, the default in bold."""
+    shown = []
+    for value in VALUES[learner][option]:
+        chosen = value == default(learner, option)
+        text = f"{value:g}: {plain if chosen else found[option, value]:.3f}"
+        shown.append(f"**{text}**" if chosen else text)
+    return f"| `{learner}` | `{option}` | {' · '.join(shown)} |"
+
+
+def sweep(
+    learner: Annotated[list[str] | None, typer.Option(help="Repeatable.", show_default="all")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="At most so many of each segment.")] = 10_000,
+    seeds: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Print the table."""
+    plan = Sweep(tuple(learner or VALUES), samples, seeds)
+    trials = list(plan.trials())
+    found: dict[str, dict[tuple[str, JSON], float]] = {name: {} for name in plan.learners}
+    with progress() as bar:
+        task = bar.add_task("trying", total=len(trials))
+        for name, options in trials:
+            key = next(iter(options.items()), ("", None))
+            found[name][key] = plan.measure(name, options)
+            bar.update(task, advance=1, description=f"{name} {options}: {found[name][key]:.3f}")
+    print("| learner | option | ACC with each value |\n|---|---|---|")
+    for name in plan.learners:
+        for option in VALUES[name]:
+            print(row(name, option, found[name], found[name]["", None]))
+
+
+if __name__ == "__main__":
+    typer.run(sweep)
