@@ -33,6 +33,7 @@ from service.events import (
     RegimeTold,
     Resumed,
     Turned,
+    ViolationLasts,
 )
 from service.learners.base import JSON, Learner
 from service.result import (
@@ -132,7 +133,7 @@ class Journal:
                 self._measured = event
             case PrivacySpent():
                 self._privacy = PrivacyAccount.model_validate(asdict(event))
-            case PolicyViolated():
+            case PolicyViolated() | ViolationLasts():
                 self._violated[event.rule] = event.at
             case BrokerSeen():
                 self._broker, self._broker_changed = event, self._clock()

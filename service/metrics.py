@@ -28,6 +28,7 @@ from service.events import (
     Resumed,
     SamplesKept,
     Turned,
+    ViolationLasts,
 )
 from service.knowledge_metrics import KnowledgeMetrics
 
@@ -174,6 +175,8 @@ class Metrics:
                 self._spent.set(event.spent)
             case PolicyViolated():
                 self._violations.labels(event.rule).inc()
+                self._violated.labels(event.rule).set(event.at)
+            case ViolationLasts():
                 self._violated.labels(event.rule).set(event.at)
             case PurgeLag():
                 self._purge_lag.set(event.seconds)

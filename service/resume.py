@@ -148,7 +148,7 @@ def restore(checkpoint: Checkpoint, learner: Learner, history: History, emit: Em
 def resumed(checkpoint: Checkpoint) -> Resumed:
     """Return what the run had counted, and when."""
     counts, timing = (cast("dict[str, Any] | None", kept) for kept in (checkpoint.counts, checkpoint.timing))
-    times = {} if timing is None else {name: timing[name] for name in ("progressed", "violated")}
+    times = {name: when for name, when in (timing or {}).items() if name in {"progressed", "violated"}}
     return replace(Resumed(**counts or {}), **times)
 
 

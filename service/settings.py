@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 PREFIX: Final = "LETHE_"
-OUTSIDE: Final = ("LETHE_DATA", "LETHE_KAFKA", "LETHE_TEST_REQUIRE")
+OUTSIDE: Final = ("LETHE_DATA", "LETHE_KAFKA", "LETHE_TEST_REQUIRE", "LETHE_TEST_SEGMENT")
 """Variables of other programs of the project: where data sets and Kafka are kept, how tests run."""
 
 

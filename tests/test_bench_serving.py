@@ -4,14 +4,14 @@ import multiprocessing
 import threading
 import time
 from itertools import pairwise
-from math import isnan
 from statistics import stdev
 
 import pytest
+from fastapi import FastAPI
 
 from service.bench.relay import SETTLING, Relay
-from service.bench.serving import Ratio, ServingCost
-from service.bench.visitor import Visit, visit
+from service.bench.serving import Ratio, ServingBench, ServingCost, bench_serving
+from service.bench.visitor import SIDES, Visit, visit
 from service.prediction import Predictions, Snapshots
 from service.web.server import Server
 from service.wire import PNG
@@ -28,7 +28,7 @@ def test_ratios_are_means_over_the_rounds_each_against_its_own_round() -> None:
 
 def test_a_single_round_tells_no_error() -> None:
     assert Ratio.of([0.9]).value == 0.9
-    assert isnan(Ratio.of([0.9]).error)
+    assert Ratio.of([0.9]).error is None
 
 
 def test_each_side_has_its_turn_once_and_what_follows_a_change_does_not_count() -> None:
@@ -68,15 +68,40 @@ def test_a_visitor_asks_at_its_rate_while_it_is_told_to() -> None:
         visitor = threading.Thread(target=visit, args=(there, asked))
         visitor.start()
         assert here.recv() == "ready"
-        for order, seconds in (("watched", 0.3), ("asked", 1.0), ("alone", 0.3)):
+        for order, seconds in (("watched", 0.3), ("asked", 1.0), ("alone", 1.0)):
             began[order] = time.monotonic()
             here.send(order)
             time.sleep(seconds)
         here.send("leave")
-        answered = here.recv()
+        answered, failure = here.recv()
         visitor.join()
+    assert failure is None
     due = [moment for moment, _ in answered]
     assert [later - sooner for sooner, later in pairwise(due)] == pytest.approx([1 / 40] * (len(due) - 1))
     assert 5 <= len(due) <= 60
-    assert began["asked"] <= min(due) < max(due) <= began["alone"] + 1 / 40
+    assert began["asked"] <= min(due) < max(due) <= began["alone"] + 0.5
     assert all(latency > 0 for _, latency in answered)
+
+
+def test_a_visitor_that_is_refused_says_so() -> None:
+    here, there = multiprocessing.Pipe()
+    with Server(FastAPI(), "127.0.0.1", 0) as server:
+        asked = Visit("127.0.0.1", int(server.address.rsplit(":", 1)[1]), 40.0)
+        visitor = threading.Thread(target=visit, args=(there, asked))
+        visitor.start()
+        assert here.recv() == "ready"
+        here.send("asked")
+        time.sleep(0.5)
+        here.send("leave")
+        _, failure = here.recv()
+        visitor.join()
+    assert "404" in failure
+
+
+@pytest.mark.needs("embedded")
+def test_every_side_has_the_stream_in_every_round() -> None:
+    (cost,) = bench_serving(ServingBench(rounds=1, threads=1))
+    assert {side: len(speeds) for side, speeds in cost.speeds.items()} == dict.fromkeys(SIDES, 1)
+    assert all(speed > 0 for speeds in cost.speeds.values() for speed in speeds)
+    assert cost.latencies
+    assert 0 < cost.latency(0.5) <= cost.latency(0.99)

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidSetting
-from service.events import BatchLearned, Event, PolicyViolated, PrivacySpent, PurgeLag, SamplesKept
+from service.events import (
+    BatchLearned,
+    Event,
+    PolicyViolated,
+    PrivacySpent,
+    PurgeLag,
+    SamplesKept,
+    ViolationLasts,
+)
 from service.learners import LEARNERS
 from service.privacy.budget import within_budget
 from service.privacy.guard import FETCH_BYTES, Guard, held_to
@@ -43,13 +51,17 @@ def test_a_residency_beyond_the_policy_is_a_violation_and_stops_where_it_says_so
 
 def test_an_overdue_purge_is_one_violation_until_it_has_caught_up() -> None:
     seen: list[Event] = []
-    guard = Guard(policy(on_violation="stop"), seen.append)
+    times = iter(range(100, 200))
+    guard = Guard(policy(on_violation="stop"), seen.append, now=lambda: next(times))
     for seconds in (0.0, 59.0, 61.0, 62.0, 10.0):
         guard(PurgeLag(seconds, records=64, within=60.0))
-    assert [event.rule for event in seen if isinstance(event, PolicyViolated)] == ["purge"]
+    (violated, lasts) = seen
+    assert isinstance(violated, PolicyViolated)
+    assert (violated.rule, violated.at) == ("purge", 100)
+    assert lasts == ViolationLasts("purge", 101)
     assert guard.stop
     guard(PurgeLag(70.0, records=64, within=60.0))
-    assert len(seen) == 2
+    assert [type(event) for event in seen] == [PolicyViolated, ViolationLasts, PolicyViolated]
 
 
 def test_a_sample_that_may_be_kept_too_long_is_a_violation() -> None:

@@ -12,12 +12,14 @@ from service.events import (
     BrokerSeen,
     Evaluated,
     Lag,
+    PolicyViolated,
     PrivacySpent,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
     Resumed,
     Turned,
+    ViolationLasts,
 )
 from service.journal import THROUGHPUT_POINTS, Journal, peak_rss_bytes
 from service.learners.finetune import Finetune
@@ -115,6 +117,15 @@ def test_the_counts_of_a_checkpoint_restore_them() -> None:
     after.journal(before.journal.counts())
     assert after.journal.counts() == Resumed(received=70, learned=64, dead={"oversized": 6}, lost=3)
     assert after.journal.state()["samples"] == before.journal.state()["samples"]
+
+
+def test_when_a_rule_was_last_violated_is_among_the_times_that_a_checkpoint_keeps() -> None:
+    run = Run()
+    assert run.journal.timing()["violated"] == {}
+    run.journal(Resumed(0, 0, {}, 0, violated={"ttl": 50.0, "purge": 60.0}))
+    run.journal(PolicyViolated("purge", "late", at=100.0))
+    run.journal(ViolationLasts("purge", at=160.0))
+    assert run.journal.timing()["violated"] == {"ttl": 50.0, "purge": 160.0}
 
 
 def test_a_result_says_what_was_run_and_how() -> None:

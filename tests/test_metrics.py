@@ -26,6 +26,7 @@ from service.events import (
     Scores,
     SegmentStarted,
     Turned,
+    ViolationLasts,
 )
 from tests.scrapes import BATCH, JUDGED, MEASURED, READINGS, Scrape
 
@@ -197,6 +198,9 @@ def test_when_the_policy_was_violated_survives_a_restart_and_is_renewed() -> Non
     assert scrape.value("policy_last_violation_timestamp_seconds", rule="ttl") == 2000
     assert scrape.value("policy_last_violation_timestamp_seconds", rule="purge") == 900
     assert scrape.value("policy_violations_total", rule="ttl") == 1
+    lasting = Scrape(PolicyViolated("ttl", "too long", at=2000.0), ViolationLasts("ttl", at=2060.0))
+    assert lasting.value("policy_last_violation_timestamp_seconds", rule="ttl") == 2060
+    assert lasting.value("policy_violations_total", rule="ttl") == 1
 
 
 def test_checkpoints_are_counted_by_what_became_of_them() -> None:

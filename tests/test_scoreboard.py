@@ -14,7 +14,7 @@ from producers.datasets import default_root
 from producers.order import Order
 from producers.records import Records
 from producers.scenario import Scenario, Segment
-from service.bench.rehearsal import Rehearsal, rehearse
+from service.bench.rehearsal import Rehearsal, Rehearsed, rehearse
 from service.bench.scoreboard import Bench, bench_learners
 from service.bench.scoreboard_page import write_page
 from service.bench.scoreboard_table import WIDTH, scoreboard_table
@@ -43,7 +43,7 @@ def score(**changes: Any) -> Score:
         boundaries=1,
         found=1,
         false_alarms=0,
-        learned=1200,
+        offered=1200,
         evaluate_every=5000,
         probe_subset=1000,
     )
@@ -103,7 +103,7 @@ def test_what_is_no_document_of_scores_is_refused_by_name(tmp_path: Path) -> Non
             read_scores([tmp_path / name])
 
 
-@pytest.mark.parametrize("measure", ["learned", "evaluate_every", "probe_subset"])
+@pytest.mark.parametrize("measure", ["offered", "evaluate_every", "probe_subset"])
 def test_scores_that_were_measured_otherwise_are_not_shown_beside_one_another(
     measure: str, tmp_path: Path
 ) -> None:
@@ -115,7 +115,7 @@ def test_scores_that_were_measured_otherwise_are_not_shown_beside_one_another(
 
 
 def test_another_seed_or_scenario_may_have_other_samples() -> None:
-    check_alike([score(), score(seed=1, learned=1_190), score(scenario="gradual", learned=600)])
+    check_alike([score(), score(seed=1, offered=1_190), score(scenario="gradual", offered=600)])
 
 
 def test_the_widest_table_there_is_fits_where_no_terminal_says_how_wide_it_is() -> None:
@@ -274,12 +274,22 @@ def test_malformed_records_of_a_scenario_are_counted_not_learned() -> None:
 
 
 @needs_datasets
-def test_a_board_has_the_joint_reference_first_and_says_how_far_each_is_below_its_own() -> None:
+def test_a_board_has_the_joint_reference_first_and_says_how_far_each_is_below_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsed: list[Rehearsal] = []
+
+    def noted(rehearsal: Rehearsal) -> Rehearsed:
+        rehearsed.append(rehearsal)
+        return rehearse(rehearsal)
+
+    monkeypatch.setattr("service.bench.scoreboard.rehearse", noted)
     bench = Bench([ABRUPT], ["finetune"], seeds=1, samples=200, own_joint=True)
     joint, finetune = bench_learners(bench)
+    assert [one.shuffled for one in rehearsed] == [True, False], "joint is finetune's own"
     assert bench.steps == 2
     assert (joint.learner, joint.below_joint) == (JOINT, None)
-    assert (finetune.learned, finetune.evaluate_every, finetune.probe_subset) == (400, 5000, 1000)
+    assert (finetune.offered, finetune.evaluate_every, finetune.probe_subset) == (400, 5000, 1000)
     assert (finetune.returns, finetune.recognised) == (0, 0)
     assert finetune.below_joint == pytest.approx(joint.acc - finetune.acc)
 

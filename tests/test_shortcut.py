@@ -22,7 +22,7 @@ class Way:
         self.received: list[Message] = []
         self.sent: list[Message] = []
         self.asked: list[tuple[bytes, Headers]] = []
-        self._shortcut = Shortcut(self._app, "/predict", self._answer, token)
+        self._shortcut = Shortcut(self._app, "/predict", self._answer, 10, token)
 
     def request(self, messages: Sequence[Message], late: float = 0.0, **scope: Any) -> None:
         """Send it a request, whose ``messages`` come ``late`` seconds after its head."""
@@ -63,7 +63,15 @@ def test_of_two_headers_of_a_name_the_first_counts() -> None:
     assert way.asked == [(b"image", {"dtype": "uint8"})]
 
 
-PARTS = [{"type": "http.request", "body": b"im", "more_body": True}, {"type": "http.request", "body": b"age"}]
+def part(body: bytes, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def test_a_body_that_comes_in_parts_is_answered_when_it_is_whole() -> None:
+    way = Way()
+    way.request([part(b"im", True), part(b"age", False)])
+    assert way.asked == [(b"image", {})]
+    assert way.received == []
 
 
 @pytest.mark.parametrize(
@@ -71,11 +79,13 @@ PARTS = [{"type": "http.request", "body": b"im", "more_body": True}, {"type": "h
     [
         (WHOLE, {"path": "/state"}),
         (WHOLE, {"method": "GET"}),
-        ([{"type": "http.request", "body": b"no image"}], {}),
+        ([part(b"no image", False)], {}),
+        ([part(b"no ", True), part(b"image", False)], {}),
         ([{"type": "http.disconnect"}], {}),
-        (PARTS, {}),
+        ([part(b"im", True), {"type": "http.disconnect"}], {}),
+        ([part(b"image" * 3, True), part(b"image", False)], {}),
     ],
-    ids=["another path", "another method", "no answer", "gone", "in parts"],
+    ids=["another path", "another method", "no answer", "in parts", "gone", "gone midway", "too long"],
 )
 def test_whatever_else_comes_reaches_the_application_whole(
     messages: list[Message], scope: dict[str, Any]
@@ -84,6 +94,13 @@ def test_whatever_else_comes_reaches_the_application_whole(
     way.request(messages, **scope)
     assert way.received == messages
     assert way.sent == []
+
+
+@pytest.mark.parametrize("header", [(b"expect", b"100-continue"), (b"content-length", b"11")])
+def test_nobody_is_asked_for_a_body_that_the_application_may_refuse(header: tuple[bytes, bytes]) -> None:
+    way = Way()
+    way.request(WHOLE, headers=[header])
+    assert (way.asked, way.received) == ([], WHOLE)
 
 
 def test_a_body_that_is_late_is_waited_for_by_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,14 +113,15 @@ def test_a_body_that_is_late_is_waited_for_by_the_application(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("carried", "answered"),
     [
-        (f"Bearer {TOKEN}", True),
-        (f"bearer {TOKEN}", False),  # which the application may still take
-        ("Bearer a-token-that-is-another-one", False),
-        (None, False),
+        ([f"Bearer {TOKEN}"], True),
+        ([f"bearer {TOKEN}"], False),  # which the application may still take
+        (["Bearer a-token-that-is-another-one"], False),
+        (["Bearer a-token-that-is-another-one", f"Bearer {TOKEN}"], False),
+        ([], False),
     ],
 )
-def test_who_carries_no_token_is_left_to_the_application(carried: str | None, answered: bool) -> None:
+def test_who_carries_no_token_is_left_to_the_application(carried: list[str], answered: bool) -> None:
     way = Way(TOKEN)
-    way.request(WHOLE, headers=[] if carried is None else [(b"authorization", carried.encode())])
+    way.request(WHOLE, headers=[(b"authorization", one.encode()) for one in carried])
     assert bool(way.asked) is answered
     assert way.received == ([] if answered else WHOLE)

@@ -14,13 +14,27 @@ def test_every_option_is_tried_or_it_is_said_why_not(learner: str) -> None:
     options = set(LEARNERS[learner].Options.model_fields)
     tried = set(VALUES.get(learner, ()))
     assert tried <= options
-    assert options - tried <= ELSEWHERE.keys()
+    for option in options:
+        elsewhere = {option, f"{learner}.{option}"} & ELSEWHERE.keys()
+        assert bool(elsewhere) is not (option in tried) or (learner, option) == ("finetune", "lr"), option
+
+
+def test_what_is_not_tried_is_an_option_of_somebody() -> None:
+    there = {
+        name
+        for learner, kind in LEARNERS.items()
+        for option in kind.Options.model_fields
+        for name in (option, f"{learner}.{option}")
+    }
+    assert ELSEWHERE.keys() <= there
 
 
 @pytest.mark.parametrize(("learner", "option"), TRIED)
 def test_the_default_is_between_values_that_learners_take(learner: str, option: str) -> None:
     values = VALUES[learner][option]
-    assert default(learner, option) in values
+    assert default(learner, option) in values[1:-1]
+    numbers = [float(str(value)) for value in values]
+    assert numbers == sorted(numbers)
     for value in values:
         LEARNERS[learner].Options.of({option: value})
 

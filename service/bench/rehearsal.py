@@ -83,6 +83,8 @@ class Rehearsed:
     """In `Learner.learn` alone."""
     state_bytes: int
     """What a checkpoint of the learner holds."""
+    offered: int
+    """Records of the stream: a learner whose privacy is spent stops before its end."""
     ramps: list[tuple[int, int]]
     """Where one subject gives way to another little by little: samples learned before, and until its end."""
 
@@ -153,7 +155,7 @@ def rehearse_with(learner: Learner, rehearsal: Rehearsal) -> Rehearsed:
     ).run()
     state = learner.state().tensors.values()
     ramps = [] if rehearsal.shuffled else _ramps(order, places)
-    return Rehearsed(journal.result(), seconds, sum(tensor.nbytes for tensor in state), ramps)
+    return Rehearsed(journal.result(), seconds, sum(tensor.nbytes for tensor in state), len(places), ramps)
 
 
 def _ramps(order: Order, places: Sequence[int]) -> list[tuple[int, int]]:

@@ -62,8 +62,8 @@ class Relay:
                 self._began, self._learned = self._clock(), 0
             return
         self._learned += samples
-        if self.side is not None and self._learned >= self._samples:
-            self.stretches.append((self.side, Stretch(self._began, self._clock(), self._learned)))
+        if self._learned >= self._samples:
+            self.stretches.append((str(self.side), Stretch(self._began, self._clock(), self._learned)))
             self._next()
 
     def _next(self) -> None:

@@ -4,7 +4,6 @@ Two references frame every scenario: ``finetune``, which does nothing against fo
 ``joint``, its network on the same samples in random order.
 """
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -81,14 +80,12 @@ def bench_learners(bench: Bench) -> Iterator[Score]:
     for scenario in bench.scenarios:
         for dataset in {segment.dataset for segment in scenario.segments}:
             fetch(dataset, bench.root)
-    reference = Rehearsal(REFERENCE, bench.scenarios[0])
-    accuracy = math.nan
+    joint: tuple[Rehearsal, float] | None = None  # it is the reference's own, and comes just before
     for name, rehearsal in bench.wanted():
-        alike, joint = replace(rehearsal, shuffled=True, oracle=False), None
-        if bench.own_joint and name != JOINT:
-            # joint itself is the reference's own, and was measured just before
-            joint = accuracy if alike == reference else rehearse(alike).accuracy
-        came = rehearse(rehearsal)
+        came, own = rehearse(rehearsal), None
         if name == JOINT:
-            reference, accuracy = rehearsal, came.accuracy
-        yield Score.of(rehearsal, name, came, joint)
+            joint = (rehearsal, came.accuracy)
+        elif bench.own_joint:
+            alike = replace(rehearsal, shuffled=True, oracle=False)
+            own = joint[1] if joint is not None and joint[0] == alike else rehearse(alike).accuracy
+        yield Score.of(rehearsal, name, came, own)

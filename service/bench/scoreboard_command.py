@@ -80,9 +80,9 @@ def learners(
         task = bar.add_task("learning", total=bench.steps)
         for score in bench_learners(bench):
             scores[score.key] = score
-            check_alike(scores.values())
             if csv is not None:
                 write_csv(scores.values(), csv)  # each time: what took an hour outlives an interrupt
+            check_alike(scores.values())
             done = f"{score.learner} on {score.scenario}: ACC {score.acc:.3f}"
             bar.update(task, advance=1, description=done)
     summaries = summarise([*scores.values()])

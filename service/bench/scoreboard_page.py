@@ -25,7 +25,7 @@ _PANELS: Final = {
     "found": ("switches found", _COUNT),
     "false_alarms": ("false alarms", _COUNT),
     "delay": ("samples until a switch was found", _COUNT),
-    "longest_delay": ("samples until the last one was found", _COUNT),
+    "longest_delay": ("samples until the switch that took longest was found", _COUNT),
     "state_bytes": ("bytes of a checkpoint", ".3~s"),
 }
 

@@ -36,7 +36,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
         "state",
         "found",
         "delay",
-        "at most",
+        "longest",
         "false",
     ):
         table.add_column(heading, justify="right", no_wrap=True)

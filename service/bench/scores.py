@@ -57,8 +57,8 @@ class Score:
     """Switches of the stream."""
     found: int
     false_alarms: int
-    learned: int
-    """Samples; scores of a scenario and seed are comparable where these three are the same."""
+    offered: int
+    """Records of the stream; scores of a scenario and seed are comparable where these three are the same."""
     evaluate_every: int
     """Samples between two evaluations, on which WC-ACC, anytime accuracy, WF and WP depend."""
     probe_subset: int
@@ -112,7 +112,7 @@ class Score:
             longest_delay=max(delays, default=None),
             returns=run.boundaries.returns,
             recognised=run.boundaries.recognised,
-            learned=run.samples.learned,
+            offered=came.offered,
             evaluate_every=run.evaluate_every,
             probe_subset=run.probe_subset,
         )
@@ -222,7 +222,7 @@ def check_alike(scores: Iterable[Score]) -> None:
     first: dict[tuple[str, int], Score] = {}
     for score in scores:
         other = first.setdefault((score.scenario, score.seed), score)
-        for name in ("learned", "evaluate_every", "probe_subset"):
+        for name in ("offered", "evaluate_every", "probe_subset"):
             one, another = getattr(score, name), getattr(other, name)
             if one != another:
                 raise InvalidFile(

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from service.bench.pipeline import WARM_BATCHES, filled_topic, images, learn_topic
 from service.bench.relay import SETTLING, Relay, Stretch
 from service.bench.visitor import SIDES, Visit, visit
+from service.errors import LetheError
 from service.evaluation.history import History
 from service.events import BatchLearned, Event
 from service.journal import Journal
@@ -35,12 +36,16 @@ from service.web.predict import Predict
 from service.web.server import Server
 from service.wire import PNG, Sample, encode
 
-__all__ = ["Ratio", "ServingBench", "ServingCost", "bench_serving"]
+__all__ = ["Ratio", "ServingBench", "ServingCost", "VisitorFailed", "bench_serving"]
 
 SHORTEST: Final = 4096
 """Samples of a turn: about a second's."""
 LONGEST: Final = 100_000
-"""Samples in the topic, for which the broker and this process have memory."""
+"""Samples of the turns in one run: broker and this process hold them all."""
+
+
+class VisitorFailed(LetheError):
+    """What was measured is not what was to be measured."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,15 @@ class ServingBench:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The mean of a ratio over the rounds, and its standard error, nan for a single round."""
+    """The mean of a ratio over the rounds, and its standard error, None for a single round."""
 
     value: float
-    error: float
+    error: float | None
 
     @classmethod
     def of(cls, ratios: Sequence[float]) -> "Ratio":
         """Return that of at least one round."""
-        error = stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
+        error = stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else None
         return cls(fmean(ratios), error)
 
 
@@ -110,7 +115,7 @@ class ServingCost:
 def bench_serving(bench: ServingBench, seed: int = 0) -> Iterator[ServingCost]:
     """Yield the costs so far after each run of some rounds.
 
-    Raises LetheError when the broker or the learner cannot be had.
+    Raises LetheError when the broker or the learner cannot be had, or the visitor breaks off.
     """
     size = find(bench.learner).batch_size
     turn = SETTLING + bench.samples + 2 * size  # what is in a batch with the end of a turn is in no other
@@ -169,7 +174,9 @@ def _run(
             connection.recv()  # it is ready
             learn_topic(settings, learner, history, emit)
             connection.send("leave")
-            answered: list[tuple[float, float]] = connection.recv()
+            answered, failure = connection.recv()
+            if failure is not None:
+                raise VisitorFailed(f"the visitor broke off: {failure}")
         finally:
             connection.close()
             process.join(5)

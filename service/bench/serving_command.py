@@ -14,7 +14,7 @@ def serving(
     *,
     learner: Annotated[str, Option(help="lethe learners lists them.")] = "finetune",
     threads: Annotated[int, Option(min=1, help="Threads that torch computes with.")] = 2,
-    rate: Annotated[float, Option(min=0.1, help="Predictions asked for a second.")] = 20.0,
+    rate: Annotated[float, Option(min=5, help="Predictions asked for a second.")] = 20.0,
     broker: Annotated[
         str | None, Option(metavar="HOST:PORT", help="A Kafka cluster; without it, a broker in this process.")
     ] = None,

@@ -4,9 +4,10 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import BinaryIO, Final
 
@@ -45,15 +46,24 @@ class _Orders:
 def visit(connection: Connection, visit: Visit) -> None:
     """Do what the other side says, which is one of `SIDES`; at anything else, leave.
 
-    Then send it each request's due time and its latency, on the monotonic clock, in seconds. A request
-    is due whether the one before was answered or not, and what it waited for that counts.
+    Then send it each request's due time and its latency, on the monotonic clock, in seconds, and why
+    something broke off, or None. A request is due whether the one before was answered or not, and what
+    it waited for that counts.
     """
-    orders, latencies = _Orders(), list[tuple[float, float]]()
-    threads = [
-        threading.Thread(target=_watch, args=(visit, orders), daemon=True),
-        threading.Thread(target=_scrape, args=(visit, orders), daemon=True),
-        threading.Thread(target=_ask, args=(visit, orders, latencies), daemon=True),
-    ]
+    orders, latencies, failures = _Orders(), list[tuple[float, float]](), list[str]()
+
+    def do(errand: Callable[[], None]) -> None:
+        try:
+            errand()
+        except OSError as error:
+            failures.append(f"{type(error).__name__}: {error}")
+
+    errands = (
+        partial(_watch, visit, orders),
+        partial(_scrape, visit, orders),
+        partial(_ask, visit, orders, latencies),
+    )
+    threads = [threading.Thread(target=do, args=(errand,), daemon=True) for errand in errands]
     for thread in threads:
         thread.start()
     connection.send("ready")
@@ -61,7 +71,7 @@ def visit(connection: Connection, visit: Visit) -> None:
         orders.obey(connection.recv())
     for thread in threads:
         thread.join(10)
-    connection.send(latencies)
+    connection.send((latencies, failures[0] if failures else None))
 
 
 def _ask(visit: Visit, orders: _Orders, latencies: list[tuple[float, float]]) -> None:
@@ -101,8 +111,9 @@ def _watch(visit: Visit, orders: _Orders) -> None:
     while not orders.leave.is_set():
         if not orders.watch.wait(_TICK_SECONDS):
             continue
-        with socket.create_connection((visit.host, visit.port), timeout=_TICK_SECONDS) as connection:
+        with socket.create_connection((visit.host, visit.port), timeout=30) as connection:
             connection.sendall(request)
+            connection.settimeout(_TICK_SECONDS)
             while orders.watch.is_set() and not orders.leave.is_set():
                 with suppress(TimeoutError):  # nothing new yet
                     if not connection.recv(1 << 16):

@@ -23,6 +23,7 @@ from service.events.privacy import (
     PurgeHeldUp,
     PurgeLag,
     SamplesKept,
+    ViolationLasts,
 )
 from service.events.records import (
     BatchLearned,
@@ -72,6 +73,7 @@ __all__ = [
     "Scores",
     "SegmentStarted",
     "Turned",
+    "ViolationLasts",
 ]
 
 Event = (
@@ -90,6 +92,7 @@ Event = (
     | BrokerSeen
     | Lag
     | Turned
+    | ViolationLasts
     | Resumed
     | CheckpointWritten
     | CheckpointFailed

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-__all__ = ["LedgerStands", "PolicyViolated", "PrivacySpent", "PurgeHeldUp", "PurgeLag", "SamplesKept"]
+__all__ = [
+    "LedgerStands",
+    "PolicyViolated",
+    "PrivacySpent",
+    "PurgeHeldUp",
+    "PurgeLag",
+    "SamplesKept",
+    "ViolationLasts",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +27,15 @@ class PolicyViolated:
 
     rule: str
     detail: str
+    at: float
+    """In seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationLasts:
+    """What was told as one `PolicyViolated` has not been put right yet."""
+
+    rule: str
     at: float
     """In seconds since 1970."""
 

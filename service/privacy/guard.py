@@ -5,7 +5,16 @@ from collections.abc import Callable
 from typing import Final
 
 from service.errors import InvalidSetting
-from service.events import BatchLearned, Emit, Event, PolicyViolated, PrivacySpent, PurgeLag, SamplesKept
+from service.events import (
+    BatchLearned,
+    Emit,
+    Event,
+    PolicyViolated,
+    PrivacySpent,
+    PurgeLag,
+    SamplesKept,
+    ViolationLasts,
+)
 from service.learners.base import Learner, Retention
 from service.learners.expiring import Expires
 from service.privacy.kept import TimeToLive
@@ -129,7 +138,9 @@ class Guard:
 
     def _once(self, rule: str, late: bool, detail: str) -> None:
         """Count what lasts as one violation, until it has been put right."""
-        if late and not self._late.get(rule):
+        if late and self._late.get(rule):
+            self._emit(ViolationLasts(rule, self._now()))
+        elif late:
             self._violated(rule, detail)
         self._late[rule] = late
 

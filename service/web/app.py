@@ -48,7 +48,9 @@ def create_app(
     if predict:
         # first: routes are tried in their order, and this one is asked for most
         app.include_router(predict.router(), dependencies=locked, responses=refused)
-        app.add_middleware(Shortcut, path="/predict", answer=predict.at_once, token=token)
+        app.add_middleware(
+            Shortcut, path="/predict", answer=predict.at_once, most_bytes=predict.most_bytes, token=token
+        )
 
     @app.get("/livez", summary="200 while the loop turns, 503 when it is stuck", responses=_HEALTH)
     def livez() -> Response:

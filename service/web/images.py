@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import MalformedRecord
 from service.wire import PNG, RAW, Layout, Pixels, decode_pixels
 
-__all__ = ["HEADERS", "JSON", "KINDS", "MOST_IMAGES", "Headers", "body_schemas", "is_single", "reader"]
+__all__ = ["HEADERS", "JSON", "KINDS", "MOST_IMAGES", "Headers", "body_schemas", "reader"]
 
 MOST_IMAGES: Final = 256
 """In one request: they are predicted one request after the other."""
@@ -34,22 +34,19 @@ class Batch(BaseModel):
     images: list[str] = Field(min_length=1, max_length=MOST_IMAGES)
 
 
-def is_single(body: bytes, headers: Headers, layout: Layout) -> bool:
-    """Tell whether the body holds one image at the most, and no JSON."""
-    content_type = _content_type(headers)
-    return content_type == PNG or (content_type == RAW and len(body) <= layout.size)
+def reader(body: bytes, headers: Headers, layout: Layout) -> tuple[Callable[[], Pixels] | None, bool]:
+    """Return what decodes the body, uint8 [B, C, H, W], and whether B is at most 1.
 
-
-def reader(body: bytes, headers: Headers, layout: Layout) -> Callable[[], Pixels] | None:
-    """Return what decodes the body, uint8 [B, C, H, W], raising MalformedRecord; None for none of `KINDS`."""
-    content_type = _content_type(headers)
+    It raises MalformedRecord, and is None for a content type that is none of `KINDS`.
+    """
+    content_type = (headers.get("content-type") or "").partition(";")[0].strip().lower()
     if content_type == PNG:
-        return lambda: np.stack([_png(body, layout)])
+        return lambda: np.stack([_png(body, layout)]), True
     if content_type == RAW:
-        return lambda: _raw(body, headers, layout)
+        return lambda: _raw(body, headers, layout), len(body) <= layout.size
     if content_type == JSON:
-        return lambda: _batch(body, layout)
-    return None
+        return lambda: _batch(body, layout), False
+    return None, False
 
 
 def body_schemas(layout: Layout) -> dict[str, Any]:
@@ -79,10 +76,6 @@ def body_schemas(layout: Layout) -> dict[str, Any]:
             for name, (example, description) in headers.items()
         ],
     }
-
-
-def _content_type(headers: Headers) -> str:
-    return (headers.get("content-type") or "").partition(";")[0].strip().lower()
 
 
 def _png(value: bytes, layout: Layout) -> Pixels:

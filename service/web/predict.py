@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from service.errors import MalformedRecord
 from service.prediction import MOST_WAITING, Answer, Busy, Predictions
-from service.web.images import HEADERS, JSON, KINDS, MOST_IMAGES, Headers, body_schemas, is_single, reader
+from service.web.images import HEADERS, JSON, KINDS, MOST_IMAGES, Headers, body_schemas, reader
 from service.wire import Layout
 
 __all__ = ["BODY_SECONDS", "Predict", "Problem"]
@@ -63,18 +63,18 @@ class Predict:
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._predictions, self._learner, self._layout = predictions, learner, layout
-        self._most_bytes, self._body_seconds = most_bytes, body_seconds
+        self.most_bytes, self._body_seconds = most_bytes, body_seconds
 
     def at_once(self, body: bytes, headers: Headers) -> bytes | None:
         """Return the answer's JSON, from this thread; None for whatever `router` has to look at.
 
         That is anything but one good image, and any image while others are being answered.
         """
-        if len(body) > self._most_bytes or not is_single(body, headers, self._layout):
+        read, single = reader(body, headers, self._layout)
+        if read is None or not single:
             return None
-        read = reader(body, headers, self._layout)
         try:
-            answer = None if read is None else self._predictions.at_once(read)
+            answer = self._predictions.at_once(read)
         except MalformedRecord:
             return None  # the router says what is wrong
         return None if answer is None else self._json(answer)
@@ -94,7 +94,7 @@ class Predict:
         )
         async def predict(request: Request) -> Response:
             body = await self._body(request)
-            read = reader(body, {name: request.headers.get(name) for name in HEADERS}, self._layout)
+            read, _ = reader(body, {name: request.headers.get(name) for name in HEADERS}, self._layout)
             if read is None:
                 raise HTTPException(
                     415, f"content-type: {KINDS[0]}, {KINDS[1]} and {KINDS[2]} are understood"
@@ -116,15 +116,15 @@ class Predict:
 
         Raises HTTPException 413 as soon as it is known to be too long, 408 when it comes too late.
         """
-        too_long = HTTPException(413, f"the body is longer than serve.max_body_bytes, {self._most_bytes}")
-        if int(request.headers.get("content-length", 0)) > self._most_bytes:
+        too_long = HTTPException(413, f"the body is longer than serve.max_body_bytes, {self.most_bytes}")
+        if int(request.headers.get("content-length", 0)) > self.most_bytes:
             raise too_long
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_seconds):
                 async for chunk in request.stream():
                     body += chunk
-                    if len(body) > self._most_bytes:
+                    if len(body) > self.most_bytes:
                         raise too_long
         except TimeoutError:
             # closed: whatever of the body still comes is no request

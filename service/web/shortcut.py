@@ -7,7 +7,7 @@ of it.
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,53 +25,65 @@ _NAMES: Final = {name.encode(): name for name in HEADERS}
 class Shortcut:
     """ASGI middleware: whatever ``answer`` has no bytes for goes the long way, to the application.
 
-    ``answer`` is given the body and the headers of a request whose body came whole. With a ``token``,
-    so does a request that does not carry it in the usual form.
+    ``answer`` is given the body and the headers of a POST to ``path`` whose body, of ``most_bytes`` at
+    the most, came whole. With a ``token``, so does a request that does not carry it in the usual form.
     """
 
     def __init__(
-        self, app: ASGIApp, path: str, answer: Callable[[bytes, Headers], bytes | None], token: str | None
+        self,
+        app: ASGIApp,
+        path: str,
+        answer: Callable[[bytes, Headers], bytes | None],
+        most_bytes: int,
+        token: str | None,
     ) -> None:
-        self._app, self._path, self._answer = app, path, answer
+        self._app, self._path, self._answer, self._most_bytes = app, path, answer, most_bytes
         self._bearer = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or scope["path"] != self._path or not self._allows(scope):
+        if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        try:
-            async with asyncio.timeout(WHOLE_SECONDS):
-                first: Message | None = await receive()
-        except TimeoutError:
-            first = None
-        if first is not None and first["type"] == "http.request" and not first.get("more_body"):
-            # of two of a name, the first counts, as for Starlette
-            named = {
-                _NAMES[name]: value.decode("latin-1")
-                for name, value in reversed(scope["headers"])
-                if name in _NAMES
-            }
-            body = self._answer(first.get("body", b""), named)
-            if body is not None:
-                await _send(send, body)
-                return
+        headers = dict(reversed(scope["headers"]))  # of two of a name, the first counts, as for Starlette
+        if not self._allows(headers):
+            await self._app(scope, receive, send)
+            return
+        received = await self._received(receive)
+        if not received[-1:] or received[-1]["type"] != "http.request" or received[-1].get("more_body"):
+            body = None
+        else:
+            named = {_NAMES[name]: headers[name].decode("latin-1") for name in headers.keys() & _NAMES}
+            body = self._answer(b"".join(part.get("body", b"") for part in received), named)
+        if body is not None:
+            await _send(send, body)
+            return
 
         async def again() -> Message:
-            nonlocal first
-            message, first = first, None
-            return await receive() if message is None else message
+            return received.pop(0) if received else await receive()
 
         await self._app(scope, again, send)
 
-    def _allows(self, scope: Scope) -> bool:
-        return scope["method"] == "POST" and (
-            self._bearer is None
-            or any(
-                name == b"authorization" and hmac.compare_digest(value, self._bearer)
-                for name, value in scope["headers"]
-            )
-        )
+    def _allows(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Tell whether to have a look at the body: who expects a refusal before sending it may get one."""
+        if b"expect" in headers or int(headers.get(b"content-length", 0)) > self._most_bytes:
+            return False
+        return self._bearer is None or hmac.compare_digest(headers.get(b"authorization", b""), self._bearer)
+
+    async def _received(self, receive: Receive) -> list[Message]:
+        """Return the body's messages, as far as they come in time and are not too long."""
+        messages: list[Message] = []
+        size = 0
+        try:
+            async with asyncio.timeout(WHOLE_SECONDS):
+                while size <= self._most_bytes:
+                    messages.append(message := await receive())
+                    size += len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        break
+        except TimeoutError:
+            pass  # the application waits on, and says so when it has waited too long
+        return messages
 
 
 async def _send(send: Send, body: bytes) -> None:
