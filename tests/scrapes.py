@@ -31,6 +31,7 @@ from service.events import (
     Scores,
     SegmentStarted,
     Turned,
+    ViolationLasts,
 )
 from service.metrics import Metrics
 
@@ -105,6 +106,7 @@ EVENTS: list[Event] = [
     CheckpointFailed("no space left"),
     CheckpointUnreadable("it is torn"),
     PolicyViolated("residency", "samples were in the service for 9 s", 1_700_000_000.0),
+    ViolationLasts("purge", 1_700_000_000.0),
     PrivacySpent(epsilon=2.5, delta=1e-5, budget=8.0, spent=True),
     PurgeLag(seconds=12.5, records=640, within=60.0),
     PurgeHeldUp("group ridge"),
