@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -66,6 +66,7 @@ def test_every_changed_byte_of_the_tensors_is_found(tmp_path: Path) -> None:
             load_probe(path)
 
 
+@settings(deadline=None)
 @given(length=st.integers(0, 10_000))
 def test_a_truncated_file_is_named(tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
     path = save_probe(probe(), tmp_path_factory.mktemp("probes"), 0)

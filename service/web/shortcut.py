@@ -1,8 +1,7 @@
 """The short way to what is asked for most: one image, answered before the framework has a look.
 
-Beside learning, whose data fill the processor's caches, most of what a request costs is to fetch the code
-that it runs through. FastAPI's routing, its dependencies and Starlette's middleware came to a quarter
-of it.
+Beside learning, whose data fill the processor's caches, much of what a request costs is to fetch the code
+that it runs through. FastAPI's routing, its dependencies and Starlette's middleware are spared here.
 """
 
 import asyncio
@@ -50,14 +49,13 @@ class Shortcut:
             await self._app(scope, receive, send)
             return
         received = await self._received(receive)
-        if not received[-1:] or received[-1]["type"] != "http.request" or received[-1].get("more_body"):
-            body = None
-        else:
+        if received and received[-1]["type"] == "http.request" and not received[-1].get("more_body"):
             named = {_NAMES[name]: headers[name].decode("latin-1") for name in headers.keys() & _NAMES}
-            body = self._answer(b"".join(part.get("body", b"") for part in received), named)
-        if body is not None:
-            await _send(send, body)
-            return
+            body = b"".join(part.get("body", b"") for part in received)
+            answer = self._answer(body, named) if len(body) <= self._most_bytes else None
+            if answer is not None:
+                await _send(send, answer)
+                return
 
         async def again() -> Message:
             return received.pop(0) if received else await receive()
