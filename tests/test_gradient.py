@@ -8,9 +8,13 @@ from torch import Tensor, nn
 from service.errors import DivergedLoss, InvalidSetting
 from service.learners import LEARNERS
 from service.learners.base import JSON, LearnerContext, State
+from service.learners.ewc import EWC
 from service.learners.finetune import Finetune
 from service.learners.gradient import GradientLearner
+from service.learners.lwf import LwF
+from service.learners.mas import MAS
 from service.learners.optimizers import optimizer_kind
+from service.learners.si import SI
 from service.wire import Layout
 
 LAYOUT = Layout(height=8, width=8, classes=4)
@@ -20,6 +24,8 @@ OPTIMIZERS = [
     for name, kind in vars(torch.optim).items()
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and name not in UNFIT
 ]
+
+GRADIENT = [kind for kind in LEARNERS.values() if issubclass(kind, GradientLearner)]
 
 
 def images(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -44,15 +50,24 @@ def matrices(layout: Layout) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_any_optimizer_of_torch_learns_and_goes_on_from_its_state(name: str) -> None:
-    backbone = f"{__name__}:matrices" if name == "Muon" else "mlp"
-    one, other = (finetune(optimizer=name, backbone=backbone) for _ in range(2))
+@pytest.mark.parametrize("kind", GRADIENT, ids=lambda kind: kind.name)
+def test_any_optimizer_of_torch_learns_and_goes_on_from_its_state(
+    kind: type[GradientLearner], name: str
+) -> None:
+    options: dict[str, JSON] = {"optimizer": name, "backbone": "mlp"}
+    if name == "Muon":
+        options["backbone"] = f"{__name__}:matrices"
+    if "lag" in kind.Options.model_fields:
+        options["lag"] = 16
+    one, other = (kind(LearnerContext(LAYOUT, seed=1, options=options)) for _ in range(2))
     before = load(save(dict(one.state().tensors)))
     for seed in range(3):
         one.learn(*images(16, seed))
+    one.boundary()
+    one.learn(*images(16, 3))
     assert not same(State(before, {}), one.state())
     other.load_state(State(load(save(dict(one.state().tensors))), one.state().values))
-    for seed in range(3, 6):
+    for seed in range(4, 7):
         one.learn(*images(16, seed))
         other.learn(*images(16, seed))
     assert same(one.state(), other.state())
@@ -124,6 +139,23 @@ def test_what_a_normalisation_remembers_is_part_of_the_state() -> None:
     torch.testing.assert_close(one.predict(x_BCHW)[:1], one.predict(x_BCHW[:1]))
 
 
+@pytest.mark.parametrize("kind", [EWC, SI, MAS, LwF])
+def test_what_a_normalisation_remembers_goes_back_with_the_weights(kind: type[GradientLearner]) -> None:
+    options: dict[str, JSON] = {"backbone": f"{__name__}:normalised", "lag": 16}
+    learner = kind(LearnerContext(LAYOUT, seed=1, options=options))
+    seen = []
+    for seed in range(4):
+        learner.learn(*images(16, seed))
+        seen.append({name: t.clone() for name, t in learner.state().tensors.items() if ".running_" in name})
+    learner.boundary()  # copies were taken after each batch, and the older of the last two is it
+    after = learner.state().tensors
+    assert seen[2]
+    assert all(
+        torch.equal(after[name], tensor) for name, tensor in seen[2].items() if name.startswith("model.")
+    )
+    assert not torch.equal(after["model.1.running_mean"], seen[3]["model.1.running_mean"])
+
+
 def test_a_batch_that_is_refused_leaves_a_normalisation_as_it_was() -> None:
     learner = finetune(backbone=f"{__name__}:normalised")
     weights = dict(learner.state().tensors)
@@ -148,20 +180,17 @@ class Partly(nn.Module):
         return scores_BK
 
 
-GRADIENT = [name for name, kind in LEARNERS.items() if issubclass(kind, GradientLearner)]
-
-
-@pytest.mark.parametrize("name", GRADIENT)
-def test_a_network_may_be_frozen_unused_and_held_still_in_part(name: str) -> None:
+@pytest.mark.parametrize("kind", GRADIENT, ids=lambda kind: kind.name)
+def test_a_network_may_be_frozen_unused_and_held_still_in_part(kind: type[GradientLearner]) -> None:
     context = LearnerContext(LAYOUT, seed=1, options={"backbone": f"{__name__}:Partly"})
-    watched, alone = (LEARNERS[name](context) for _ in range(2))
+    watched, alone = (kind(context) for _ in range(2))
     for seed in range(4):
         for learner in (watched, alone):
             learner.learn(*images(64, seed))
             learner.boundary()
         watched.predict(images(5)[0])
     assert same(watched.state(), alone.state())
-    first = LEARNERS[name](context).state().tensors
+    first = kind(context).state().tensors
     last = watched.state().tensors
     for still in ("frozen.weight", "still.running_mean", "unused.weight"):
         assert torch.equal(last[f"model.{still}"], first[f"model.{still}"])

@@ -28,18 +28,19 @@ class AnchoredOptions(GradientOptions):
     decay: float = Field(default=0.9, ge=0, le=1)
     """What is left of earlier regimes' importance when another is added; below 1 the sum is bounded."""
     lag: int = Field(default=2048, ge=0)
-    """Samples within which a boundary is noticed; 0 for boundaries that are told in time."""
+    """Samples within which a boundary is noticed; it goes back to one to two times as many before that. 0
+    for boundaries that are told in time."""
 
 
 class Anchored(GradientLearner):
     """Holds each weight θ near its anchor θ*, in proportion to its importance Ω.
 
     A method gathers, from the stream alone, how much each weight matters. At a boundary Ω and θ*
-    are renewed from what was gathered and from the weights as they were ``lag`` samples ago, since a
-    boundary is noticed late. The weights themselves go back to there, too: the first steps on
-    another regime do the most harm, and ``lag`` samples of it are a small price. What was gathered is
-    divided by its mean over all weights, so that ``strength`` λ means the same for any network and
-    loss.
+    are renewed from what was gathered and from the weights as they were ``lag`` to twice ``lag``
+    samples ago, since a boundary is noticed late. The network itself goes back to there, too, and the
+    optimizer begins anew: the first steps on another regime do the most harm, and what was learned
+    since is a small price, also where the alarm was a false one. What was gathered is divided by its
+    mean over all weights, so that ``strength`` λ means the same for any network and loss.
 
     The penalty ½ λ Σ Ω (θ − θ*)² is not part of the loss: after each step on the cross entropy, an
     implicit step on the penalty moves θ to θ* + (θ − θ*) / (1 + lr λ Ω). That is stable for any λ, and
@@ -57,7 +58,7 @@ class Anchored(GradientLearner):
         self._gathered = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
         self._importance = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
         self._anchor = {name: p.detach().clone() for name, p in self._parameters.items()}
-        live = {f"weight.{name}": p.detach() for name, p in self._parameters.items()}
+        live = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
         live |= {f"gathered.{name}": tensor for name, tensor in self._gathered.items()}
         self._lagged = Lagged(live, self._options.lag)
 
@@ -65,14 +66,14 @@ class Anchored(GradientLearner):
         """Add the importance of the regime that ended, and anchor the weights where it left them."""
         before = self._lagged.before()
         if before is not None:
-            weight = {name: before[f"weight.{name}"] for name in self._parameters}
+            weight = {name: before[f"model.{name}"] for name in self._parameters}
             gathered = {name: before[f"gathered.{name}"] for name in self._parameters}
             importance = self._importance_of(gathered, weight)
             mean = float(torch.cat([tensor.flatten() for tensor in importance.values()]).mean())
             for name, tensor in importance.items():
                 self._importance[name].mul_(self._options.decay).add_(tensor / max(mean, _LEAST_MEAN))
                 self._anchor[name].copy_(weight[name])
-            self._rewind(weight)
+            self._rewind({name: before[f"model.{name}"] for name in self._model.state_dict()})
         for tensor in self._gathered.values():
             tensor.zero_()
         self._lagged.restart(self._seen)

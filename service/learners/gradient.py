@@ -122,14 +122,14 @@ class GradientLearner(Learner):
         return create_optimizer(options.optimizer, self._parameters, options.lr, options.optimizer_options)
 
     def _rewind(self, before: Mapping[str, Tensor]) -> None:
-        """Take back the weights to those of before a boundary that is noticed now.
+        """Take back the network, its buffers, too, to what it was before a boundary that is noticed now.
 
         The first steps of another regime do the most harm, above all those of an optimizer whose
         moments are still the old one's small gradients: it begins anew, too.
         """
         with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(before[name])
+            for name, tensor in self._model.state_dict().items():
+                tensor.copy_(before[name])
         self._optimizer = self._new_optimizer()
 
     def _dice(self, purpose: str) -> torch.Generator:

@@ -25,15 +25,17 @@ class LwFOptions(GradientOptions):
     temperature: float = Field(default=2.0, gt=0)
     """T, by which scores are divided: larger ones teach more of what is unlikely."""
     lag: int = Field(default=2048, ge=0)
-    """Samples within which a boundary is noticed; 0 for boundaries that are told in time."""
+    """Samples within which a boundary is noticed; it goes back to one to two times as many before that. 0
+    for boundaries that are told in time."""
 
 
 class LwF(GradientLearner):
     """Minimises cross entropy + α T² KL(teacher's probabilities ‖ its own), both at temperature T.
 
-    The teacher is the network as it was ``lag`` samples before the last boundary; before the first
-    there is none. The learner itself goes back to there, too: the first steps on another regime do
-    the most harm. On images of the new regime, its answers say what the old one needs.
+    The teacher is the network as it was ``lag`` to twice ``lag`` samples before the last boundary was
+    noticed; before the first there is none. The learner itself goes back to there, too, and its optimizer
+    begins anew: the first steps on another regime do the most harm. On images of the new regime, the
+    teacher's answers say what the old one needs.
 
     It keeps weights only: the network four times, today's, the teacher's and two copies of a while
     ago. After the first boundary a step costs one more forward pass.
