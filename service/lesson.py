@@ -36,9 +36,9 @@ class Lesson:
         started = time.perf_counter()
         learned = self.learner.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
         correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
-        step = time.perf_counter() - started
         features = None if self.watch is None else sum_features(batch.x_BCHW)
         discarded = batch.discard()
+        residency = time.monotonic() - filled.arrived
         self.history.learned(filled.samples, correct)
         if features is not None and self.watch is not None:
             self._look_for_boundary(self.watch, features, correct, learned.loss)
@@ -47,8 +47,8 @@ class Lesson:
             discarded=discarded,
             correct=correct,
             loss=learned.loss,
-            step_seconds=step,
-            residency_seconds=time.monotonic() - filled.arrived,
+            step_seconds=time.perf_counter() - started,
+            residency_seconds=residency,
             latency_seconds=time.time() - filled.produced,
             prequential=self.history.prequential.cumulative,
             prequential_fading=self.history.prequential.fading,

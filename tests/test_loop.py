@@ -194,5 +194,6 @@ def test_a_batch_is_stamped_with_how_long_it_took() -> None:
 
     run = learn(segment("a", 16), learner=Slow(LearnerContext(LAYOUT)))
     for event in run.of(BatchLearned):
-        assert 0.02 <= event.step_seconds <= event.residency_seconds
+        assert event.step_seconds >= 0.02
+        assert event.residency_seconds >= 0.02
         assert event.latency_seconds >= 0.02

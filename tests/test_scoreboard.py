@@ -1,14 +1,12 @@
 """The scoreboard: learners rehearse scenarios from memory, and are compared."""
 
 import csv
-import io
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from producers.datasets import default_root
 from producers.order import Order
@@ -16,75 +14,13 @@ from producers.records import Records
 from producers.scenario import Scenario, Segment
 from service.bench.rehearsal import Rehearsal, Rehearsed, rehearse
 from service.bench.scoreboard import Bench, bench_learners
-from service.bench.scoreboard_page import write_page
-from service.bench.scoreboard_table import WIDTH, scoreboard_table
-from service.bench.scores import JOINT, Score, check_alike, known, read_scores, summarise, write_csv
+from service.bench.scores import JOINT, Score, check_alike, known, read_scores, write_csv
 from service.errors import InvalidFile
 from tests.commands import Lethe
 from tests.scenarios import ABRUPT
+from tests.scores import score
 
 needs_datasets = pytest.mark.needs("datasets")
-
-
-def score(**changes: Any) -> Score:
-    whole = Score(
-        scenario="abrupt",
-        learner="ridge",
-        seed=0,
-        retains="statistics",
-        acc=0.9,
-        probes={"mnist": 0.95, "fashion-mnist": 0.85},
-        bwt=-0.01,
-        wc_acc=0.88,
-        anytime=0.91,
-        below_joint=None,
-        samples_per_second=1000.0,
-        state_bytes=2**20,
-        boundaries=1,
-        found=1,
-        false_alarms=0,
-        offered=1200,
-        evaluate_every=5000,
-        probe_subset=1000,
-    )
-    return replace(whole, **changes)
-
-
-def test_a_summary_is_the_mean_and_the_sample_deviation_over_the_seeds() -> None:
-    (summary,) = summarise([score(acc=0.8), score(acc=0.9, seed=1), score(acc=1.0, seed=2)])
-    assert summary.seeds == 3
-    assert summary.measures["acc"] is not None
-    assert list(summary.measures["acc"]) == pytest.approx([0.9, 0.1])
-    assert summary.measures["below_joint"] is None
-
-
-def test_a_summary_has_the_mean_accuracy_on_each_probe() -> None:
-    (summary,) = summarise([score(probes={"a": 0.8, "b": 1.0}), score(probes={"a": 0.9, "b": 0.9})])
-    assert summary.probes == pytest.approx({"a": 0.85, "b": 0.95})
-
-
-def test_one_seed_has_no_deviation() -> None:
-    (summary,) = summarise([score(bwt=-0.25)])
-    assert summary.measures["bwt"] == (-0.25, None)
-
-
-def test_scenarios_and_learners_are_summarised_apart_and_stay_in_order() -> None:
-    scores = [score(), score(scenario="gradual"), score(learner="finetune"), score(seed=1)]
-    found = [(summary.scenario, summary.learner, summary.seeds) for summary in summarise(scores)]
-    assert found == [("abrupt", "ridge", 2), ("abrupt", "finetune", 1), ("gradual", "ridge", 1)]
-
-
-def test_a_learner_that_was_told_of_the_switches_is_another_one() -> None:
-    alone, told = summarise([score(), score(told=True)])
-    assert (alone.told, told.told) == (False, True)
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(scoreboard_table([alone, told]))
-    assert [
-        ("1/1" in line, "told" in line) for line in console.export_text().splitlines() if "ridge" in line
-    ] == [
-        (True, False),
-        (False, True),
-    ]
 
 
 def test_a_csv_has_a_line_for_each_score(tmp_path: Path) -> None:
@@ -118,52 +54,6 @@ def test_another_seed_or_scenario_may_have_other_samples() -> None:
     check_alike([score(), score(seed=1, offered=1_190), score(scenario="gradual", offered=600)])
 
 
-def test_the_widest_table_there_is_fits_where_no_terminal_says_how_wide_it_is() -> None:
-    names = {"scenario": "fashion-to-mnist", "learner": "generative-replay", "retains": "5,000 samples"}
-    wide = score(
-        **names,
-        below_joint=0.01,
-        samples_per_second=12_345.0,
-        state_bytes=2**30,
-        ece=0.0123,
-        delay=1234.0,
-        longest_delay=2345.0,
-    )
-    other = replace(wide, seed=1, samples_per_second=10_000.0)
-    console = Console(width=WIDTH, record=True, file=io.StringIO())
-    console.print(scoreboard_table(summarise([wide, other, score()])))
-    text = console.export_text()
-    assert "…" not in text
-    assert "0.012" in text
-    assert "1,234" in text
-    assert "2,345" in text
-
-
-def test_the_page_has_a_panel_for_each_measure_that_some_score_has(tmp_path: Path) -> None:
-    board = tmp_path / "board.html"
-    write_page(summarise([score(windowed_forgetting=0.5, windowed_plasticity=0.25), score(seed=1)]), board)
-    drawn = board.read_text().split("Plotly.newPlot", 1)[1]
-    assert "windowed forgetting" in drawn
-    assert "windowed plasticity" in drawn
-    assert "ECE" not in drawn
-
-
-def test_the_page_keeps_those_who_were_told_apart_and_says_what_each_keeps(tmp_path: Path) -> None:
-    board = tmp_path / "board.html"
-    write_page(summarise([score(), score(told=True)]), board)
-    drawn = board.read_text().split("Plotly.newPlot", 1)[1]
-    assert drawn.count("ridge: statistics, told") > 1
-    for title in ("switches found", "false alarms", "bytes of a checkpoint"):
-        assert title in drawn
-
-
-def test_the_page_needs_no_network_and_escapes_names(tmp_path: Path) -> None:
-    write_page(summarise([score(learner="<b>"), score(learner=JOINT, bwt=None)]), tmp_path / "board.html")
-    html = (tmp_path / "board.html").read_text()
-    assert "plotly.js v" in html
-    assert "<b>" not in html.split("Plotly.newPlot", 1)[1]
-
-
 @needs_datasets
 def test_a_rehearsal_is_the_service_s_own_loop_over_the_whole_scenario() -> None:
     rehearsal = Rehearsal("finetune", ABRUPT, samples=700)
@@ -180,6 +70,14 @@ def test_a_rehearsal_is_the_service_s_own_loop_over_the_whole_scenario() -> None
         run.ece,
     )
     assert None not in (scored.windowed_forgetting, scored.windowed_plasticity, scored.ece)
+
+
+@needs_datasets
+def test_evaluations_are_as_frequent_as_is_asked_for() -> None:
+    run = rehearse(Rehearsal("finetune", ABRUPT, samples=300, evaluate_every=128)).run
+    assert run.evaluate_every == 128
+    between = [point.samples for point in run.evaluations if not point.full]
+    assert between == [128, 256, 384, 512]
 
 
 @needs_datasets
@@ -244,6 +142,14 @@ def test_what_was_measured_with_other_options_another_split_or_told_is_measured_
 def test_both_references_are_measured_whatever_is_compared() -> None:
     wanted = [name for name, _ in Bench([ABRUPT], ["ewc"], seeds=1).wanted()]
     assert wanted == ["joint", "finetune", "ewc"]
+    another = Bench([ABRUPT], ["finetune"], seeds=1, options={"lr": 0.01})
+    assert [name for name, _ in another.wanted()] == ["joint", "finetune", "finetune lr=0.01"]
+    told = Bench([ABRUPT], ["finetune"], seeds=1, oracle=True)
+    assert [(name, rehearsal.told) for name, rehearsal in told.wanted()] == [
+        ("joint", False),
+        ("finetune", False),
+        ("finetune", True),
+    ]
 
 
 def test_a_score_that_two_files_have_is_one(tmp_path: Path) -> None:

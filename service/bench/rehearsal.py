@@ -29,12 +29,15 @@ from service.learners.base import JSON, Learner
 from service.loop import Loop
 from service.parts import create_evaluator, create_learner
 from service.result import RunResult
-from service.settings import LearnerSettings, Settings
+from service.settings import EvaluationSettings, LearnerSettings, Settings
 from service.slots import BatchSettings, Slots
 from service.stream.source import Position
 from service.wire import Layout, Sample, decode
 
-__all__ = ["Rehearsal", "Rehearsed", "rehearse", "rehearse_with"]
+__all__ = ["EVERY", "Rehearsal", "Rehearsed", "rehearse", "rehearse_with"]
+
+EVERY: Final = EvaluationSettings().every
+"""Samples between two evaluations, where nobody asks for others: as in a service."""
 
 _SHUFFLES: Final = 1
 """Tells the generator that shuffles a stream from every other one with the same seed."""
@@ -56,6 +59,8 @@ class Rehearsal:
     options: Mapping[str, JSON] = field(default_factory=dict)
     validation: bool = False
     """The probes are the validation splits, whose rows the stream then lacks: what options are chosen on."""
+    evaluate_every: int = EVERY
+    """Samples between two evaluations: a finer cadence sees more of what a switch costs for a while."""
     root: Path = field(default_factory=default_root)
 
     @property
@@ -80,7 +85,7 @@ class Rehearsed:
 
     run: RunResult
     learning_seconds: float
-    """In `Learner.learn` alone."""
+    """Of all lessons: predicting, learning and looking for boundaries, but no evaluation."""
     state_bytes: int
     """What a checkpoint of the learner holds."""
     offered: int
@@ -102,7 +107,7 @@ class Rehearsed:
 
     @property
     def samples_per_second(self) -> float:
-        """Samples learned in a second of `Learner.learn`."""
+        """Samples learned in a second of lessons."""
         return self.run.samples.learned / self.learning_seconds
 
 
@@ -130,7 +135,11 @@ def rehearse_with(learner: Learner, rehearsal: Rehearsal) -> Rehearsed:
         rng = np.random.default_rng((rehearsal.seed, _SHUFFLES))
         places = [places[nth] for nth in rng.permutation(len(places)).tolist()]
     chosen = LearnerSettings(name=learner.name, seed=rehearsal.seed)
-    settings = Settings(learner=chosen, batch=BatchSettings(size=learner.batch_size, slots=2))
+    settings = Settings(
+        learner=chosen,
+        batch=BatchSettings(size=learner.batch_size, slots=2),
+        evaluation=EvaluationSettings(every=rehearsal.evaluate_every),
+    )
     probes = probes_of(rehearsal.scenario, rehearsal.root, "validation" if rehearsal.validation else "test")
     history = History([probe.name for probe in probes])
     journal = Journal(settings, type(learner), history)

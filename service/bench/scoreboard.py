@@ -12,7 +12,7 @@ from typing import Final
 from producers.datasets import default_root
 from producers.scenario import Scenario
 from producers.sources import fetch
-from service.bench.rehearsal import Rehearsal, rehearse
+from service.bench.rehearsal import EVERY, Rehearsal, rehearse
 from service.bench.scores import JOINT, Key, Score
 from service.learners import find
 from service.learners.base import JSON
@@ -38,6 +38,7 @@ class Bench:
     """Of every learner that is named."""
     validation: bool = False
     """Measure on the validation splits."""
+    evaluate_every: int = EVERY
     known: Collection[Key] = ()
     """Of scores that are there already, and not measured again."""
     root: Path = field(default_factory=default_root)
@@ -57,15 +58,28 @@ class Bench:
 
     def _learning(self, scenario: Scenario, seed: int) -> Iterator[tuple[str, Rehearsal]]:
         reference = Rehearsal(
-            REFERENCE, scenario, seed, self.samples, validation=self.validation, root=self.root
+            REFERENCE,
+            scenario,
+            seed,
+            self.samples,
+            validation=self.validation,
+            evaluate_every=self.evaluate_every,
+            root=self.root,
         )
         yield JOINT, replace(reference, shuffled=True)
-        if REFERENCE not in self.learners:
+        given = [
+            replace(
+                reference,
+                learner=learner,
+                oracle=self.oracle,
+                options=self._punctual(learner) | dict(self.options),
+            )
+            for learner in self.learners
+        ]
+        if reference not in given:
             yield REFERENCE, reference
-        for learner in self.learners:
-            options = self._punctual(learner) | dict(self.options)
-            given = replace(reference, learner=learner, oracle=self.oracle, options=options)
-            yield given.title, given
+        for rehearsal in given:
+            yield rehearsal.title, rehearsal
 
     def _punctual(self, learner: str) -> dict[str, JSON]:
         """Return what has a learner that is told go back no further than to the switch itself."""

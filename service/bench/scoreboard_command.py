@@ -10,6 +10,7 @@ from rich.console import Console
 from typer import Option
 
 from service.bench.output import progress
+from service.settings import EvaluationSettings
 
 __all__ = ["learners"]
 
@@ -38,6 +39,9 @@ def learners(
     validation: Annotated[
         bool, Option(help="Measure on 10,000 training images of each data set that the stream then lacks.")
     ] = False,
+    evaluate_every: Annotated[
+        int, Option(min=1, help="Samples between two evaluations of each probe's subset.")
+    ] = EvaluationSettings().every,
     own_joint: Annotated[bool, Option(help="Learn each shuffled stream too: how far below it?")] = False,
     beside: Annotated[
         list[Path] | None,
@@ -74,6 +78,7 @@ def learners(
         own_joint=own_joint,
         options=options,
         validation=validation,
+        evaluate_every=evaluate_every,
         known=known(scores, own_joint),
     )
     with progress() as bar:

@@ -26,6 +26,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
     """Return a row for each learner on each scenario, mean ± standard deviation over the seeds."""
     table = Table(title=f"mean ± standard deviation, {max(s.seeds for s in summaries)} seeds", expand=False)
     shown = [name for name in _COLUMNS if any(s.measures[name] is not None for s in summaries)]
+    returning = any(_mean(summary, "returns") for summary in summaries)
     several = len({summary.scenario for summary in summaries}) > 1
     for heading in (*(["scenario"] if several else []), "learner", "retains"):
         table.add_column(heading, no_wrap=True)
@@ -38,6 +39,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
         "delay",
         "longest",
         "false",
+        *(["recognised"] if returning else []),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for place, summary in enumerate(summaries):
@@ -52,6 +54,7 @@ def scoreboard_table(summaries: Sequence[Summary]) -> Table:
             _mean_or_dash(summary, "ece", "{:.3f}".format),  # its deviation is in the files
             f"{_mean(summary, 'state_bytes') / 2**20:,.1f} MiB",
             *_boundaries(summary),
+            *([_recognised(summary)] if returning else []),
         )
     return table
 
@@ -63,6 +66,11 @@ def _boundaries(summary: Summary) -> tuple[str, str, str, str]:
     found = f"{_mean(summary, 'found'):.3g}/{_mean(summary, 'boundaries'):.3g}"
     delay, longest = (_mean_or_dash(summary, name, "{:,.0f}".format) for name in ("delay", "longest_delay"))
     return found, delay, longest, f"{_mean(summary, 'false_alarms'):.3g}"
+
+
+def _recognised(summary: Summary) -> str:
+    """Return how many of the segments that came back were told to be an earlier one's regime."""
+    return f"{_mean(summary, 'recognised'):.3g}/{_mean(summary, 'returns'):.3g}"
 
 
 def _probes(summary: Summary) -> str:

@@ -58,7 +58,7 @@ class Score:
     found: int
     false_alarms: int
     offered: int
-    """Records of the stream; scores of a scenario and seed are comparable where these three are the same."""
+    """Records of the stream: this, and the next two, are the same where scores are compared."""
     evaluate_every: int
     """Samples between two evaluations, on which WC-ACC, anytime accuracy, WF and WP depend."""
     probe_subset: int

@@ -55,7 +55,7 @@ class BatchLearned:
     """How many were predicted right before they were learned."""
     loss: float | None
     step_seconds: float
-    """Predicting and learning, without waiting for the batch."""
+    """Predicting, learning and looking for a boundary, without waiting for the batch."""
     residency_seconds: float
     """From the arrival of the batch's first sample in the service to its discard."""
     latency_seconds: float
