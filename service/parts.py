@@ -1,5 +1,6 @@
 """The parts of a run, made from the settings that name them; bad settings are refused here."""
 
+import logging
 import platform
 from importlib.metadata import version
 
@@ -25,6 +26,8 @@ __all__ = [
     "device_of",
     "load_probes",
 ]
+
+logger = logging.getLogger("lethe")
 
 
 def create_learner(settings: LearnerSettings, layout: Layout) -> Learner:
@@ -76,12 +79,20 @@ def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | 
     return Evaluator(probes, settings.evaluation.subset, settings.learner.seed) if probes else None
 
 
-def create_watch(kept: JSON, policy: Policy | None) -> Watch | None:
+def create_watch(kept: JSON, policy: Policy | None, learner: type[Learner]) -> Watch | None:
     """Return what finds boundaries, as it was ``kept`` in a checkpoint; None where a policy forbids it.
 
-    What they are found by are sums over images and losses: statistics, and without noise.
+    What they are found by are sums over images and losses: statistics, and without noise. A ``learner``
+    that would do something at a boundary then never does, which the log says.
     """
     if policy is not None and (policy.budget is not None or not policy.allows(Retention.STATISTICS)):
+        if learner.boundary is not Learner.boundary:
+            logger.warning(
+                "under policy %s boundaries are not looked for, and %s hears of none: it learns on as if "
+                "the stream never changed",
+                policy.name,
+                learner.name,
+            )
         return None
     return Watch.going_on(kept)
 
