@@ -38,12 +38,14 @@ def subject(which: int, seed: int, count: int = 64) -> tuple[Tensor, Tensor]:
     return (bright + noise + background).to(torch.uint8), y_N
 
 
-def taught(*visits: int, batches: int = 10, **options: int) -> Experts:
-    """A learner after ``batches`` batches of each subject in turn."""
+def taught(*visits: int, batches: int = 10, size: int = 64, **options: int) -> Experts:
+    """A learner after ``batches`` times 64 images of each subject in turn, in batches of ``size``."""
     learner = Experts(LearnerContext(LAYOUT, options={**OPTIONS, **options}))
     for visit, which in enumerate(visits):
         for batch in range(batches):
-            learner.learn(*subject(which, 100 * visit + batch))
+            x_BCHW, y_B = subject(which, 100 * visit + batch)
+            for part in zip(torch.split(x_BCHW, size), torch.split(y_B, size), strict=True):
+                learner.learn(*part)
     return learner
 
 
@@ -55,6 +57,43 @@ def accuracy(learner: Experts, which: int) -> float:
 def test_a_subject_that_no_batch_was_like_opens_a_regime_and_one_that_recurs_does_not() -> None:
     assert taught(0, 0).regimes == 1
     assert taught(0, 1, 2, 0, 2, 1).regimes == 3
+
+
+@pytest.mark.parametrize(("size", "visits"), [(1, (0, 1, 0)), (5, (0, 1, 2, 0, 2, 1)), (15, (0, 0))])
+def test_batches_too_small_to_be_judged_alone_are_judged_together(size: int, visits: tuple[int, ...]) -> None:
+    learner = taught(*visits, size=size)
+    assert learner.regimes == len(set(visits))
+    assert [accuracy(learner, which) for which in set(visits)] == pytest.approx(
+        [1.0] * learner.regimes, abs=0.03
+    )
+
+
+def test_small_batches_open_no_more_regimes_than_there_may_be() -> None:
+    assert taught(0, 1, 2, size=15, regimes=2).regimes == 2
+
+
+def test_a_few_odd_samples_among_small_batches_open_no_regime() -> None:
+    learner = taught(0, size=4)
+    for which in (1, 0, 0, 2, 0, 0, 1, 0):
+        learner.learn(*subject(which, 700 + which, 8 if which else 64))
+    assert learner.regimes == 1
+
+
+def test_the_trail_of_small_batches_is_part_of_the_state_and_no_sample_s_thumbnail() -> None:
+    one, other = taught(0), Experts(LearnerContext(LAYOUT, options=OPTIONS))
+    assert "trail" not in one.state().tensors
+    (x_BCHW, y_B), rest = subject(1, 5, 1), subject(1, 6, 400)
+    one.learn(x_BCHW, y_B)
+    kept_S = one.state().tensors["trail"]
+    assert (kept_S - thumbnails(x_BCHW)[0]).abs().max() > 0.1
+    other.load_state(one.state())
+    for start in range(0, 400, 8):
+        for learner in (one, other):
+            learner.learn(rest[0][start : start + 8], rest[1][start : start + 8])
+    assert (one.regimes, other.regimes) == (2, 2)
+    ours, theirs = one.state(), other.state()
+    assert ours.values == theirs.values
+    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in ours.tensors)
 
 
 def test_subjects_that_contradict_each_other_are_all_known_in_the_end() -> None:

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from service.errors import DivergedLoss
 from service.learners.base import Learned, LearnerContext, Retention, State
 from service.learners.bounded import UnitFeatures
-from service.learners.predictor import Predictor
+from service.learners.predictor import Predictor, in_parts
 from service.learners.private import Account, Privacy, PrivateLearner, PrivateOptions
 from service.learners.products import fine_product
 
 __all__ = ["DPFinetune", "DPFinetuneOptions"]
 
-_PREDICT_ROWS = 512  # bounds the memory of a prediction, whatever the number of images
 _REPLACED: Final = 2.0  # clipping lengths: how far a sum moves when one gradient takes another's place
 
 
@@ -146,8 +145,8 @@ class DPFinetune(PrivateLearner):
 
     def _probabilities(self, weight_KD: Tensor, x_BCHW: Tensor) -> Tensor:
         with torch.inference_mode():
-            parts = [fine_product(self._features(x), weight_KD.T) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
-            return torch.cat(parts).mul_(self._options.scale).softmax(1).cpu()
+            scores_BK = in_parts(lambda x: fine_product(self._features(x), weight_KD.T), x_BCHW)
+            return scores_BK.mul_(self._options.scale).softmax(1).cpu()
 
     def predictor(self) -> Predictor:
         """Return what predicts from a copy of the weights."""

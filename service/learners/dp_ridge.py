@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from service.errors import DivergedLoss
 from service.learners.base import Learned, LearnerContext, Retention, State
 from service.learners.bounded import UnitFeatures
+from service.learners.predictor import in_parts
 from service.learners.private import Account, Privacy, PrivateLearner, PrivateOptions
 from service.learners.products import fine_product
 
@@ -20,7 +21,6 @@ __all__ = ["SENSITIVITY", "DPRidge", "DPRidgeOptions"]
 
 SENSITIVITY: Final = math.sqrt(4.5)
 """How far (A, B) moves, in the Frobenius norm of both, when one record takes another's place."""
-_PREDICT_ROWS = 512  # bounds the memory of a prediction, whatever the number of images
 _TEMPERATURE = 0.1  # of the softmax over the scores, as for ridge
 
 
@@ -141,8 +141,8 @@ class DPRidge(PrivateLearner):
 
     def predict(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores from the last block's W."""
-        parts = [fine_product(self._features(x), self._W_DK) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
-        return torch.cat(parts).div_(_TEMPERATURE).softmax(1).cpu()
+        scores_BK = in_parts(lambda x: fine_product(self._features(x), self._W_DK), x_BCHW)
+        return scores_BK.div_(_TEMPERATURE).softmax(1).cpu()
 
     def privacy(self) -> Privacy:
         """Return what the blocks begun until now have cost a person, and if one more batch may."""

@@ -7,97 +7,26 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from service.errors import DivergedLoss
 from service.learners.base import Learned, Learner, LearnerContext, Retention, State
+from service.learners.expert import Expert, ExpertsOptions
 from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
-from service.learners.options import Options
-from service.learners.predictor import Predictor
+from service.learners.predictor import Predictor, in_parts
 from service.learners.products import fine_product
-from service.learners.regimes import NEW, assign
-from service.learners.signature import Signature, thumbnails
+from service.learners.refresh import until_refresh
+from service.learners.regimes import LEAST_TO_OPEN, NEW, assign
+from service.learners.signature import thumbnails
+from service.learners.trail import Trail
 
 __all__ = ["Experts", "ExpertsOptions"]
 
 _LARGE: Final = ("A", "A_recent")  # of an expert's tensors
-_PREDICT_ROWS: Final = 256  # bounds the memory of a prediction, whatever the number of images
-
-
-class ExpertsOptions(Options):
-    """How `Experts` sees and solves."""
-
-    waves: int = Field(default=4600, ge=0)
-    """Random Fourier features beside the wavelets: most of D, fewer for small images."""
-    penalty: float = Field(default=0.1, gt=0)
-    """λ of a regime's (A + λI)⁻¹B: larger is smoother."""
-    regimes: int = Field(default=8, ge=1, le=64)
-    """The most that are told apart, which bounds the memory; then a new one joins the likeliest."""
-    first_refresh: int = Field(default=64, ge=1)
-    """Samples of a regime until learning predicts from what it learned of it."""
-    refresh_every: int = Field(default=32768, ge=1)
-    """Samples of a regime between two solves for learning's own predictions; early on, whenever there
-    are four times as many."""
-    temperature: float = Field(default=0.1, gt=0)
-    """Probabilities are softmaxes of scores over this."""
-
-
-class _Expert:
-    """What is kept of one regime: its signature, A = Σ φφᵀ, B = Σ φyᵀ, and W of the last due solve."""
-
-    def __init__(self, features: int, classes: int, options: ExpertsOptions, device: torch.device) -> None:
-        self.signature = Signature()
-        self.gram = Gram(features, device)
-        self.B_DK = torch.zeros(features, classes, device=device)
-        self.W_DK = torch.zeros_like(self.B_DK)
-        self.mark = object()
-        """Another one whenever something of this has changed."""
-        self.seen, self.due = 0, options.first_refresh
-        self._options = options
-        self.solved: tuple[int, Tensor] = (0, self.W_DK)
-        """The exact W, and after how many samples it was that."""
-
-    def add(self, features_BD: Tensor, onehot_BK: Tensor, z_BS: Tensor) -> None:
-        self.gram.add(features_BD)
-        self.B_DK.addmm_(features_BD.T, onehot_BK)
-        self.signature.add(z_BS)
-        self.mark = object()
-        self.seen += len(features_BD)
-        if self.seen >= self.due:
-            self.W_DK = self.exact()
-            self.due = self.seen + min(3 * self.seen, self._options.refresh_every)
-
-    def exact(self) -> Tensor:
-        """Return W of all samples so far, solving only when there are new ones."""
-        if self.solved[0] != self.seen:
-            self.solved = (self.seen, self.gram.solve(self.B_DK, self._options.penalty))
-        return self.solved[1]
-
-    def tensors(self) -> dict[str, Tensor]:
-        counts = torch.tensor([self.seen, self.due, self.gram.unfolded])
-        return {
-            "A": self.gram.folded,
-            "A_recent": self.gram.recent,
-            "B": self.B_DK,
-            "W": self.W_DK,
-            "signature": self.signature.sums,
-            "counts": counts,
-        }
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        self.gram.folded.copy_(tensors["A"])
-        self.gram.recent.copy_(tensors["A_recent"])
-        self.B_DK.copy_(tensors["B"])
-        self.W_DK = tensors["W"].to(self.B_DK.device, copy=True)
-        self.seen, self.due, self.gram.unfolded = tensors["counts"].tolist()
-        self.signature.load(tensors["signature"], self.seen)
-        self.mark = object()
-        self.solved = (-1, self.W_DK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +43,10 @@ class Experts(Learner):
 
     *Which regime* a batch belongs to while learning is told by Hotelling's T² of 7×7 thumbnails: a
     subject that recurs is recognised, a mixture is taken apart, and what fits nothing opens a new
-    regime, if that is 16 samples of one batch: smaller batches never open a second one. Nobody has
-    to say where the stream switches, so `boundary` means nothing here. Regimes are few: memory is
-    bounded by the option ``regimes``.
+    regime, if that is 16 samples of one batch; smaller batches are judged by a fading mean over some
+    tens of samples, which takes no mixture apart (`Trail`). Nobody has to say where the stream
+    switches, so `boundary` means nothing here. Regimes are few: memory is bounded by the option
+    ``regimes``.
 
     *Each expert* is recursive ridge regression on the same fixed features φ: A_r = Σ φφᵀ and
     B_r = Σ φyᵀ over its regime, both sums, which no other regime touches. *The gate* needs nothing
@@ -134,7 +64,7 @@ class Experts(Learner):
     name: ClassVar[str] = "experts"
     retains: ClassVar[Retention] = Retention.STATISTICS
     summary: ClassVar[str] = "a ridge for each regime that the stream shows, and a gate that tells them apart"
-    batch_size: ClassVar[int] = 512  # fewer passes over A; the sums are the same
+    batch_size: ClassVar[int] = 512  # fewer passes over A
     paper: ClassVar[str] = (
         "Zhuang et al. 2022, ACIL: Analytic Class-Incremental Learning; Hotelling 1931, The "
         "Generalization of Student's Ratio; Aljundi et al. 2017, Expert Gate"
@@ -150,6 +80,7 @@ class Experts(Learner):
         self._features = WaveletFeatures(context.layout, context.seed, self._options.waves, context.device)
         self._classes, self._device = context.layout.classes, context.device
         self._experts = [self._new()]
+        self._trail = Trail()
         self._solution = _Solution(-1, [], torch.zeros(0))
 
     @property
@@ -166,8 +97,7 @@ class Experts(Learner):
         features_BD = self._features(x_BCHW)
         onehot_BK = nn.functional.one_hot(y_B, self._classes).to(features_BD)
         z_BS = thumbnails(x_BCHW)
-        signatures = [expert.signature for expert in self._experts]
-        regime_B = assign(signatures, z_BS, room=len(self._experts) < self._options.regimes)
+        regime_B, trail = self._regimes(z_BS)
         scores_BK = self._scores(features_BD, regime_B)
         loss = nn.functional.mse_loss(scores_BK, onehot_BK).item()
         if not math.isfinite(loss):
@@ -176,6 +106,7 @@ class Experts(Learner):
         if (regime_B == NEW).any():
             regime_B[regime_B == NEW] = len(self._experts)
             self._experts.append(self._new())
+        self._trail = replace(trail, regime=int(regime_B[-1]))
         for regime in sorted(set(regime_B.tolist())):
             own_B = regime_B == regime
             rows_B = own_B.to(self._device)
@@ -197,7 +128,7 @@ class Experts(Learner):
         A state holds the last solution, so that a restart need not solve for every regime.
         """
         solution, options = self._solution, self._options
-        old = self._seen - solution.seen > min(3 * solution.seen, options.refresh_every)
+        old = self._seen - solution.seen > until_refresh(solution.seen, options.refresh_every)
         if old or len(solution.W_RDK) < len(self._experts):
             solution = self._exact()
         doubled = replace(  # once, and not for each image
@@ -208,24 +139,28 @@ class Experts(Learner):
         return Predictor(partial(self._probabilities, doubled), self._seen - solution.seen)
 
     def state(self) -> State:
-        """Return every expert's sums, signature and counts, in the order in which they were opened."""
+        """Return every expert's sums, signature and counts, in the order of their opening, and the trail."""
         return State(
             {
                 f"{index}.{name}": tensor
                 for index, expert in enumerate(self._experts)
                 for name, tensor in expert.tensors().items()
-            },
-            {},
+            }
+            | ({} if self._trail.mean_S is None else {"trail": self._trail.mean_S}),
+            {"trail": [self._trail.regime, self._trail.lost]},
             self._solved(),
             {f"{index}.{name}": expert.mark for index, expert in enumerate(self._experts) for name in _LARGE},
         )
 
     def load_state(self, state: State) -> None:
         """Copy the experts of ``state`` into this learner."""
-        last = max(int(name.partition(".")[0]) for name in state.tensors)
-        self._experts = [self._new() for _ in range(last + 1)]
+        count = sum(name.endswith(".counts") for name in state.tensors)
+        self._experts = [self._new() for _ in range(count)]
         for index, expert in enumerate(self._experts):
             expert.load({name: state.tensors[f"{index}.{name}"] for name in expert.tensors()})
+        regime, lost = cast("list[int]", state.values["trail"])
+        mean_S = state.tensors.get("trail")
+        self._trail = Trail(regime, None if mean_S is None else mean_S.clone(), lost)
         self._solution = _Solution(-1, [], torch.zeros(0))
         if state.solved:
             self._load_solved(state.solved)
@@ -250,8 +185,17 @@ class Experts(Learner):
     def _seen(self) -> int:
         return sum(expert.seen for expert in self._experts)
 
-    def _new(self) -> _Expert:
-        return _Expert(self._features.count, self._classes, self._options, self._device)
+    def _new(self) -> Expert:
+        return Expert(self._features.count, self._classes, self._options, self._device)
+
+    def _regimes(self, z_BS: Tensor) -> tuple[Tensor, Trail]:
+        """Return each sample's regime, and where the trail of small batches leads."""
+        signatures = [expert.signature for expert in self._experts]
+        room = len(self._experts) < self._options.regimes
+        if len(z_BS) >= LEAST_TO_OPEN:
+            return assign(signatures, z_BS, room), Trail()
+        trail = self._trail.after(signatures, z_BS, room)
+        return torch.full((len(z_BS),), trail.regime), trail
 
     def _scores(self, features_BD: Tensor, regime_B: Tensor) -> Tensor:
         """Return each sample's scores by its regime's last due W; by the newest's for a new regime."""
@@ -264,7 +208,7 @@ class Experts(Learner):
         return scores_BK
 
     def _probabilities(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
-        return torch.cat([self._mixture(solution, x) for x in torch.split(x_BCHW, _PREDICT_ROWS)]).cpu()
+        return in_parts(partial(self._mixture, solution), x_BCHW).cpu()
 
     def _mixture(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
         features_BD, temperature = self._features(x_BCHW), self._options.temperature

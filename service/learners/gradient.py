@@ -19,11 +19,9 @@ from service.learners.backbones import build
 from service.learners.base import Learned, Learner, LearnerContext, State
 from service.learners.optimizers import create_optimizer, load_moments, moments, optimizer_kind
 from service.learners.options import Options
-from service.learners.predictor import Predictor
+from service.learners.predictor import Predictor, in_parts
 
 __all__ = ["GradientLearner", "GradientOptions", "Step"]
-
-_PREDICT_ROWS = 512  # bounds the memory of a prediction, whatever the number of images
 
 
 class GradientOptions(Options):
@@ -171,8 +169,7 @@ class GradientLearner(Learner):
     @torch.inference_mode()
     def _probabilities(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the scores of a network that is in eval mode."""
-        parts = [self._model(self._floats(x)).softmax(1).cpu() for x in torch.split(x_BCHW, _PREDICT_ROWS)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return in_parts(lambda x: self._model(self._floats(x)).softmax(1).cpu(), x_BCHW)
 
     def _floats(self, x_BCHW: Tensor) -> Tensor:
         """Return new float32 images in −1 … 1, on the device."""

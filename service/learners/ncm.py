@@ -15,13 +15,12 @@ from service.errors import DivergedLoss
 from service.learners.base import Learned, Learner, LearnerContext, Retention, State
 from service.learners.features import WaveletFeatures
 from service.learners.options import Options
-from service.learners.predictor import Predictor
+from service.learners.predictor import Predictor, in_parts
 from service.learners.products import fine_product
 from service.learners.unlearning import check_counts, features_as_learned
 
 __all__ = ["NCM", "NCMOptions"]
 
-_PREDICT_ROWS: Final = 256  # bounds the memory of a prediction, whatever the number of images
 _UNSEEN: Final = -1e4  # the score of a class of which there is no sample
 
 
@@ -115,5 +114,5 @@ class NCM(Learner):
         return (fine_product(features_BD, means_KD.T) - halves_K).mul_(2 / self._options.temperature)
 
     def _probabilities(self, means: tuple[Tensor, Tensor], x_BCHW: Tensor) -> Tensor:
-        parts = [self._scores(means, self._features(x)) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
-        return torch.cat(parts).softmax(1).cpu()
+        scores_BK = in_parts(lambda x: self._scores(means, self._features(x)), x_BCHW)
+        return scores_BK.softmax(1).cpu()

@@ -11,16 +11,19 @@ from torch import Tensor
 
 from service.learners.signature import Signature
 
-__all__ = ["LEAST_TO_OPEN", "NEW", "SETTLED", "assign"]
+__all__ = ["LEAST_TO_OPEN", "NEW", "SETTLED", "STRANGE", "assign"]
 
 NEW: Final = -1
 """The regime of samples that fit none."""
 SETTLED: Final = 512
 """Samples after which a regime's signature is reliable."""
+STRANGE: Final = 3.0
+"""`Signature.strangeness` of a batch that is not a regime's: its own stay below 2, those of other subjects
+begin above."""
 LEAST_TO_OPEN: Final = 16
-"""Samples of no regime that open a new one: fewer are outliers."""
+"""Samples of no regime, in one batch, that open a new one: fewer are outliers. Smaller batches are judged
+together: `service.learners.trail`."""
 
-_STRANGE: Final = 3.0  # own batches stay below 2, those of other subjects begin above it
 _SHARE_TO_OPEN: Final = 1 / 8
 _TRIMS: Final = (torch.inf, 6.0, 4.0, 3.0, 2.0)  # squared distances: of a regime's own, 5 % are above 2
 
@@ -39,7 +42,7 @@ def assign(signatures: Sequence[Signature], z_BS: Tensor, room: bool) -> Tensor:
     if not settled:
         return torch.full((len(z_BS),), unsettled[0] if unsettled else NEW)
     strangeness = [signatures[index].strangeness(z_BS) for index in settled]
-    if min(strangeness) <= _STRANGE:
+    if min(strangeness) <= STRANGE:
         return torch.full((len(z_BS),), settled[strangeness.index(min(strangeness))])
     likeliest_B = torch.stack([signatures[index].surprises(z_BS) for index in settled]).argmin(0)
     likeliest_B = torch.tensor(settled)[likeliest_B]
@@ -59,6 +62,6 @@ def _own(signature: Signature, z_BS: Tensor, candidates_B: Tensor) -> Tensor:
     distances_B = signature.distances(z_BS)
     for trim in _TRIMS:
         own_B = candidates_B & (distances_B <= trim)
-        if own_B.any() and signature.strangeness(z_BS[own_B]) <= _STRANGE:
+        if own_B.any() and signature.strangeness(z_BS[own_B]) <= STRANGE:
             return own_B
     return torch.zeros_like(candidates_B)

@@ -16,13 +16,12 @@ from service.learners.base import Learned, Learner, LearnerContext, Retention, S
 from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
 from service.learners.options import Options
-from service.learners.predictor import Predictor
+from service.learners.predictor import Predictor, in_parts
 from service.learners.products import fine_product
+from service.learners.refresh import until_refresh
 from service.learners.unlearning import check_counts, check_leverage, features_as_learned
 
 __all__ = ["Ridge", "RidgeOptions"]
-
-_PREDICT_ROWS = 256  # bounds the memory of a prediction, whatever the number of images
 
 
 class RidgeOptions(Options):
@@ -99,7 +98,7 @@ class Ridge(Learner):
         self._seen += len(y_B)
         if self._seen >= self._due:
             self._W_DK, self._predicts = self._exact(), True
-            self._due = self._seen + min(3 * (self._seen - self._since), self._options.refresh_every)
+            self._due = self._seen + until_refresh(self._seen - self._since, self._options.refresh_every)
         return Learned(predicted_B, loss_or_none)
 
     def boundary(self) -> None:
@@ -131,8 +130,8 @@ class Ridge(Learner):
         return self._probabilities(self._exact(), x_BCHW)
 
     def _probabilities(self, W_DK: Tensor, x_BCHW: Tensor) -> Tensor:
-        parts = [fine_product(self._features(x), W_DK) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
-        return torch.cat(parts).div_(self._options.temperature).softmax(1).cpu()
+        scores_BK = in_parts(lambda x: fine_product(self._features(x), W_DK), x_BCHW)
+        return scores_BK.div_(self._options.temperature).softmax(1).cpu()
 
     def predictor(self) -> Predictor:
         """Return what predicts from the W of the last solve; solves first where the state had none."""

@@ -49,14 +49,22 @@ class Signature:
         """Return −2/S times each thumbnail's log-likelihood, up to a constant: smaller is likelier."""
         return self.distances(z_BS) + self._gaussian()[3]
 
+    @property
+    def mean(self) -> Tensor:
+        """The mean of its thumbnails, of shape [S]."""
+        return self._gaussian()[1]
+
     def strangeness(self, z_BS: Tensor) -> float:
-        """Return how far the thumbnails' mean is from the regime's: about 1 if they are its own.
+        """Return how far the thumbnails' mean is from the regime's: about 1 if they are its own."""
+        return self.strangeness_of(z_BS.mean(0), len(z_BS))
+
+    def strangeness_of(self, mean_S: Tensor, count: float) -> float:
+        """Return the same of a mean that is as uncertain as that of ``count`` thumbnails.
 
         Hotelling's T² over S, with the mean's own uncertainty. For MNIST it was at most 1.3 in batches
         of 64 and of 512 of its own; for rotated digits, 4 at least in batches of 16, 12 in batches of 64.
         """
-        distance = self.distances(z_BS.mean(0, keepdim=True)).item()
-        return distance / (1 / len(z_BS) + 1 / self.count)
+        return self.distances(mean_S[None]).item() / (1 / count + 1 / self.count)
 
     def load(self, sums: Tensor, count: int) -> None:
         """Take over the sums of another signature of so many thumbnails."""

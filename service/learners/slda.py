@@ -16,13 +16,13 @@ from service.learners.base import Learned, Learner, LearnerContext, Retention, S
 from service.learners.features import WaveletFeatures
 from service.learners.gram import Gram
 from service.learners.options import Options
-from service.learners.predictor import Predictor
+from service.learners.predictor import Predictor, in_parts
 from service.learners.products import fine_product
+from service.learners.refresh import until_refresh
 from service.learners.unlearning import check_counts, check_leverage, features_as_learned
 
 __all__ = ["SLDA", "SLDAOptions"]
 
-_PREDICT_ROWS: Final = 256  # bounds the memory of a prediction, whatever the number of images
 _UNSEEN: Final = -1e4  # the score of a class of which there is no sample
 _CHECKED: Final = 0.3  # the penalty of a leverage: any makes it smaller for a sample that was learned
 
@@ -91,7 +91,7 @@ class SLDA(Learner):
         self._seen += len(y_B)
         if self._seen >= self._due:
             self._W_DK, self._b_K = self._exact()
-            self._due = self._seen + min(3 * self._seen, self._options.refresh_every)
+            self._due = self._seen + until_refresh(self._seen, self._options.refresh_every)
         return Learned(predicted_B, loss)
 
     def unlearn(self, x_BCHW: Tensor, y_B: Tensor, batch: int) -> None:
@@ -150,8 +150,8 @@ class SLDA(Learner):
 
     def _probabilities(self, discriminant: Discriminant, x_BCHW: Tensor) -> Tensor:
         W_DK, b_K = discriminant
-        parts = [fine_product(self._features(x), W_DK).add_(b_K) for x in torch.split(x_BCHW, _PREDICT_ROWS)]
-        return torch.cat(parts).softmax(1).cpu()
+        scores_BK = in_parts(lambda x: fine_product(self._features(x), W_DK).add_(b_K), x_BCHW)
+        return scores_BK.softmax(1).cpu()
 
     def _exact(self) -> Discriminant:
         """Return the solution for all samples so far, solving only when there are new ones."""
