@@ -85,7 +85,8 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
         if policy is not None and folder is not None:
             check_leftovers(policy, folder.folder)
         history = _history(checkpoint, probes, settings.evaluation.window)
-        watch = create_watch(None if checkpoint is None else checkpoint.drift, policy, type(learner))
+        drift = None if checkpoint is None else checkpoint.drift
+        watch = create_watch(settings.drift, drift, policy, type(learner))
         journal = Journal(settings, type(learner), history)
         registry = create_registry()
         metrics = Metrics(registry, settings.sample.size, build_labels(learner))

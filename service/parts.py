@@ -14,7 +14,7 @@ from service.learners import create
 from service.learners.base import JSON, Learner, LearnerContext, Retention
 from service.privacy.policy import Policy
 from service.probeset import ProbeSet, load_folder
-from service.settings import EvaluationSettings, LearnerSettings, Settings
+from service.settings import DriftSettings, EvaluationSettings, LearnerSettings, Settings
 from service.wire import Layout
 
 __all__ = [
@@ -79,7 +79,9 @@ def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | 
     return Evaluator(probes, settings.evaluation.subset, settings.learner.seed) if probes else None
 
 
-def create_watch(kept: JSON, policy: Policy | None, learner: type[Learner]) -> Watch | None:
+def create_watch(
+    settings: DriftSettings, kept: JSON, policy: Policy | None, learner: type[Learner]
+) -> Watch | None:
     """Return what finds boundaries, as it was ``kept`` in a checkpoint; None where a policy forbids it.
 
     What they are found by are sums over images and losses: statistics, and without noise. A ``learner``
@@ -94,7 +96,7 @@ def create_watch(kept: JSON, policy: Policy | None, learner: type[Learner]) -> W
                 learner.name,
             )
         return None
-    return Watch.going_on(kept)
+    return Watch.going_on(kept, settings.threshold)
 
 
 def create_registry() -> CollectorRegistry:

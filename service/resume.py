@@ -51,6 +51,7 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         "stream.rank": settings.stream.rank,
         "stream.world": settings.stream.world,
         "drift.oracle": settings.drift.oracle,
+        "drift.threshold": settings.drift.threshold,
         "evaluation.every": settings.evaluation.every,
         "evaluation.subset": settings.evaluation.subset,
         "evaluation.window": settings.evaluation.window,

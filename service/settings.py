@@ -60,6 +60,9 @@ class DriftSettings(Section):
 
     oracle: bool = Field(default=False, json_schema_extra={"flag": "--oracle-boundaries"})
     """Tell it what the records' segment header says, instead of what is detected; for comparison."""
+    threshold: float = Field(default=1.0, gt=0, json_schema_extra={"flag": "--drift-threshold"})
+    """How much evidence a boundary takes, as a multiple of the usual: more finds it later, with fewer false
+    alarms."""
 
 
 class EvaluationSettings(Section):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from producers.datasets import DatasetName, default_root, load
 from service.drift.alarm import Alarm
 from service.drift.features import FEATURES, FeatureSums, sum_features
 from service.drift.reference import FeatureReference
@@ -24,6 +25,7 @@ from service.wire import Pixels
 from tests.feeds import LAYOUT, MemoryFeed, segment
 
 Signals = list[tuple[int, str]]
+DATASETS: tuple[DatasetName, DatasetName] = ("mnist", "fashion-mnist")
 
 
 def pictures(seed: int, count: int, brightness: int) -> Pixels:
@@ -66,6 +68,31 @@ def test_a_stationary_stream_raises_no_alarm_in_120_000_samples(size: int) -> No
         features = FeatureSums(count, tuple(values_F), tuple(np.square(values_NF[batch]).sum(0).tolist()))
         correct = count - int(wrong_N[batch].sum())
         assert watch.hears(features, correct, float(loss_N[batch].mean())) is None
+
+
+def test_with_a_higher_threshold_a_boundary_takes_more_evidence() -> None:
+    def delay(threshold: float) -> int | None:
+        watch = Watch(threshold)
+        heard(watch, pictures(0, 4000, 20))
+        found = heard(watch, pictures(1, 2000, 26))
+        return found[0][0] if found else None
+
+    usual, patient, never = delay(1.0), delay(4.0), delay(1e9)
+    assert usual is not None
+    assert patient is not None
+    assert usual < patient
+    assert never is None
+
+
+@pytest.mark.needs("datasets")
+def test_real_images_of_one_subject_raise_no_alarm_and_those_of_another_do_at_once() -> None:
+    digits_NCHW, clothes_NCHW = (load(name, "train", default_root())[0] for name in DATASETS)
+    watch, rng = Watch(), np.random.default_rng(0)
+    for _ in range(2):
+        assert heard(watch, digits_NCHW[rng.permutation(len(digits_NCHW))], error=0.02) == []
+    ((at, signal), *again) = heard(watch, clothes_NCHW[rng.permutation(len(clothes_NCHW))], error=0.02)
+    assert (signal, again) == ("features", [])
+    assert at <= 128
 
 
 def test_labels_that_take_on_another_meaning_are_found_by_the_error() -> None:

@@ -16,6 +16,7 @@ from service.learners.lwf import LwF
 from service.parts import create_watch
 from service.privacy.leftovers import check_leftovers
 from service.privacy.policy import Policy, PrivacyBudget, SampleRetention
+from service.settings import DriftSettings
 from service.state_folder import StateFolder, checkpoint_files, leftovers
 from tests.checkpoints import checkpoint
 
@@ -84,21 +85,24 @@ def test_checkpoints_that_cannot_be_read_and_those_set_aside_are_left_over_and_t
 
 def test_where_no_statistics_may_be_kept_or_only_noisy_ones_none_are_to_find_boundaries_by() -> None:
     nothing = STATISTICS.model_copy(update={"retention": Retention.NOTHING})
-    assert create_watch(None, nothing, Finetune) is None
+    assert create_watch(DriftSettings(), None, nothing, Finetune) is None
     budget = PrivacyBudget(epsilon=8, delta=1e-5)
-    assert create_watch(None, STATISTICS.model_copy(update={"budget": budget}), Finetune) is None
-    assert create_watch(None, STATISTICS, Finetune) is not None
-    assert create_watch(None, None, Finetune) is not None
+    assert (
+        create_watch(DriftSettings(), None, STATISTICS.model_copy(update={"budget": budget}), Finetune)
+        is None
+    )
+    assert create_watch(DriftSettings(), None, STATISTICS, Finetune) is not None
+    assert create_watch(DriftSettings(), None, None, Finetune) is not None
 
 
 def test_a_learner_that_waits_for_boundaries_in_vain_is_named_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     nothing = STATISTICS.model_copy(update={"retention": Retention.NOTHING})
-    create_watch(None, STATISTICS, LwF)
-    create_watch(None, nothing, Finetune)
+    create_watch(DriftSettings(), None, STATISTICS, LwF)
+    create_watch(DriftSettings(), None, nothing, Finetune)
     assert not caplog.records
-    create_watch(None, nothing, LwF)
+    create_watch(DriftSettings(), None, nothing, LwF)
     assert "lwf hears of none" in caplog.text
 
 

@@ -47,10 +47,12 @@ class Watch:
     error and loss with the recent ones; river's Page-Hinkley test adds up what exceeds chance. The
     features see a new subject whatever the learner makes of it; error and loss see labels that
     take on another meaning, too. After a boundary everything begins anew, but for what was usual in
-    each regime: one that comes back is recognised.
+    each regime: one that comes back is recognised. An alarm takes ``threshold`` times the usual
+    evidence.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float = 1.0) -> None:
+        self._threshold = threshold
         self._begin(Regimes())
 
     @property
@@ -100,9 +102,9 @@ class Watch:
         return cast("JsonValue", _MEMORY.dump_python(self._memory, mode="json"))
 
     @classmethod
-    def going_on(cls, value: "JsonValue") -> "Watch":
+    def going_on(cls, value: "JsonValue", threshold: float = 1.0) -> "Watch":
         """Return a watch that goes on, exactly, from what `to_json` returned; None begins anew."""
-        watch = cls()
+        watch = cls(threshold)
         if value is not None:
             watch._memory = _MEMORY.validate_python(value)
             for name, state in watch._memory.alarms.items():
@@ -111,4 +113,8 @@ class Watch:
 
     def _begin(self, regimes: Regimes) -> None:
         self._memory = _Memory(regimes=regimes)
-        self._alarms = {"features": Alarm(**_FEATURES), "error": Alarm(**_LEVELS), "loss": Alarm(**_LEVELS)}
+        kinds = {"features": _FEATURES, "error": _LEVELS, "loss": _LEVELS}
+        self._alarms = {
+            name: Alarm(kind["slack"], self._threshold * kind["threshold"], kind["cap"])
+            for name, kind in kinds.items()
+        }
