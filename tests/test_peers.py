@@ -15,7 +15,8 @@ from producers.datasets import default_root
 from producers.order import Order
 from producers.records import Records
 from service.bench.rehearsal import Rehearsal, rehearse
-from service.bench.scores import Score, read_scores
+from service.bench.score_files import read_scores
+from service.bench.scores import Score
 from service.errors import InvalidSetting
 from service.learners.base import LearnerContext, Retention
 from service.wire import Layout, decode

@@ -13,8 +13,9 @@ from producers.order import Order
 from producers.records import Records
 from producers.scenario import Scenario, Segment
 from service.bench.rehearsal import Rehearsal, Rehearsed, rehearse
+from service.bench.score_files import check_alike, known, read_scores, write_csv
 from service.bench.scoreboard import Bench, bench_learners
-from service.bench.scores import JOINT, Score, check_alike, known, read_scores, write_csv
+from service.bench.scores import JOINT, Score
 from service.errors import InvalidFile
 from tests.commands import Lethe
 from tests.scenarios import ABRUPT

@@ -1,12 +1,9 @@
 """A scenario learned from memory: the loop, the evaluations and the drift of a service, without a broker."""
 
 import json
-import multiprocessing
-import time
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -15,24 +12,21 @@ import numpy as np
 from producers.datasets import default_root
 from producers.order import Order
 from producers.probes import probes_of
-from producers.records import Record, Records
+from producers.records import Records
 from producers.scenario import Scenario
-from service.batching import Filled, Start
+from service.bench.record_feed import RecordFeed
 from service.drift.verdict import Verdict, judge
 from service.drift.watch import Watch
-from service.errors import MalformedRecord
 from service.evaluation.history import History
 from service.events import BatchLearned, Event
-from service.feed import Batch
 from service.journal import Journal
 from service.learners.base import JSON, Learner
 from service.loop import Loop
 from service.parts import create_evaluator, create_learner
 from service.result import RunResult
 from service.settings import EvaluationSettings, LearnerSettings, Settings
-from service.slots import BatchSettings, Slots
-from service.stream.source import Position
-from service.wire import Layout, Sample, decode
+from service.slots import BatchSettings
+from service.wire import Layout
 
 __all__ = ["EVERY", "Rehearsal", "Rehearsed", "rehearse", "rehearse_with"]
 
@@ -152,7 +146,7 @@ def rehearse_with(learner: Learner, rehearsal: Rehearsal) -> Rehearsed:
             seconds += event.step_seconds
 
     Loop(
-        feed=_Feed(map(records.at, places), len(places), settings.batch, not rehearsal.shuffled),
+        feed=RecordFeed(map(records.at, places), len(places), settings.batch, not rehearsal.shuffled),
         learner=learner,
         evaluator=create_evaluator(probes, settings),
         evaluate_every=settings.evaluation.every,
@@ -173,80 +167,5 @@ def _ramps(order: Order, places: Sequence[int]) -> list[tuple[int, int]]:
     return [(bisect_left(learned, begin), bisect_left(learned, end)) for begin, end in order.ramps]
 
 
-class _Feed:
-    """A `service.feed.Feed` of ``count`` records in memory, in batches of fixed size, one slot at a time.
-
-    Without ``segments`` nobody is told which segment a sample is of.
-    """
-
-    def __init__(self, records: Iterable[Record], count: int, batch: BatchSettings, segments: bool) -> None:
-        self._records = iter(records)
-        self._left = count
-        self._size = batch.size
-        self._segments = segments
-        self._layout = Layout()
-        self._slots = Slots(self._layout, batch, multiprocessing.get_context("spawn"))
-        self._offset = 0
-
-    def next(self, _timeout: float) -> Batch:
-        first, dead = self._offset, Counter[str]()
-        runs: list[tuple[str | None, int]] = []
-        samples = 0
-        while samples < self._size and self._left:
-            self._left -= 1
-            self._offset += 1
-            record = next(self._records)
-            try:
-                sample = decode(record.value, record.headers, self._layout)
-            except MalformedRecord as error:
-                dead[error.reason] += 1
-                continue
-            self._slots.put(0, samples, sample)
-            samples += 1
-            _count(runs, sample if self._segments else replace(sample, segment=None))
-        filled = Filled(
-            slot=0,
-            samples=samples,
-            first={0: first},
-            position=Position({0: self._offset}),
-            received=self._offset - first,
-            dead=dead,
-            lost=0,
-            segments=runs,
-            arrived=time.monotonic(),
-            produced=time.time(),
-            ends={0: self._offset + self._left},
-            left=self._left,
-        )
-        return Batch(self._slots, filled)
-
-    def release(self, batch: Batch) -> None:
-        batch.discard()
-
-    def commit(self, position: Position, keep: Position | None = None) -> None:
-        """There is nobody to tell."""
-
-    def pause(self, start: Start | None) -> None:
-        raise NotImplementedError("no policy holds for a rehearsal")
-
-    def resume(self) -> None:
-        raise NotImplementedError("no policy holds for a rehearsal")
-
-    @property
-    def resident(self) -> int:
-        return self._slots.resident
-
-    def close(self) -> None:
-        self._slots.discard_all()
-
-
 def _plain(value: JSON) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _count(runs: list[tuple[str | None, int]], sample: Sample) -> None:
-    """Add a sample to the runs of equal segments."""
-    if runs and runs[-1][0] == sample.segment:
-        runs[-1] = (sample.segment, runs[-1][1] + 1)
-    else:
-        runs.append((sample.segment, 1))

@@ -53,9 +53,10 @@ def learners(
 ) -> None:
     """Compare learners on scenarios, over several seeds, from memory: accuracy, forgetting, speed, size."""
     from producers.scenario import load_scenario
+    from service.bench.score_files import check_alike, known, read_scores, write_csv
     from service.bench.scoreboard import Bench, bench_learners
     from service.bench.scoreboard_table import WIDTH, scoreboard_table
-    from service.bench.scores import check_alike, known, read_scores, summarise, write_csv
+    from service.bench.scores import summarise
     from service.flags import read_pairs
     from service.learners import LEARNERS, find
 

@@ -1,29 +1,13 @@
-"""What a scoreboard holds: scores of single runs, their summaries over the seeds, and both as files."""
+"""What a scoreboard holds: scores of single runs, and their summaries over the seeds."""
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from statistics import mean, stdev
 from typing import Final
 
-from pydantic import BaseModel, ValidationError
-
 from service.bench.rehearsal import Rehearsal, Rehearsed
-from service.errors import InvalidFile
 
-__all__ = [
-    "JOINT",
-    "MEASURES",
-    "Key",
-    "Score",
-    "Summary",
-    "check_alike",
-    "known",
-    "read_scores",
-    "summarise",
-    "write_csv",
-]
+__all__ = ["JOINT", "MEASURES", "Key", "Score", "Summary", "summarise"]
 
 JOINT: Final = "joint"
 
@@ -140,10 +124,6 @@ class Summary:
     told: bool
 
 
-class _Document(BaseModel):
-    scores: list[Score]
-
-
 def summarise(scores: Sequence[Score]) -> list[Summary]:
     """Return one summary for each learner, scenario by scenario, both in the order of their first scores.
 
@@ -172,60 +152,3 @@ def _spread(values: Sequence[float | None]) -> tuple[float, float | None] | None
     if not known:
         return None
     return mean(known), stdev(known) if len(known) > 1 else None
-
-
-def write_csv(scores: Iterable[Score], path: Path) -> None:
-    """Write one line a score."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Score)])
-        writer.writeheader()
-        for score in scores:
-            probes = " ".join(f"{probe}={accuracy:.4f}" for probe, accuracy in score.probes.items())
-            writer.writerow(asdict(score) | {"probes": probes})
-
-
-def known(scores: Mapping[Key, Score], own_joint: bool) -> set[Key]:
-    """Return the keys of those that need not be measured again; with ``own_joint``, of those that have it."""
-    return {
-        key
-        for key, score in scores.items()
-        if not own_joint or score.below_joint is not None or key[1] == JOINT
-    }
-
-
-def read_scores(paths: Iterable[Path]) -> dict[Key, Score]:
-    """Return the scores of documents that ``lethe bench learners --json`` printed, each once.
-
-    Raises InvalidFile when one is missing or something else, tells another ACC than one before, or was
-    measured otherwise.
-    """
-    scores: dict[Key, Score] = {}
-    for path in paths:
-        try:
-            document = _Document.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise InvalidFile(f"{path}: no scores of lethe bench learners --json: {error}") from error
-        for score in document.scores:
-            before = scores.setdefault(score.key, score)
-            if before.acc != score.acc:
-                raise InvalidFile(
-                    f"{path}: {score.learner} on {score.scenario} with seed {score.seed} has ACC "
-                    f"{score.acc:.4f}, and {before.acc:.4f} in a file before it"
-                )
-    check_alike(scores.values())
-    return scores
-
-
-def check_alike(scores: Iterable[Score]) -> None:
-    """Raise InvalidFile where scores of one scenario and seed were not measured alike."""
-    first: dict[tuple[str, int], Score] = {}
-    for score in scores:
-        other = first.setdefault((score.scenario, score.seed), score)
-        for name in ("offered", "evaluate_every", "probe_subset"):
-            one, another = getattr(score, name), getattr(other, name)
-            if one != another:
-                raise InvalidFile(
-                    f"{score.learner} and {other.learner} on {score.scenario} with seed {score.seed} cannot "
-                    f"be compared: {name} is {one:,} and {another:,}"
-                )
