@@ -58,7 +58,7 @@ class Anchored(GradientLearner):
         self._gathered = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
         self._importance = {name: torch.zeros_like(p) for name, p in self._parameters.items()}
         self._anchor = {name: p.detach().clone() for name, p in self._parameters.items()}
-        live = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
+        live = {f"weight.{name}": tensor for name, tensor in self._model.state_dict().items()}
         live |= {f"gathered.{name}": tensor for name, tensor in self._gathered.items()}
         self._lagged = Lagged(live, self._options.lag)
 
@@ -66,14 +66,14 @@ class Anchored(GradientLearner):
         """Add the importance of the regime that ended, and anchor the weights where it left them."""
         before = self._lagged.before()
         if before is not None:
-            weight = {name: before[f"model.{name}"] for name in self._parameters}
+            weight = {name: before[f"weight.{name}"] for name in self._parameters}
             gathered = {name: before[f"gathered.{name}"] for name in self._parameters}
             importance = self._importance_of(gathered, weight)
             mean = float(torch.cat([tensor.flatten() for tensor in importance.values()]).mean())
             for name, tensor in importance.items():
                 self._importance[name].mul_(self._options.decay).add_(tensor / max(mean, _LEAST_MEAN))
                 self._anchor[name].copy_(weight[name])
-            self._rewind({name: before[f"model.{name}"] for name in self._model.state_dict()})
+            self._rewind({name: before[f"weight.{name}"] for name in self._model.state_dict()})
         for tensor in self._gathered.values():
             tensor.zero_()
         self._lagged.restart(self._seen)

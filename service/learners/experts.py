@@ -158,7 +158,7 @@ class Experts(Learner):
         self._experts = [self._new() for _ in range(count)]
         for index, expert in enumerate(self._experts):
             expert.load({name: state.tensors[f"{index}.{name}"] for name in expert.tensors()})
-        regime, lost = cast("list[int]", state.values["trail"])
+        regime, lost = cast("list[int]", state.values.get("trail", [0, 0]))  # none in checkpoints of before
         mean_S = state.tensors.get("trail")
         self._trail = Trail(regime, None if mean_S is None else mean_S.clone(), lost)
         self._solution = _Solution(-1, [], torch.zeros(0))
