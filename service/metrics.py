@@ -31,6 +31,7 @@ from service.events import (
     ViolationLasts,
 )
 from service.knowledge_metrics import KnowledgeMetrics
+from service.run_metrics import RunMetrics
 
 __all__ = ["Metrics"]
 
@@ -45,12 +46,12 @@ class Metrics:
     """Registers every metric of a run in ``registry`` and keeps it up to date.
 
     ``sample_bytes`` is the size of one sample's pixels, ``build`` the labels of
-    ``lethe_build_info``.
+    ``lethe_build_info``. Counters count what this process did; the run's totals are gauges.
     """
 
     def __init__(self, registry: CollectorRegistry, sample_bytes: int, build: dict[str, str]) -> None:
         self._sample_bytes = sample_bytes
-        self._knowledge = KnowledgeMetrics(registry)
+        self._knowledge, self._run = KnowledgeMetrics(registry), RunMetrics(registry)
 
         def counter(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(f"lethe_{name}", documentation, labels, registry=registry)
@@ -139,6 +140,7 @@ class Metrics:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         self._knowledge(event)
+        self._run(event)
         match event:
             case BatchLearned():
                 self._take_batch(event)
@@ -199,17 +201,10 @@ class Metrics:
                 self._take_prequential(event.scores.prequential_accuracy, event.scores.prequential_fading)
 
     def _resume(self, event: Resumed) -> None:
-        """Let the counters go on where the run was, not where this process began."""
-        self._received.inc(event.received)
-        self._learned.inc(event.learned)
-        self._discarded.inc(event.learned)  # nothing is left of the process that learned them
-        self._lost.inc(event.lost)
         if event.progressed is not None:
             self._progress.set(event.progressed)
         for rule, at in event.violated.items():
             self._violated.labels(rule).set(at)
-        for reason, count in event.dead.items():
-            self._dead.labels(reason).inc(count)
 
     def _take_lag(self, event: Lag) -> None:
         for partition, offset in event.offsets.items():

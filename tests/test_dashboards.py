@@ -31,6 +31,7 @@ QUESTIONS = ["Is it forgetting?", "Is it keeping up?", "Is it keeping anything?"
 ABSENT: Final[dict[str, str]] = {
     "lethe_start_duration_seconds": "told once a start, and in the log and /state as well",
     "lethe_policy_last_violation_timestamp_seconds": "what the alert goes by; the panel shows the count rise",
+    "lethe_samples_last_lost_timestamp_seconds": "the same",
     "lethe_partitions_added": "each has a line of its own in Position in each partition",
     "process_virtual_memory_bytes": "libraries reserve much that they never use; resident memory is shown",
     "process_open_fds": "bounded: connections are limited in number, and no file stays open",
@@ -45,6 +46,7 @@ ABSENT: Final[dict[str, str]] = {
 WITHOUT_LIMITS = {
     "Throughput": "the stream's rate is the producer's affair",
     "Position in each partition": "grows for ever",
+    "What became of the records": "counts since the beginning, good and bad in one panel",
     "Windowed forgetting and plasticity": "the one should be small and the other large",
     "Checkpoints": "counts since the beginning",
     "Boundaries, judged": "counts since the beginning, good and bad in one panel",
@@ -126,16 +128,64 @@ def answers(question: str, value: int, series: dict[str, str], tmp_path: Path) -
     """Hold the answer to ``question`` at 300 s against ``value``, given ``series`` by the half minute."""
     (query,) = {query.expr for query in queries() if question in query.place}
     expected = [{"labels": '{service="ridge"}', "value": value}]
-    labels = '{job="lethe", instance="a", service="ridge"}'
+    promql(
+        query, 300, {name + INFO % "": values for name, values in series.items()}, expected, "30s", tmp_path
+    )
+
+
+def promql(
+    query: str, at: int, series: dict[str, str], expected: list[dict[str, Any]], every: str, tmp_path: Path
+) -> None:
+    """Hold what ``query`` returns at ``at`` seconds against ``expected``, given ``series``."""
     case = {
-        "interval": "30s",
-        "input_series": [{"series": name + labels, "values": values} for name, values in series.items()],
-        "promql_expr_test": [{"expr": query, "eval_time": "300s", "exp_samples": expected}],
+        "interval": every,
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": query, "eval_time": f"{at}s", "exp_samples": expected}],
     }
     file = tmp_path / "case.yaml"
-    file.write_text(yaml.safe_dump({"evaluation_interval": "30s", "tests": [case]}))
+    file.write_text(yaml.safe_dump({"evaluation_interval": every, "tests": [case]}))
     done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+INFO = '{job="lethe", instance="a", service="ridge"%s}'
+
+
+@pytest.mark.needs("prometheus")
+@pytest.mark.parametrize(
+    ("series", "at", "visits"),
+    [
+        pytest.param(
+            {"1": "1x4 stale", "2": "_x4 1x20", "started": "1x4 2x20"}, 25, ["2"], id="a switch is marked"
+        ),
+        pytest.param(
+            {"1": "1x4 stale", "2": "_x4 1x20", "started": "1x4 2x20"}, 45, [], id="but not for long"
+        ),
+        pytest.param({"1": "_x4 1x20", "started": "_x4 1x20"}, 25, ["1"], id="and so is the first one"),
+        pytest.param(
+            {"2": "1x4 stale _x8 1x20", "started": "2x4 stale _x8 0x20"},
+            75,
+            [],
+            id="no restart after an outage",
+        ),
+        pytest.param(
+            {"1": "_x14 1 stale", "2": "1x4 stale _x9 1x20", "started": "2x4 stale _x8 0 1x20"},
+            80,
+            ["2"],
+            id="one that is learned once more, from a checkpoint before it",
+        ),
+    ],
+)
+def test_switches_are_marked_and_restarts_are_not(
+    series: dict[str, str], at: int, visits: list[str], tmp_path: Path
+) -> None:
+    names = {"started": "lethe_segments_started_total" + INFO % ""}
+    names |= {visit: "lethe_segment_info" + INFO % f', segment="s", visit="{visit}"' for visit in "12"}
+    (query,) = {query.expr for query in queries() if query.place.endswith(": Segments: annotation")}
+    expected = [
+        {"labels": "lethe_segment_info" + INFO % f', segment="s", visit="{v}"', "value": 1} for v in visits
+    ]
+    promql(query, at, {names[name]: values for name, values in series.items()}, expected, "5s", tmp_path)
 
 
 @pytest.mark.needs("prometheus")

@@ -40,6 +40,7 @@ WITHOUT_UNIT = {
     "lethe_ledger_head",
     "lethe_broker_up",
     "lethe_segment_visit",
+    "lethe_run_boundaries",
     "lethe_boundary_verdicts",
     "lethe_regime",
     "lethe_regime_verdicts",
@@ -89,6 +90,7 @@ def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
         "signal",
         "verdict",
         "part",
+        "outcome",
     }
 
 

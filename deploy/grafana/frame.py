@@ -23,7 +23,7 @@ FORGOTTEN: Final = Limits(decision("forgetting_ratio") / 2, decision("forgetting
 """Of a loss of accuracy: red from what the alerts take for forgetting."""
 TAG: Final = "lethe"
 SWITCH_SECONDS: Final = 15
-"""A segment's info series counts as new for as long: three scrapes."""
+"""A segment that the process saw begin is marked for as long: three scrapes."""
 
 Row = tuple[str, Sequence[Builder[model.Panel]]]
 """A title and its panels, from left to right."""
@@ -39,12 +39,13 @@ class _Switches(model.AnnotationQuery):
 
 class _SwitchesBuilder(Builder[model.AnnotationQuery]):
     def build(self) -> model.AnnotationQuery:
-        info = f"lethe_segment_info{{{CHOSEN}}}"
+        started = f"lethe_segments_started_total{{{CHOSEN}}}"
+        new = f"({started} > 0 unless {started} == {started} offset {SWITCH_SECONDS}s)"
         return _Switches(
             name="Segments",
             datasource=DATASOURCE,
             icon_color="purple",
-            expr=f"{info} unless {info} offset {SWITCH_SECONDS}s",
+            expr=f"lethe_segment_info{{{CHOSEN}}} and ignoring (segment, visit) {new}",
         )
 
 

@@ -36,36 +36,32 @@ def privacy() -> model.Dashboard:
     )
     owed = chart(
         "Learned, but not discarded",
-        "Samples that were learned and whose pixels were not overwritten. Anything but 0 is a breach.",
+        "Samples that the process learned and whose pixels it did not overwrite. Anything but 0 is a breach.",
         "short",
         [Query(f"lethe_samples_learned_total{{{CHOSEN}}} - lethe_samples_discarded_total{{{CHOSEN}}}")],
         limits=Limits(1, 1),
     )
     dead = chart(
         "Dead letters",
-        "Malformed records, by reason. A letter holds size and hash; pixels only where the operator asked "
-        "for it.",
+        "Malformed records of the whole run, by reason. A letter holds size and hash; pixels only where the "
+        "operator asked for it.",
         "short",
         [
-            Query(f"lethe_samples_dead_lettered_total{{{CHOSEN}}}", "{{service}}: {{reason}}"),
-            Query(
-                f"sum by (service) (lethe_samples_dead_lettered_total{{{CHOSEN}}}) "
-                f"or 0 * sum by (service) (lethe_samples_received_total{{{CHOSEN}}})",
-                "{{service}}: all",
-            ),
+            Query(f"lethe_run_dead_lettered_samples{{{CHOSEN}}}", "{{service}}: {{reason}}"),
+            Query(f'lethe_run_samples{{outcome="dead_lettered", {CHOSEN}}}', "{{service}}: all"),
         ],
         limits=Limits(1, 1000),
     )
     lost = chart(
         "Lost records",
-        "Offsets that the broker never served. They were not learned, and nobody has them.",
+        "Offsets that the broker never served, in the whole run. They were not learned, and nobody has them.",
         "short",
-        [Query(f"lethe_samples_lost_total{{{CHOSEN}}}")],
+        [Query(f'lethe_run_samples{{outcome="lost", {CHOSEN}}}')],
         limits=Limits(1, 1),
     )
     violations = chart(
         "Policy violations",
-        "What the policy forbids and happened, by rule; 0 without a policy.",
+        "What the policy forbids and happened since the process started, by rule; 0 without a policy.",
         "short",
         [Query(f"lethe_policy_violations_total{{{CHOSEN}}}", "{{service}}: {{rule}}")],
         limits=Limits(1, 1),

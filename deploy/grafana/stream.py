@@ -22,13 +22,14 @@ def stream() -> model.Dashboard:
 def _keeping_up() -> Row:
     throughput = chart(
         "Throughput",
-        "Records taken from the topic and samples learned, a second.",
+        "Records taken from the topic, samples learned, and records that the broker no longer had, a second.",
         "cps",
         [
             Query(f"rate(lethe_samples_learned_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: learned"),
             Query(
                 f"rate(lethe_samples_received_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: received"
             ),
+            Query(f"rate(lethe_samples_lost_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: lost"),
         ],
     )
     lag = chart(
@@ -38,13 +39,20 @@ def _keeping_up() -> Row:
         [Query(f"lethe_partition_lag_records{{{CHOSEN}}}", "{{service}}: partition {{partition}}")],
         limits=Limits(100_000, 1_000_000),
     )
+    totals = chart(
+        "What became of the records",
+        "Of the whole run, as checkpoints keep it: received = learned + dead-lettered. After a crash it goes "
+        "on from the newest checkpoint, a little further back.",
+        "short",
+        [Query(f"lethe_run_samples{{{CHOSEN}}}", "{{service}}: {{outcome}}")],
+    )
     position = chart(
         "Position in each partition",
         "The first offset that is not learned yet. A flat line is a partition that does not move.",
         "short",
         [Query(f"lethe_partition_offset{{{CHOSEN}}}", "{{service}}: partition {{partition}}")],
     )
-    return "Keeping up", [throughput, lag, position]
+    return "Keeping up", [panel.span(WIDTH // 4) for panel in (throughput, lag, position, totals)]
 
 
 def _time() -> Row:
@@ -131,7 +139,7 @@ def _checkpoints() -> Row:
     )
     outcome = chart(
         "Checkpoints",
-        "How many were written, could not be written, and could not be read at the start.",
+        "How many the process has written, could not write, and could not read at its start.",
         "short",
         [
             Query(f"lethe_checkpoints_written_total{{{CHOSEN}}}", "{{service}}: written"),
@@ -191,7 +199,7 @@ def _health() -> Row:
         "short",
         [
             Query(f"lethe_segment_visit{{{CHOSEN}}}"),
-            Query(f"sum by (service) (lethe_boundaries_detected_total{{{CHOSEN}}})", "{{service}}: detected"),
+            Query(f"sum by (service) (lethe_run_boundaries{{{CHOSEN}}})", "{{service}}: detected"),
         ],
     )
     alerts = grid(
