@@ -32,6 +32,7 @@ from service.parts import (
     create_learner,
     create_registry,
     create_watch,
+    export_feeder,
     load_probes,
 )
 from service.prediction import Predictions, Snapshots
@@ -118,7 +119,8 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
         predict = Predict(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
         app = create_app(journal, registry, version("lethe"), standing, predict, token)
         with predictions, Server(app, settings.serve.host, settings.serve.port):
-            with _feed(settings, policy, folder, checkpoint, processes) as (feed, start):
+            feeding = _feed(settings, policy, folder, checkpoint, processes)
+            with feeding as (feed, start), export_feeder(registry, feed.pid):
                 loop = Loop(
                     feed=feed,
                     learner=learner,
@@ -139,7 +141,7 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
                 publish = partial(_publish, feed, folder, receipts)
                 with _checkpointer(folder, settings, emit, publish, at, checkpoint) as loop.checkpointer:
                     loop.run(ended=start is not None and start.left is not None and start.left <= 0)
-            emit(Turned(feed.resident))
+            emit(Turned(feed.resident, learner.kept))
             result = journal.result()
             _leave_behind(result, settings.run.report)
             if settings.serve.keep and not loop.stopping():
@@ -169,6 +171,7 @@ def _rest(
             loop.checkpointer.failure = failure  # until a newer one is on the disk
         while not (stop.wait(REST_SECONDS) or loop.stopping()):
             loop.rest()
+            loop.emit(Turned(loop.feed.resident, loop.learner.kept))  # alive, though it has nothing to learn
 
 
 def _note(receipts: Receipts | None, checkpoint: Checkpoint) -> None:

@@ -67,7 +67,7 @@ class Journal:
     ) -> None:
         self._settings, self._kind, self._history, self._clock = settings, kind, history, clock
         self._lock = threading.Lock()
-        self._received = self._learned = self._discarded = self._lost = self._resident = 0
+        self._received = self._learned = self._discarded = self._lost = self._resident = self._kept = 0
         self._dead: Counter[str] = Counter()
         self._boundaries: Counter[str] = Counter()
         self._violated: dict[str, float] = {}
@@ -100,7 +100,7 @@ class Journal:
                 self._boundaries = Counter(event.boundaries)
                 self._violated, self._lost_at = dict(event.violated), event.lost_at
             case Turned():
-                self._turned, self._resident = self._clock(), event.resident
+                self._turned, self._resident, self._kept = self._clock(), event.resident, event.kept
             case LearningBegan():
                 self._start = event
             case BatchLearned():
@@ -253,6 +253,7 @@ class Journal:
             dead_lettered=self._dead.total(),
             lost=self._lost,
             resident=self._resident,
+            kept=self._kept,
         )
 
 

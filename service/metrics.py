@@ -70,6 +70,7 @@ class Metrics:
         self._added = counter("partitions_added", "Partitions that the topic got while it was learned.")
         self._resident = gauge("samples_resident", "Samples whose pixels are in the service now.")
         self._resident_bytes = gauge("samples_resident_bytes", "Bytes of those pixels.")
+        self._kept = gauge("samples_kept", "Samples of before that the learner keeps now.")
         self._prequential = gauge(
             "prequential_accuracy_ratio", "Accuracy on each batch before it is learned.", ("kind",)
         )
@@ -129,8 +130,9 @@ class Metrics:
         self._unpurged = gauge("purge_lag_records", "Records learned and not purged from the broker.")
         self._purge_limit = gauge("purge_limit_seconds", "The policy's limit; infinite without one.")
         self._purge_limit.set(math.inf)
-        self._kept = gauge(
-            "samples_kept_age_seconds", "Age of the oldest sample that the learner may keep; 0 without any."
+        self._kept_age = gauge(
+            "samples_kept_age_seconds",
+            "Where a policy says for how long: age of the oldest sample that the learner may keep; else 0.",
         )
         self._receipts = gauge("ledger_receipts", "Receipts in the ledger; 0 without one.")
         self._head = gauge("ledger_head", "First 12 hexadecimal digits of the newest receipt's SHA-256.")
@@ -148,6 +150,7 @@ class Metrics:
                 self._turned.set_to_current_time()
                 self._resident.set(event.resident)
                 self._resident_bytes.set(event.resident * self._sample_bytes)
+                self._kept.set(event.kept)
             case RecordsReceived():
                 self._received.inc(event.count)
             case RecordsDeadLettered():
@@ -185,7 +188,7 @@ class Metrics:
                 self._unpurged.set(event.records)
                 self._purge_limit.set(event.within)
             case SamplesKept():
-                self._kept.set(event.seconds)
+                self._kept_age.set(event.seconds)
             case LedgerStands():
                 self._receipts.set(event.receipts)
                 self._head.set(int(event.head[:HEAD_DIGITS], 16))

@@ -1,6 +1,8 @@
 """The parts of a run, made from the settings that name them; bad settings are refused here."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import torch
@@ -23,6 +25,7 @@ __all__ = [
     "create_registry",
     "create_watch",
     "device_of",
+    "export_feeder",
     "load_probes",
 ]
 
@@ -92,6 +95,16 @@ def create_registry() -> CollectorRegistry:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
+
+
+@contextmanager
+def export_feeder(registry: CollectorRegistry, pid: int | None) -> Iterator[None]:
+    """Meanwhile, let ``registry`` say the same of the feeder's process: limits of memory are for both."""
+    collector = ProcessCollector("lethe_feeder", lambda: pid or 0, registry=registry)
+    try:
+        yield
+    finally:  # its number may be another's by and by
+        registry.unregister(collector)
 
 
 def build_labels(learner: Learner) -> dict[str, str]:

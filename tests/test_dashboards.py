@@ -36,6 +36,11 @@ ABSENT: Final[dict[str, str]] = {
     "process_virtual_memory_bytes": "libraries reserve much that they never use; resident memory is shown",
     "process_open_fds": "bounded: connections are limited in number, and no file stays open",
     "process_max_fds": "the system's, and it never changes",
+    **{
+        f"lethe_feeder_process_{what}": "the same, of the process that reads the broker"
+        for what in ("virtual_memory_bytes", "open_fds", "max_fds")
+    },
+    "lethe_feeder_process_start_time_seconds": "it starts with the service, and ends it when it ends",
     "python_info": "the version is in lethe_build_info, too",
     "python_gc_objects_collected": "of use to who looks for a leak in the program, not to who runs it",
     "python_gc_objects_uncollectable": "the same",
@@ -49,12 +54,14 @@ WITHOUT_LIMITS = {
     "What became of the records": "counts since the beginning, good and bad in one panel",
     "Windowed forgetting and plasticity": "the one should be small and the other large",
     "Checkpoints": "counts since the beginning",
+    "Predictions asked for": "how many is their clients' affair",
     "Boundaries, judged": "counts since the beginning, good and bad in one panel",
     "Regime": "a number, neither good nor bad",
     "Regimes, judged": "counts since the beginning, good and bad in one panel",
     "Cores in use": "as many as there are is good",
     "Segment": "a number, neither good nor bad",
     "Receipts in the ledger": "grows for ever",
+    "Kept samples": "as many as the learner was given room for",
     "Ledger head": "a hash",
     "Accuracy on each probe: $service": "its limit is a curve of its own, the floor",
 }
@@ -131,6 +138,12 @@ def answers(question: str, value: int, series: dict[str, str], tmp_path: Path) -
     promql(
         query, 300, {name + INFO % "": values for name, values in series.items()}, expected, "30s", tmp_path
     )
+
+
+@pytest.mark.needs("prometheus")
+def test_whoever_keeps_samples_is_seen_to_keep_something_while_nothing_passes_through(tmp_path: Path) -> None:
+    series = {"lethe_samples_resident": "64x5 0x5", "lethe_samples_kept": "5000x10"}
+    answers("Is it keeping anything?", 5000, series, tmp_path)
 
 
 def promql(

@@ -85,7 +85,7 @@ def test_records_are_counted_by_what_became_of_them() -> None:
     run.journal(RecordsDeadLettered("null_value", 1))
     run.journal(RecordsDeadLettered("oversized", 1))
     run.journal(RecordsLost(3))
-    run.journal(Turned(resident=0))
+    run.journal(Turned(resident=0, kept=50))
     result = run.journal.result()
     assert result.samples.model_dump() == {
         "received": 70,
@@ -94,6 +94,7 @@ def test_records_are_counted_by_what_became_of_them() -> None:
         "dead_lettered": 6,
         "lost": 3,
         "resident": 0,
+        "kept": 50,
     }
     assert result.dead_letters == {"oversized": 5, "null_value": 1}
     assert run.journal.state()["samples"] == result.samples.model_dump()

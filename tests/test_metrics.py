@@ -113,9 +113,10 @@ def test_a_producer_whose_clock_is_ahead_makes_no_negative_latency() -> None:
     assert scrape.value("end_to_end_latency_seconds_count") == 1
 
 
-def test_a_turn_shows_what_is_resident_in_samples_and_bytes() -> None:
+def test_a_turn_shows_what_is_resident_in_samples_and_bytes_and_what_is_kept() -> None:
     before = time.time()
-    scrape = Scrape(Turned(resident=5))
+    scrape = Scrape(Turned(resident=5, kept=500))
+    assert scrape.value("samples_kept") == 500
     assert scrape.value("samples_resident") == 5
     assert scrape.value("samples_resident_bytes") == 5 * 784
     assert before <= (scrape.value("last_turn_timestamp_seconds") or 0) <= time.time()

@@ -105,8 +105,7 @@ def _vital_signs() -> list[Builder[model.Panel]]:
         answer(
             "Is it forgetting?",
             "The largest loss of accuracy on a skill learned earlier, against its best at the end of a "
-            "segment. "
-            f"Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten.",
+            f"segment. Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten.",
             f"max by (service) (lethe_forgetting_ratio{{{CHOSEN}}})",
             "percentunit",
             FORGOTTEN,
@@ -124,9 +123,10 @@ def _vital_signs() -> list[Builder[model.Panel]]:
         ),
         answer(
             "Is it keeping anything?",
-            "Samples whose pixels are in the service now. Never more than batch size times slots; "
-            "0 when the stream rests, unless a batch waits to be full.",
-            f"sum by (service) (lethe_samples_resident{{{CHOSEN}}})",
+            "Samples whose pixels are in the service now, on their way through or kept by the learner. Of "
+            "the former never more than batch size times slots, and none when the stream rests, unless a "
+            "batch waits to be full; of the latter as many as the learner has room for: most have none.",
+            f"sum by (service) (lethe_samples_resident{{{CHOSEN}}} + lethe_samples_kept{{{CHOSEN}}})",
             "short",
             Limits(2048, 8192),
             nothing="unknown",

@@ -27,9 +27,8 @@ def privacy() -> model.Dashboard:
     )
     residency = chart(
         "How long pixels stay",
-        "From the arrival of a batch's first sample in the service to its pixels being overwritten. Red "
-        "from a "
-        "minute on, as the alert LetheResidencyExceeded.",
+        "From the arrival of a batch's first sample in the service to its pixels being overwritten. Red from "
+        "a minute on, as the alert LetheResidencyExceeded.",
         "s",
         percentiles("lethe_sample_residency_seconds"),
         limits=Limits(10, 60),
@@ -93,8 +92,8 @@ def privacy() -> model.Dashboard:
     )
     epsilon = chart(
         "ε spent",
-        "What a differentially private learner has spent so far, and the budget at which it stops. "
-        "Nothing is shown for other learners.",
+        "What a differentially private learner has spent so far, and the budget at which it stops. Nothing "
+        "is shown for other learners.",
         "short",
         [
             Query(f"lethe_privacy_epsilon{{{CHOSEN}}}", "{{service}}"),
@@ -118,11 +117,19 @@ def privacy() -> model.Dashboard:
     )
     kept = chart(
         "Age of kept samples",
-        "For a learner that keeps samples: how long ago it saw the oldest that it may still keep. 0 for all "
-        "others. Red from a month on; the policy's own limit is a violation, rule ttl.",
+        "Where a policy says for how long samples may be kept: how long ago the oldest came that the "
+        "learner, or a checkpoint, may still hold. 0 without such a policy, whatever is kept. Red from a "
+        "month on; the policy's own limit is a violation, rule ttl.",
         "s",
         [Query(f"lethe_samples_kept_age_seconds{{{CHOSEN}}}")],
         limits=Limits(7 * 86400, 30 * 86400),
+    )
+    amount = chart(
+        "Kept samples",
+        "Samples of before, with their pixels, that the learner keeps to learn them again, as replay, der++ "
+        "and agem do. Its checkpoints hold them, too.",
+        "short",
+        [Query(f"lethe_samples_kept{{{CHOSEN}}}")],
     )
     receipts = chart(
         "Receipts in the ledger",
@@ -157,6 +164,6 @@ def privacy() -> model.Dashboard:
             ("What differential privacy has cost", [epsilon, delta, ended]),
             ("Held against the policy", [violations, kept]),
             ("What was receipted", [receipts, head]),
-            ("What is kept on purpose", [retains]),
+            ("What is kept on purpose", [retains, amount]),
         ],
     )

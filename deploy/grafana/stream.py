@@ -15,7 +15,15 @@ def stream() -> model.Dashboard:
         "lethe-stream",
         "Stream and service",
         "Whether each service keeps up, what it could not use, and how it is doing.",
-        [_keeping_up(), _time(), _bad_records(), _boundaries(), _checkpoints(), _health()],
+        [
+            _keeping_up(),
+            _time(),
+            _bad_records(),
+            _boundaries(),
+            _predictions(),
+            _checkpoints(),
+            _health(),
+        ],
     )
 
 
@@ -116,6 +124,49 @@ def _bad_records() -> Row:
     return "What it reads", [reasons, share, loss]
 
 
+def _asked(matching: str, within: str = "$__rate_interval") -> str:
+    return f"rate(lethe_predict_requests_total{{{matching}}}[{within}])"
+
+
+def _predictions() -> Row:
+    requests = chart(
+        "Predictions asked for",
+        "Requests to /predict a second, by the status of their answer: 200 has one, 503 was turned away "
+        "because too many waited, 500 got none. A refused request is its client's fault.",
+        "reqps",
+        [
+            Query(
+                f"sum by (service, status) ({_asked(CHOSEN)} > 0)",
+                "{{service}}: {{status}}",
+            ),
+            Query(f"sum by (service) ({_asked(CHOSEN)})", "{{service}}: all"),
+        ],
+    )
+    latency = chart(
+        "Time to a prediction",
+        "From a request's head to its answer, of those that got one. They are answered beside learning, "
+        "which must not hold them up.",
+        "s",
+        percentiles("lethe_predict_duration_seconds"),
+        limits=Limits(0.025, 0.05),
+    )
+    unanswered = f'status=~"500|503", {CHOSEN}'
+    failed = chart(
+        "Predictions that failed",
+        "Share of the requests over five minutes that were turned away or got no answer, through no fault of "
+        "their own; no line where nobody asks.",
+        "percentunit",
+        [
+            Query(
+                f"sum by (service) ({_asked(unanswered, '5m')})"
+                f" / (sum by (service) ({_asked(CHOSEN, '5m')}) > 0)"
+            )
+        ],
+        limits=Limits(0.001, 0.01),
+    )
+    return "Predictions", [requests, latency, failed]
+
+
 def _checkpoints() -> Row:
     age = chart(
         "Age of the newest checkpoint",
@@ -158,23 +209,37 @@ def _checkpoints() -> Row:
 
 
 def _health() -> Row:
+    learning = f"process_resident_memory_bytes{{{CHOSEN}}}"
+    reading = f"lethe_feeder_{learning}"
     memory = chart(
         "Memory",
-        "Resident memory of the learning process. It must not grow with the stream.",
+        "Resident memory of the learning process, and of the one that reads the broker; the slots that they "
+        "share are in both. It must not grow with the stream. Red from 3 GB on, where the limits of "
+        "compose.yaml and Kubernetes, which are for both, are near.",
         "bytes",
-        [Query(f"process_resident_memory_bytes{{{CHOSEN}}}")],
-        limits=Limits(2e9, 4e9),
+        [
+            Query(learning, "{{service}}: learning"),
+            Query(reading, "{{service}}: reading"),
+            Query(f"{learning} + {reading}", "{{service}}: both"),
+        ],
+        limits=Limits(2e9, 3e9),
     )
     cores = chart(
         "Cores in use",
-        "Of the learning process; the one that reads the broker is beside it.",
+        "Of the learning process, and of the one that reads the broker.",
         "short",
-        [Query(f"rate(process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval])")],
+        [
+            Query(f"rate(process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: learning"),
+            Query(
+                f"rate(lethe_feeder_process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval])",
+                "{{service}}: reading",
+            ),
+        ],
     )
     alive = chart(
         "Since the last turn, and the last batch",
-        "Seconds since the loop went round, and since something was learned. Red from two minutes on: "
-        "stuck, or stalled.",
+        "Seconds since the loop went round, and since something was learned. Red from two minutes on: stuck, "
+        "or stalled.",
         "s",
         [
             Query(f"time() - {LAST_TURN}", "{{service}}: turn"),

@@ -47,6 +47,7 @@ def checks_for(factory: Factory, *, seeded: bool = True) -> Iterator[Check]:
     two seeds give two learners.
     """
     yield check_describes_itself
+    yield check_tells_how_many_samples_it_keeps
     yield check_learn_reports_one_prediction_per_sample
     yield check_learn_predicts_before_it_sees_the_labels
     yield check_predict_gives_probabilities
@@ -76,6 +77,16 @@ def check_describes_itself(factory: Factory) -> None:
     require(isinstance(learner.retains, Retention), "retains is not a Retention")
     for about in ("name", "summary", "paper"):
         require(bool(getattr(learner, about)), f"{about} is empty")
+
+
+def check_tells_how_many_samples_it_keeps(factory: Factory) -> None:
+    """None before the first, never more than it has seen, and none ever unless that is what it retains."""
+    learner, loaded = trained(factory), factory(CONTEXT)
+    require(loaded.kept == 0, "a learner that has seen nothing keeps something")
+    samples = learner.retains is Retention.SAMPLES
+    require(int(samples) <= learner.kept <= sum(SIZES) * samples, "what is kept is not what is retained")
+    loaded.load_state(through_files(learner.state()))
+    require(loaded.kept == learner.kept, "a loaded learner keeps another number of samples")
 
 
 def check_learn_reports_one_prediction_per_sample(factory: Factory) -> None:

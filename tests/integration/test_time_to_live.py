@@ -53,12 +53,14 @@ def test_kept_samples_are_gone_in_time_from_a_service_that_was_killed_meanwhile(
     second.mkdir()
     with service(broker, topic, first, **settings) as run:
         until(lambda: run.state["samples"]["learned"] == 50, "all is learned")
+        until(lambda: run.state["samples"]["kept"] == 50, "the learner says how many it keeps")
         until(lambda: bool(found_in_files(state, needle)), "a checkpoint holds the samples")
         run.process.send(signal.SIGKILL)
     with service(broker, topic, second, **settings) as run:
         send(broker, topic, sent(range(50, 60)))
         until(lambda: run.state["samples"]["learned"] == 60, "it goes on")
         until(lambda: age(run) == 0, "all that was kept is let go of")
+        assert run.state["samples"]["kept"] == 0
         assert found_in_files(state, needle) == []
         assert run.state["standing"]["violations"] == {}
         run.stop()
