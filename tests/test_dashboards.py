@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,7 +91,7 @@ def test_each_dashboard_begins_with_four_questions(board: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
 def test_services_can_be_chosen_and_switches_are_marked(board: dict[str, Any]) -> None:
-    (variable,) = board["templating"]["list"]
+    _, variable = board["templating"]["list"]
     assert (variable["name"], variable["multi"], variable["includeAll"]) == ("service", True, True)
     (marks,) = board["annotations"]["list"]
     assert marks["titleFormat"] == "{{segment}}"
@@ -263,11 +264,41 @@ def test_every_recorded_series_is_used() -> None:
     assert recorded() <= used
 
 
-def test_panels_ask_the_data_source_that_is_provisioned() -> None:
+def sources(part: Any) -> Iterator[dict[str, str]]:
+    """Every data source that is named somewhere in ``part``."""
+    if isinstance(part, dict):
+        if "datasource" in part:
+            yield part["datasource"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from sources(inner)
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_whatever_is_asked_for_is_asked_from_the_prometheus_that_is_chosen(board: dict[str, Any]) -> None:
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    asking = [*panels(board), *board["annotations"]["list"], board["templating"]["list"][1]]
+    assert [part["datasource"] for part in asking] == [chosen] * len(asking)
+    assert all(source == chosen for source in sources(board))
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_the_prometheus_that_is_provisioned_is_chosen_first(board: dict[str, Any]) -> None:
     folder = DEPLOY / "grafana" / "provisioning"
     (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())["datasources"]
-    given = {"type": source["type"], "uid": source["uid"]}
-    assert all(panel["datasource"] == given for _, panel in PANELS)
+    variable = board["templating"]["list"][0]
+    assert (variable["type"], variable["name"], variable["query"]) == (
+        "datasource",
+        "datasource",
+        source["type"],
+    )
+    assert (variable["current"]["text"], variable["current"]["value"]) == (source["name"], source["uid"])
+
+
+def test_grafana_knows_how_often_is_scraped() -> None:
+    folder = DEPLOY / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())["datasources"]
     interval = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["global"][
         "scrape_interval"
     ]

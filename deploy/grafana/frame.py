@@ -61,6 +61,7 @@ def frame(uid: str, title: str, description: str, rows: Sequence[Row]) -> model.
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .readonly()
+        .with_variable(_datasource())
         .with_variable(_service())
         .annotation(_SwitchesBuilder())
         .link(
@@ -81,6 +82,17 @@ def frame(uid: str, title: str, description: str, rows: Sequence[Row]) -> model.
     for number, placed in enumerate(built.panels or [], start=1):
         placed.id_val = number  # addresses of single panels must not change with Grafana's mood
     return built
+
+
+def _datasource() -> build.DatasourceVariable:
+    """Return the choice of a Prometheus: at first the one of compose.yaml, or what Grafana has instead."""
+    return (
+        build.DatasourceVariable("datasource")
+        .label("Prometheus")
+        .description("Where the metrics are.")
+        .type("prometheus")
+        .current(model.VariableOption(selected=True, text="Prometheus", value="lethe-prometheus"))
+    )
 
 
 def _service() -> build.QueryVariable:
