@@ -142,6 +142,19 @@ def answers(question: str, value: int, series: dict[str, str], tmp_path: Path) -
 
 
 @pytest.mark.needs("prometheus")
+def test_what_was_never_learned_is_not_forgotten_as_the_alert_has_it(tmp_path: Path) -> None:
+    def probe(name: str) -> str:
+        return INFO % f', probe="{name}"'
+
+    series = {f"lethe_forgetting_ratio{probe('mnist')}": "0.05x10"}
+    series |= {f"lethe_forgetting_ratio{probe('hopeless')}": "0.35x10"}
+    series |= {f"lethe:probe_accuracy_floor:ratio{probe('mnist')}": "0.85x10"}  # there is none for the other
+    (query,) = {query.expr for query in queries() if "Is it forgetting?" in query.place}
+    expected = [{"labels": '{service="ridge"}', "value": 0.05}]
+    promql(query, 300, series, expected, "30s", tmp_path)
+
+
+@pytest.mark.needs("prometheus")
 def test_whoever_keeps_samples_is_seen_to_keep_something_while_nothing_passes_through(tmp_path: Path) -> None:
     series = {"lethe_samples_resident": "64x5 0x5", "lethe_samples_kept": "5000x10"}
     answers("Is it keeping anything?", 5000, series, tmp_path)

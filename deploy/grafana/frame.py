@@ -21,6 +21,7 @@ LAST_TURN: Final = (
 """When the loop last went round: before its first turn, when the process started."""
 FORGOTTEN: Final = Limits(decision("forgetting_ratio") / 2, decision("forgetting_ratio"))
 """Of a loss of accuracy: red from what the alerts take for forgetting."""
+LEARNED: Final = decision("learned_ratio")
 TAG: Final = "lethe"
 SWITCH_SECONDS: Final = 15
 """A segment that the process saw begin is marked for as long: three scrapes."""
@@ -116,9 +117,11 @@ def _vital_signs() -> list[Builder[model.Panel]]:
     return [
         answer(
             "Is it forgetting?",
-            "The largest loss of accuracy on a skill learned earlier, against its best at the end of a "
-            f"segment. Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten.",
-            f"max by (service) (lethe_forgetting_ratio{{{CHOSEN}}})",
+            "The largest loss of accuracy on a skill that was learned, against its best at the end of a "
+            f"segment. Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten; like it, "
+            f"without probes whose best is below {100 * LEARNED:g} %, which were never learned.",
+            f"max by (service) ("
+            f"lethe_forgetting_ratio{{{CHOSEN}}} and lethe:probe_accuracy_floor:ratio{{{CHOSEN}}})",
             "percentunit",
             FORGOTTEN,
             nothing="no old skill yet",
