@@ -1,7 +1,6 @@
 """The composition root of one run: names the concrete classes, and puts them together."""
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -46,6 +45,7 @@ from service.probeset import ProbeSet
 from service.result import RunResult
 from service.resume import check_fingerprint, restore, resumed, run_id, take
 from service.settings import Settings
+from service.signals import stop_signals
 from service.startup import Startup, age
 from service.state_folder import StateFolder
 from service.stream.purge import Sharing
@@ -80,7 +80,7 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
     if policy is not None:
         settings = held_to(policy, settings, type(learner), probes)
         leave_no_core()
-    with _state_folder(settings) as folder, _stop_signals() as stop:
+    with _state_folder(settings) as folder, stop_signals() as stop:
         unreadable: list[CheckpointUnreadable] = []
         checkpoint = _newest(folder, settings, unreadable)
         if policy is not None and folder is not None:
@@ -288,16 +288,3 @@ def _checkpointer(
         yield checkpointer
     finally:
         checkpointer.close()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and SIGINT set, and put the old handlers back afterwards."""
-    stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

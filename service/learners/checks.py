@@ -33,6 +33,7 @@ from service.learners.check_parts import (
     through_files,
     trained,
 )
+from service.learners.keeping_checks import check_state_does_not_grow, check_tells_how_many_samples_it_keeps
 from service.wire import Layout
 
 __all__ = ["Check", "Factory", "checks_for"]
@@ -77,16 +78,6 @@ def check_describes_itself(factory: Factory) -> None:
     require(isinstance(learner.retains, Retention), "retains is not a Retention")
     for about in ("name", "summary", "paper"):
         require(bool(getattr(learner, about)), f"{about} is empty")
-
-
-def check_tells_how_many_samples_it_keeps(factory: Factory) -> None:
-    """None before the first, never more than it has seen, and none ever unless that is what it retains."""
-    learner, loaded = trained(factory), factory(CONTEXT)
-    require(loaded.kept == 0, "a learner that has seen nothing keeps something")
-    samples = learner.retains is Retention.SAMPLES
-    require(int(samples) <= learner.kept <= sum(SIZES) * samples, "what is kept is not what is retained")
-    loaded.load_state(through_files(learner.state()))
-    require(loaded.kept == learner.kept, "a loaded learner keeps another number of samples")
 
 
 def check_learn_reports_one_prediction_per_sample(factory: Factory) -> None:
@@ -298,11 +289,3 @@ def check_separable_classes_are_learned(factory: Factory) -> None:
     x_BCHW, y_B = batch(200, seed=999)
     accuracy = (learner.predict(x_BCHW).argmax(1) == y_B).double().mean().item()
     require(accuracy >= 0.95, f"the accuracy is {accuracy:.2f}")
-
-
-def check_state_does_not_grow(factory: Factory) -> None:
-    """What is kept has the same size after 40 samples and after 400."""
-    few, many = trained(factory, sizes=[40]).state(), trained(factory, sizes=[40] * 10).state()
-    shapes = {name: tensor.shape for name, tensor in few.tensors.items()}
-    grown = {name: tensor.shape for name, tensor in many.tensors.items()}
-    require(shapes == grown, "the state grew with the samples")
