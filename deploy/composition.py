@@ -11,6 +11,12 @@ import yaml
 __all__ = ["COMPOSE", "Composition"]
 
 COMPOSE: Final = Path(__file__).resolve().parent / "compose.yaml"
+BROKER: Final = "KAFKA_"
+NATIVE: Final = frozenset(
+    {"heap.opts", "listeners", "advertised.listeners", "listener.security.protocol.map"}
+    | {"controller.quorum.voters", "log.dirs"}
+)
+"""What of the broker depends on where it runs: memory, addresses and folders."""
 VARIABLE: Final = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
@@ -31,6 +37,15 @@ class Composition:
     def environment(self, service: str) -> dict[str, str]:
         """Return the variables that a service is started with."""
         return dict(self._services[service].get("environment", {}))
+
+    def broker_properties(self) -> dict[str, str]:
+        """Return Kafka's properties, without those that depend on where it runs."""
+        given = {
+            name.removeprefix(BROKER).lower().replace("_", "."): value
+            for name, value in self.environment("kafka").items()
+            if name.startswith(BROKER)
+        }
+        return {name: value for name, value in given.items() if name not in NATIVE}
 
     def command(self, service: str) -> list[str]:
         """Return a service's arguments, without the program."""

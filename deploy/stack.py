@@ -23,9 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 import httpx
 
 from deploy.composition import Composition
+from deploy.grafana.command import find_grafana, grafana_command
 from deploy.kafka.jars import NodeError
 from deploy.kafka.kraft import KafkaNode, free_port
-from deploy.monitoring import DEPLOY, find_grafana, grafana_command, write_prometheus
+from deploy.pairs import pair
+from deploy.prometheus.files import write_prometheus
 from service.demo.processes import Children
 from service.errors import LetheError
 from service.stream.cluster import ensure_topic
@@ -33,10 +35,10 @@ from service.stream.settings import StreamSettings
 
 __all__ = ["NotReady", "Plan", "Stack", "main", "run"]
 
+DEPLOY: Final = Path(__file__).resolve().parent
 HOST: Final = "127.0.0.1"
 READY_SECONDS: Final = 180.0
 REFRESH_SECONDS: Final = 0.5
-RETENTION: Final = "KAFKA_LOG_RETENTION_MS"
 
 
 class NotReady(LetheError):
@@ -79,9 +81,8 @@ class Stack:
     @contextmanager
     def broker(self) -> Iterator[None]:
         """Run Kafka with the topic; stop it on exit, after everything else."""
-        retention = {"log.retention.ms": self._compose.environment("kafka")[RETENTION]}
-        folder = self._plan.folder / "kafka"
-        with KafkaNode(folder, port=self._port("kafka"), properties=retention) as node:
+        folder, properties = self._plan.folder / "kafka", self._compose.broker_properties()
+        with KafkaNode(folder, port=self._port("kafka"), properties=properties) as node:
             self.addresses["kafka"] = node.bootstrap_servers
             topic, partitions = (self._compose.option("topic", name) for name in ("--topic", "--partitions"))
             stream = StreamSettings(bootstrap_servers=node.bootstrap_servers, topic=topic)
@@ -210,7 +211,7 @@ def main() -> int:
     parser.add_argument("--probes", type=Path, help="folder of probe sets [the scenario's own]")
     parser.add_argument("--interval", help="how often Prometheus scrapes and evaluates, such as 1s")
     parser.add_argument("--free-ports", action="store_true", help="any free ports, not the usual ones")
-    parser.add_argument("--set", type=_pair, action="append", default=[], metavar="LETHE_X__Y=VALUE")
+    parser.add_argument("--set", type=pair, action="append", default=[], metavar="LETHE_X__Y=VALUE")
     given = parser.parse_args()
     plan = Plan(given.dir, given.samples, given.probes, given.interval, given.free_ports, dict(given.set))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end as KeyboardInterrupt
@@ -221,13 +222,6 @@ def main() -> int:
     except (LetheError, NodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"not of the form NAME=VALUE: {text!r}")
-    return name, value
 
 
 if __name__ == "__main__":

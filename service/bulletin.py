@@ -28,9 +28,9 @@ class Bulletin:
         self._seen: BrokerSeen | None = None
         self._waits_for = ""
 
-    def turned(self, resident: int) -> None:
-        """Tell that the loop has turned, with so many samples in the service."""
-        self._emit(Turned(resident))
+    def turned(self, resident: int, kept: int) -> None:
+        """Tell that the loop has turned, with so many samples in the service, and kept by the learner."""
+        self._emit(Turned(resident, kept))
         self.stood()
 
     def stood(self) -> None:

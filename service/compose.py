@@ -1,7 +1,6 @@
 """The composition root of one run: names the concrete classes, and puts them together."""
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +31,7 @@ from service.parts import (
     create_learner,
     create_registry,
     create_watch,
+    export_feeder,
     load_probes,
 )
 from service.prediction import Predictions, Snapshots
@@ -45,6 +45,7 @@ from service.probeset import ProbeSet
 from service.result import RunResult
 from service.resume import check_fingerprint, restore, resumed, run_id, take
 from service.settings import Settings
+from service.signals import stop_signals
 from service.startup import Startup, age
 from service.state_folder import StateFolder
 from service.stream.purge import Sharing
@@ -79,7 +80,7 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
     if policy is not None:
         settings = held_to(policy, settings, type(learner), probes)
         leave_no_core()
-    with _state_folder(settings) as folder, _stop_signals() as stop:
+    with _state_folder(settings) as folder, stop_signals() as stop:
         unreadable: list[CheckpointUnreadable] = []
         checkpoint = _newest(folder, settings, unreadable)
         if policy is not None and folder is not None:
@@ -119,7 +120,8 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
         predict = Predict(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
         app = create_app(journal, registry, version("lethe"), standing, predict, token)
         with predictions, Server(app, settings.serve.host, settings.serve.port):
-            with _feed(settings, policy, folder, checkpoint, processes) as (feed, start):
+            feeding = _feed(settings, policy, folder, checkpoint, processes)
+            with feeding as (feed, start), export_feeder(registry, feed.pid):
                 loop = Loop(
                     feed=feed,
                     learner=learner,
@@ -140,7 +142,7 @@ def run_service(settings: Settings, at: At = ignore, processes: Processes = SPAW
                 publish = partial(_publish, feed, folder, receipts)
                 with _checkpointer(folder, settings, emit, publish, at, checkpoint) as loop.checkpointer:
                     loop.run(ended=start is not None and start.left is not None and start.left <= 0)
-            emit(Turned(feed.resident))
+            emit(Turned(feed.resident, learner.kept))
             result = journal.result()
             _leave_behind(result, settings.run.report)
             if settings.serve.keep and not loop.stopping():
@@ -170,6 +172,7 @@ def _rest(
             loop.checkpointer.failure = failure  # until a newer one is on the disk
         while not (stop.wait(REST_SECONDS) or loop.stopping()):
             loop.rest()
+            loop.emit(Turned(loop.feed.resident, loop.learner.kept))  # alive, though it has nothing to learn
 
 
 def _note(receipts: Receipts | None, checkpoint: Checkpoint) -> None:
@@ -286,16 +289,3 @@ def _checkpointer(
         yield checkpointer
     finally:
         checkpointer.close()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM and SIGINT set, and put the old handlers back afterwards."""
-    stop = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

@@ -158,6 +158,11 @@ class FeederProcess:
         """Samples whose pixels the service holds now."""
         return self._slots.resident
 
+    @property
+    def pid(self) -> int | None:
+        """The child's, while it may be running."""
+        return self._process.pid
+
     def close(self) -> None:
         """Stop reading and overwrite every slot."""
         self._connection.close()

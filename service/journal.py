@@ -67,7 +67,7 @@ class Journal:
     ) -> None:
         self._settings, self._kind, self._history, self._clock = settings, kind, history, clock
         self._lock = threading.Lock()
-        self._received = self._learned = self._discarded = self._lost = self._resident = 0
+        self._received = self._learned = self._discarded = self._lost = self._resident = self._kept = 0
         self._dead: Counter[str] = Counter()
         self._boundaries: Counter[str] = Counter()
         self._violated: dict[str, float] = {}
@@ -77,6 +77,7 @@ class Journal:
         self._lags: dict[int, int] = {}
         self._started: float | None = None
         self._progressed: float | None = None
+        self._lost_at: float | None = None
         self._start: LearningBegan | None = None
         self._before = self._seconds = self._evaluation_seconds = 0.0
         self._throughput = _Throughput()
@@ -97,9 +98,9 @@ class Journal:
                 self._discarded = event.learned  # nothing is left of the process that learned them
                 self._dead = Counter(event.dead)
                 self._boundaries = Counter(event.boundaries)
-                self._violated = dict(event.violated)
+                self._violated, self._lost_at = dict(event.violated), event.lost_at
             case Turned():
-                self._turned, self._resident = self._clock(), event.resident
+                self._turned, self._resident, self._kept = self._clock(), event.resident, event.kept
             case LearningBegan():
                 self._start = event
             case BatchLearned():
@@ -114,7 +115,7 @@ class Journal:
             case RecordsDeadLettered():
                 self._dead[event.reason] += event.count
             case RecordsLost():
-                self._lost += event.count
+                self._lost, self._lost_at = self._lost + event.count, time.time()
             case BoundaryDetected():
                 self._boundaries[event.signal] += 1
             case RegimeTold():
@@ -155,6 +156,7 @@ class Journal:
                 "marks": marks,
                 "progressed": self._progressed,
                 "violated": dict(self._violated),
+                "lost_at": self._lost_at,
             }
 
     def go_on(self, timing: dict[str, Any]) -> None:
@@ -251,6 +253,7 @@ class Journal:
             dead_lettered=self._dead.total(),
             lost=self._lost,
             resident=self._resident,
+            kept=self._kept,
         )
 
 

@@ -6,11 +6,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 
 from service.events import (
     BoundariesJudged,
-    BoundaryDetected,
     Event,
     Measured,
     RegimeTold,
-    Resumed,
     SegmentStarted,
 )
 
@@ -58,14 +56,11 @@ class KnowledgeMetrics:
             "forgetting_ratio", "Best accuracy on an old probe less the current one.", ("probe",)
         )
         self._visit = gauge("segment_visit", "Number of the segment being learned; 0 before the first.")
-        self._boundaries = Counter(
-            "lethe_boundaries_detected",
-            "Changes of subject found in the stream itself.",
-            ("signal",),
+        self._started = Counter(
+            "lethe_segments_started",
+            "Segments that this process saw begin; what a restart goes on with does not begin.",
             registry=registry,
         )
-        for signal in ("features", "error", "loss"):
-            self._boundaries.labels(signal)  # 0 is worth showing
         self._verdicts = gauge(
             "boundary_verdicts", "Switches of the stream, and alarms without one, so far.", ("verdict",)
         )
@@ -87,16 +82,13 @@ class KnowledgeMetrics:
                 self._take_scores(event)
             case SegmentStarted():
                 self._visit.set(event.visit)
+                if not event.resumed:
+                    self._started.inc()
                 self._segment.info({"segment": event.name, "visit": str(event.visit)})
-            case BoundaryDetected():
-                self._boundaries.labels(event.signal).inc()
             case RegimeTold():
                 self._regime.set(event.regime)
             case BoundariesJudged():
                 self._take_verdict(event)
-            case Resumed():
-                for signal, count in event.boundaries.items():
-                    self._boundaries.labels(signal).inc(count)
             case _:
                 return
 

@@ -88,7 +88,7 @@ class Loop:
                     self._bulletin.hear(news, self.start)
                     if isinstance(news, BrokerState) and news.start is not None:
                         self._keep_where_it_begins(news.start)
-                self._bulletin.turned(self.feed.resident)
+                self._bulletin.turned(self.feed.resident, self.learner.kept)
             if ended:
                 self._do_what_is_due()
                 if not self.history.closed:
@@ -233,7 +233,7 @@ class Loop:
             news = self.feed.next(WAIT_SECONDS)
             if not isinstance(news, Batch):  # what was on its way when reading was paused is void
                 self._bulletin.hear(news, self.start)
-            self._bulletin.turned(self.feed.resident)
+            self._bulletin.turned(self.feed.resident, self.learner.kept)
         self._checkpoint()  # it holds the receipts of the purge
         self._settle()
 

@@ -31,6 +31,7 @@ from service.events import (
     ViolationLasts,
 )
 from service.knowledge_metrics import KnowledgeMetrics
+from service.run_metrics import RunMetrics
 
 __all__ = ["Metrics"]
 
@@ -45,12 +46,12 @@ class Metrics:
     """Registers every metric of a run in ``registry`` and keeps it up to date.
 
     ``sample_bytes`` is the size of one sample's pixels, ``build`` the labels of
-    ``lethe_build_info``.
+    ``lethe_build_info``. Counters count what this process did; the run's totals are gauges.
     """
 
     def __init__(self, registry: CollectorRegistry, sample_bytes: int, build: dict[str, str]) -> None:
         self._sample_bytes = sample_bytes
-        self._knowledge = KnowledgeMetrics(registry)
+        self._knowledge, self._run = KnowledgeMetrics(registry), RunMetrics(registry)
 
         def counter(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(f"lethe_{name}", documentation, labels, registry=registry)
@@ -69,6 +70,7 @@ class Metrics:
         self._added = counter("partitions_added", "Partitions that the topic got while it was learned.")
         self._resident = gauge("samples_resident", "Samples whose pixels are in the service now.")
         self._resident_bytes = gauge("samples_resident_bytes", "Bytes of those pixels.")
+        self._kept = gauge("samples_kept", "Samples of before that the learner keeps now.")
         self._prequential = gauge(
             "prequential_accuracy_ratio", "Accuracy on each batch before it is learned.", ("kind",)
         )
@@ -128,8 +130,9 @@ class Metrics:
         self._unpurged = gauge("purge_lag_records", "Records learned and not purged from the broker.")
         self._purge_limit = gauge("purge_limit_seconds", "The policy's limit; infinite without one.")
         self._purge_limit.set(math.inf)
-        self._kept = gauge(
-            "samples_kept_age_seconds", "Age of the oldest sample that the learner may keep; 0 without any."
+        self._kept_age = gauge(
+            "samples_kept_age_seconds",
+            "Where a policy says for how long: age of the oldest sample that the learner may keep; else 0.",
         )
         self._receipts = gauge("ledger_receipts", "Receipts in the ledger; 0 without one.")
         self._head = gauge("ledger_head", "First 12 hexadecimal digits of the newest receipt's SHA-256.")
@@ -139,6 +142,7 @@ class Metrics:
     def __call__(self, event: Event) -> None:
         """Take one event."""
         self._knowledge(event)
+        self._run(event)
         match event:
             case BatchLearned():
                 self._take_batch(event)
@@ -146,6 +150,7 @@ class Metrics:
                 self._turned.set_to_current_time()
                 self._resident.set(event.resident)
                 self._resident_bytes.set(event.resident * self._sample_bytes)
+                self._kept.set(event.kept)
             case RecordsReceived():
                 self._received.inc(event.count)
             case RecordsDeadLettered():
@@ -183,7 +188,7 @@ class Metrics:
                 self._unpurged.set(event.records)
                 self._purge_limit.set(event.within)
             case SamplesKept():
-                self._kept.set(event.seconds)
+                self._kept_age.set(event.seconds)
             case LedgerStands():
                 self._receipts.set(event.receipts)
                 self._head.set(int(event.head[:HEAD_DIGITS], 16))
@@ -199,17 +204,10 @@ class Metrics:
                 self._take_prequential(event.scores.prequential_accuracy, event.scores.prequential_fading)
 
     def _resume(self, event: Resumed) -> None:
-        """Let the counters go on where the run was, not where this process began."""
-        self._received.inc(event.received)
-        self._learned.inc(event.learned)
-        self._discarded.inc(event.learned)  # nothing is left of the process that learned them
-        self._lost.inc(event.lost)
         if event.progressed is not None:
             self._progress.set(event.progressed)
         for rule, at in event.violated.items():
             self._violated.labels(rule).set(at)
-        for reason, count in event.dead.items():
-            self._dead.labels(reason).inc(count)
 
     def _take_lag(self, event: Lag) -> None:
         for partition, offset in event.offsets.items():

@@ -2,6 +2,8 @@
 
 import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import torch
@@ -24,6 +26,7 @@ __all__ = [
     "create_registry",
     "create_watch",
     "device_of",
+    "export_feeder",
     "load_probes",
 ]
 
@@ -105,6 +108,16 @@ def create_registry() -> CollectorRegistry:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
+
+
+@contextmanager
+def export_feeder(registry: CollectorRegistry, pid: int | None) -> Iterator[None]:
+    """Meanwhile, let ``registry`` say the same of the feeder's process: limits of memory are for both."""
+    collector = ProcessCollector("lethe_feeder", lambda: pid or 0, registry=registry)
+    try:
+        yield
+    finally:  # its number may be another's by and by
+        registry.unregister(collector)
 
 
 def build_labels(learner: Learner) -> dict[str, str]:

@@ -58,6 +58,8 @@ class SampleCounts(Part):
     """Offsets that the broker never served."""
     resident: NonNegativeInt
     """Still held by the service when the run ended."""
+    kept: NonNegativeInt = 0
+    """Samples of before that the learner keeps."""
 
 
 class EvaluationPoint(Part):

@@ -149,7 +149,8 @@ def restore(checkpoint: Checkpoint, learner: Learner, history: History, emit: Em
 def resumed(checkpoint: Checkpoint) -> Resumed:
     """Return what the run had counted, and when."""
     counts, timing = (cast("dict[str, Any] | None", kept) for kept in (checkpoint.counts, checkpoint.timing))
-    times = {name: when for name, when in (timing or {}).items() if name in {"progressed", "violated"}}
+    told = {"progressed", "violated", "lost_at"}
+    times = {name: when for name, when in (timing or {}).items() if name in told}
     return replace(Resumed(**counts or {}), **times)
 
 

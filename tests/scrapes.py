@@ -99,7 +99,7 @@ EVENTS: list[Event] = [
     MEASURED,
     BrokerSeen(up=True),
     Lag(offsets={3: 11}, records={3: 7}),
-    Turned(resident=5),
+    Turned(resident=5, kept=500),
     Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2),
     LearningBegan(seconds=4.25, imports_seconds=3.0),
     CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25),

@@ -65,9 +65,9 @@ ONLY = [
         why="numbers alone: an event that knew more could carry it out of the loop",
     ),
     Only(
-        who=("service.metrics", "service.knowledge_metrics", "service.log"),
+        who=("service.metrics", "service.knowledge_metrics", "service.run_metrics", "service.log"),
         what="service",
-        allowed=("service.events", "service.knowledge_metrics"),
+        allowed=("service.events", "service.knowledge_metrics", "service.run_metrics"),
         why="numbers are all that leaves the loop: no pixel can reach a metric or a log",
     ),
     Only(

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import monitoring
 from deploy.composition import COMPOSE, Composition
-from deploy.monitoring import find_grafana, grafana_command, write_prometheus
+from deploy.grafana.command import PACKAGED_HOME, find_grafana, grafana_command
+from deploy.kafka.kraft import PROPERTIES
+from deploy.prometheus.files import write_prometheus
 from service.settings import OUTSIDE, Settings, variable
 from tests.watching import DEPLOY, rules
 
@@ -132,6 +133,27 @@ def test_the_retention_that_alerts_believe_in_is_the_broker_s() -> None:
     assert believed == f"vector({kept // 1000})"
 
 
+NATIVE_ALONE = {
+    "listener.security.protocol.map": "further listeners, for tests of SASL and TLS",
+    "broker.session.timeout.ms": "a killed node is back sooner",
+    "broker.heartbeat.interval.ms": "the same",
+    "transaction.state.log.num.partitions": "nobody uses transactions; fewer files",
+    "share.coordinator.state.topic.num.partitions": "nobody uses share groups; fewer files",
+    "share.coordinator.state.topic.replication.factor": "the same",
+    "share.coordinator.state.topic.min.isr": "the same",
+}
+"""What the broker of `make stack` is told and that of compose.yaml is not, and why."""
+
+
+def test_the_broker_without_docker_is_given_the_properties_of_compose() -> None:
+    given = Composition().broker_properties()
+    assert given["log.retention.ms"] == "86400000"
+    assert given["offsets.topic.replication.factor"] == "1"
+    assert not any("://" in value or "/var" in value or "-X" in value for value in given.values())
+    assert set(PROPERTIES) - set(given) == set(NATIVE_ALONE)
+    assert {name: value for name, value in PROPERTIES.items() if given.get(name, value) != value} == {}
+
+
 def test_the_dockerfile_is_what_hadolint_recommends() -> None:
     program("hadolint", "deploy/Dockerfile")
 
@@ -223,4 +245,4 @@ def test_a_stack_without_prometheus_says_so_before_it_starts_anything(tmp_path: 
 
 def test_a_packaged_grafana_has_its_home_elsewhere(tmp_path: Path) -> None:
     command, _ = grafana_command(tmp_path / "grafana", tmp_path, 3001, {})
-    assert command[-1] == f"--homepath={monitoring.PACKAGED_HOME}"
+    assert command[-1] == f"--homepath={PACKAGED_HOME}"

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,10 +32,16 @@ QUESTIONS = ["Is it forgetting?", "Is it keeping up?", "Is it keeping anything?"
 ABSENT: Final[dict[str, str]] = {
     "lethe_start_duration_seconds": "told once a start, and in the log and /state as well",
     "lethe_policy_last_violation_timestamp_seconds": "what the alert goes by; the panel shows the count rise",
+    "lethe_samples_last_lost_timestamp_seconds": "the same",
     "lethe_partitions_added": "each has a line of its own in Position in each partition",
     "process_virtual_memory_bytes": "libraries reserve much that they never use; resident memory is shown",
     "process_open_fds": "bounded: connections are limited in number, and no file stays open",
     "process_max_fds": "the system's, and it never changes",
+    **{
+        f"lethe_feeder_process_{what}": "the same, of the process that reads the broker"
+        for what in ("virtual_memory_bytes", "open_fds", "max_fds")
+    },
+    "lethe_feeder_process_start_time_seconds": "it starts with the service, and ends it when it ends",
     "python_info": "the version is in lethe_build_info, too",
     "python_gc_objects_collected": "of use to who looks for a leak in the program, not to who runs it",
     "python_gc_objects_uncollectable": "the same",
@@ -45,14 +52,17 @@ ABSENT: Final[dict[str, str]] = {
 WITHOUT_LIMITS = {
     "Throughput": "the stream's rate is the producer's affair",
     "Position in each partition": "grows for ever",
+    "What became of the records": "counts since the beginning, good and bad in one panel",
     "Windowed forgetting and plasticity": "the one should be small and the other large",
     "Checkpoints": "counts since the beginning",
+    "Predictions asked for": "how many is their clients' affair",
     "Boundaries, judged": "counts since the beginning, good and bad in one panel",
     "Regime": "a number, neither good nor bad",
     "Regimes, judged": "counts since the beginning, good and bad in one panel",
     "Cores in use": "as many as there are is good",
     "Segment": "a number, neither good nor bad",
     "Receipts in the ledger": "grows for ever",
+    "Kept samples": "as many as the learner was given room for",
     "Ledger head": "a hash",
     "Accuracy on each probe: $service": "its limit is a curve of its own, the floor",
 }
@@ -81,7 +91,7 @@ def test_each_dashboard_begins_with_four_questions(board: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
 def test_services_can_be_chosen_and_switches_are_marked(board: dict[str, Any]) -> None:
-    (variable,) = board["templating"]["list"]
+    _, variable = board["templating"]["list"]
     assert (variable["name"], variable["multi"], variable["includeAll"]) == ("service", True, True)
     (marks,) = board["annotations"]["list"]
     assert marks["titleFormat"] == "{{segment}}"
@@ -126,16 +136,83 @@ def answers(question: str, value: int, series: dict[str, str], tmp_path: Path) -
     """Hold the answer to ``question`` at 300 s against ``value``, given ``series`` by the half minute."""
     (query,) = {query.expr for query in queries() if question in query.place}
     expected = [{"labels": '{service="ridge"}', "value": value}]
-    labels = '{job="lethe", instance="a", service="ridge"}'
+    promql(
+        query, 300, {name + INFO % "": values for name, values in series.items()}, expected, "30s", tmp_path
+    )
+
+
+@pytest.mark.needs("prometheus")
+def test_what_was_never_learned_is_not_forgotten_as_the_alert_has_it(tmp_path: Path) -> None:
+    def probe(name: str) -> str:
+        return INFO % f', probe="{name}"'
+
+    series = {f"lethe_forgetting_ratio{probe('mnist')}": "0.05x10"}
+    series |= {f"lethe_forgetting_ratio{probe('hopeless')}": "0.35x10"}
+    series |= {f"lethe:probe_accuracy_floor:ratio{probe('mnist')}": "0.85x10"}  # there is none for the other
+    (query,) = {query.expr for query in queries() if "Is it forgetting?" in query.place}
+    expected = [{"labels": '{service="ridge"}', "value": 0.05}]
+    promql(query, 300, series, expected, "30s", tmp_path)
+
+
+@pytest.mark.needs("prometheus")
+def test_whoever_keeps_samples_is_seen_to_keep_something_while_nothing_passes_through(tmp_path: Path) -> None:
+    series = {"lethe_samples_resident": "64x5 0x5", "lethe_samples_kept": "5000x10"}
+    answers("Is it keeping anything?", 5000, series, tmp_path)
+
+
+def promql(
+    query: str, at: int, series: dict[str, str], expected: list[dict[str, Any]], every: str, tmp_path: Path
+) -> None:
+    """Hold what ``query`` returns at ``at`` seconds against ``expected``, given ``series``."""
     case = {
-        "interval": "30s",
-        "input_series": [{"series": name + labels, "values": values} for name, values in series.items()],
-        "promql_expr_test": [{"expr": query, "eval_time": "300s", "exp_samples": expected}],
+        "interval": every,
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": query, "eval_time": f"{at}s", "exp_samples": expected}],
     }
     file = tmp_path / "case.yaml"
-    file.write_text(yaml.safe_dump({"evaluation_interval": "30s", "tests": [case]}))
+    file.write_text(yaml.safe_dump({"evaluation_interval": every, "tests": [case]}))
     done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+INFO = '{job="lethe", instance="a", service="ridge"%s}'
+
+
+@pytest.mark.needs("prometheus")
+@pytest.mark.parametrize(
+    ("series", "at", "visits"),
+    [
+        pytest.param(
+            {"1": "1x4 stale", "2": "_x4 1x20", "started": "1x4 2x20"}, 25, ["2"], id="a switch is marked"
+        ),
+        pytest.param(
+            {"1": "1x4 stale", "2": "_x4 1x20", "started": "1x4 2x20"}, 45, [], id="but not for long"
+        ),
+        pytest.param({"1": "_x4 1x20", "started": "_x4 1x20"}, 25, ["1"], id="and so is the first one"),
+        pytest.param(
+            {"2": "1x4 stale _x8 1x20", "started": "2x4 stale _x8 0x20"},
+            75,
+            [],
+            id="no restart after an outage",
+        ),
+        pytest.param(
+            {"1": "_x14 1 stale", "2": "1x4 stale _x9 1x20", "started": "2x4 stale _x8 0 1x20"},
+            80,
+            ["2"],
+            id="one that is learned once more, from a checkpoint before it",
+        ),
+    ],
+)
+def test_switches_are_marked_and_restarts_are_not(
+    series: dict[str, str], at: int, visits: list[str], tmp_path: Path
+) -> None:
+    names = {"started": "lethe_segments_started_total" + INFO % ""}
+    names |= {visit: "lethe_segment_info" + INFO % f', segment="s", visit="{visit}"' for visit in "12"}
+    (query,) = {query.expr for query in queries() if query.place.endswith(": Segments: annotation")}
+    expected = [
+        {"labels": "lethe_segment_info" + INFO % f', segment="s", visit="{v}"', "value": 1} for v in visits
+    ]
+    promql(query, at, {names[name]: values for name, values in series.items()}, expected, "5s", tmp_path)
 
 
 @pytest.mark.needs("prometheus")
@@ -200,11 +277,41 @@ def test_every_recorded_series_is_used() -> None:
     assert recorded() <= used
 
 
-def test_panels_ask_the_data_source_that_is_provisioned() -> None:
+def sources(part: Any) -> Iterator[dict[str, str]]:
+    """Every data source that is named somewhere in ``part``."""
+    if isinstance(part, dict):
+        if "datasource" in part:
+            yield part["datasource"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from sources(inner)
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_whatever_is_asked_for_is_asked_from_the_prometheus_that_is_chosen(board: dict[str, Any]) -> None:
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    asking = [*panels(board), *board["annotations"]["list"], board["templating"]["list"][1]]
+    assert [part["datasource"] for part in asking] == [chosen] * len(asking)
+    assert all(source == chosen for source in sources(board))
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_the_prometheus_that_is_provisioned_is_chosen_first(board: dict[str, Any]) -> None:
     folder = DEPLOY / "grafana" / "provisioning"
     (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())["datasources"]
-    given = {"type": source["type"], "uid": source["uid"]}
-    assert all(panel["datasource"] == given for _, panel in PANELS)
+    variable = board["templating"]["list"][0]
+    assert (variable["type"], variable["name"], variable["query"]) == (
+        "datasource",
+        "datasource",
+        source["type"],
+    )
+    assert (variable["current"]["text"], variable["current"]["value"]) == (source["name"], source["uid"])
+
+
+def test_grafana_knows_how_often_is_scraped() -> None:
+    folder = DEPLOY / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())["datasources"]
     interval = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["global"][
         "scrape_interval"
     ]

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -84,7 +85,7 @@ def test_records_are_counted_by_what_became_of_them() -> None:
     run.journal(RecordsDeadLettered("null_value", 1))
     run.journal(RecordsDeadLettered("oversized", 1))
     run.journal(RecordsLost(3))
-    run.journal(Turned(resident=0))
+    run.journal(Turned(resident=0, kept=50))
     result = run.journal.result()
     assert result.samples.model_dump() == {
         "received": 70,
@@ -93,6 +94,7 @@ def test_records_are_counted_by_what_became_of_them() -> None:
         "dead_lettered": 6,
         "lost": 3,
         "resident": 0,
+        "kept": 50,
     }
     assert result.dead_letters == {"oversized": 5, "null_value": 1}
     assert run.journal.state()["samples"] == result.samples.model_dump()
@@ -117,6 +119,18 @@ def test_the_counts_of_a_checkpoint_restore_them() -> None:
     after.journal(before.journal.counts())
     assert after.journal.counts() == Resumed(received=70, learned=64, dead={"oversized": 6}, lost=3)
     assert after.journal.state()["samples"] == before.journal.state()["samples"]
+
+
+def test_when_records_were_last_lost_is_among_the_times_that_a_checkpoint_keeps() -> None:
+    run = Run()
+    assert run.journal.timing()["lost_at"] is None
+    run.journal(Resumed(0, 0, {}, 7, lost_at=50.0))
+    assert run.journal.timing()["lost_at"] == 50
+    before = time.time()
+    run.journal(RecordsLost(3))
+    lost_at = run.journal.timing()["lost_at"]
+    assert isinstance(lost_at, float)
+    assert before <= lost_at <= time.time()
 
 
 def test_when_a_rule_was_last_violated_is_among_the_times_that_a_checkpoint_keeps() -> None:

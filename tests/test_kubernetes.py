@@ -122,6 +122,14 @@ def test_the_operator_is_told_the_labels_that_rules_ask_for() -> None:
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
 
 
+def test_a_prometheus_that_selects_by_its_release_finds_what_is_for_it(built: dict[str, Any]) -> None:
+    (labels,) = KUSTOMIZATION["labels"]
+    for name in ("ServiceMonitor/lethe", "PrometheusRule/lethe"):
+        assert built[name]["metadata"]["labels"].items() >= labels["pairs"].items()
+    assert labels.keys() == {"pairs"}, "selectors stay as they are"
+    assert set(labels["pairs"]) == {"release"}
+
+
 def test_what_is_selected_is_the_pod() -> None:
     stateful = manifest("statefulset")
     labels = stateful["spec"]["template"]["metadata"]["labels"]

@@ -116,6 +116,14 @@ class Accumulates(Frequencies):
         return State({"counts": self._counts_K, "seen": self._seen}, {})
 
 
+class KeepsInSilence(Accumulates):
+    retains = Retention.SAMPLES
+
+
+class KeepsMoreThanItSays(Frequencies):
+    kept = 7
+
+
 class ForgetsThatThereWasABoundary(Frequencies):
     counts = 1
 
@@ -146,6 +154,8 @@ class ForgetsToNormalise(Frequencies):
         (SeedsTheWorld, "check_global_random_numbers_are_left_alone"),
         (RollsDice, "check_same_seed_gives_the_same_state"),
         (Accumulates, "check_state_does_not_grow"),
+        (KeepsInSilence, "check_tells_how_many_samples_it_keeps"),
+        (KeepsMoreThanItSays, "check_tells_how_many_samples_it_keeps"),
         (ForgetsThatThereWasABoundary, "check_goes_on_identically_after_a_boundary"),
         (ForgetsToNormalise, "check_predict_gives_probabilities"),
     ],

@@ -96,6 +96,19 @@ def test_a_turn_is_told_when_nothing_is_left_of_it() -> None:
     assert len(run.of(Turned)) == 3
 
 
+class Keeping(Remembering):
+    """Keeps all samples that it saw."""
+
+    @property
+    def kept(self) -> int:
+        return sum(len(x_BCHW) for x_BCHW in self.learned)
+
+
+def test_a_turn_tells_what_the_learner_keeps() -> None:
+    run = learn(segment("a", 24), learner=Keeping(LearnerContext(LAYOUT)))
+    assert [event.kept for event in run.of(Turned)] == [8, 16, 24]
+
+
 def test_what_was_predicted_before_learning_is_counted() -> None:
     run = learn(segment("a", 400))
     batches = run.of(BatchLearned)

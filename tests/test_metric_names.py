@@ -6,11 +6,10 @@ import subprocess
 from typing import get_args
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
-from service.events import (
-    Event,
-)
+from service.events import Event
+from service.web.predict_metrics import PredictMetrics
 from tests.scrapes import EVENTS, Scrape
 
 
@@ -32,14 +31,23 @@ def test_no_kind_of_event_is_left_out_here() -> None:
     assert {type(event) for event in EVENTS} == set(get_args(Event))
 
 
+def everything() -> CollectorRegistry:
+    """What a service exports once everything has happened."""
+    scrape = Scrape(*EVENTS)
+    PredictMetrics(scrape.registry)(200, 0.002)
+    return scrape.registry
+
+
 BASE_UNITS = ("seconds", "bytes", "ratio", "info", "records", "samples", "receipts")
 WITHOUT_UNIT = {
     "lethe_samples_resident",
+    "lethe_samples_kept",
     "lethe_partition_offset",
     "lethe_batch_loss",
     "lethe_ledger_head",
     "lethe_broker_up",
     "lethe_segment_visit",
+    "lethe_run_boundaries",
     "lethe_boundary_verdicts",
     "lethe_regime",
     "lethe_regime_verdicts",
@@ -53,7 +61,7 @@ WITHOUT_UNIT = {
 
 
 def test_names_follow_the_conventions() -> None:
-    for metric in Scrape(*EVENTS).registry.collect():
+    for metric in everything().collect():
         assert re.fullmatch(r"lethe(_[a-z]+)+", metric.name), metric.name
         assert metric.documentation.endswith("."), metric.name
         names = {sample.name for sample in metric.samples}
@@ -69,10 +77,7 @@ def test_names_follow_the_conventions() -> None:
 
 def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
     labels = {
-        label
-        for metric in Scrape(*EVENTS).registry.collect()
-        for sample in metric.samples
-        for label in sample.labels
+        label for metric in everything().collect() for sample in metric.samples for label in sample.labels
     }
     assert labels == {
         "reason",
@@ -89,6 +94,8 @@ def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
         "signal",
         "verdict",
         "part",
+        "outcome",
+        "status",
     }
 
 
@@ -96,6 +103,6 @@ def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
 def test_promtool_finds_nothing_to_complain_about() -> None:
     promtool = shutil.which("promtool")
     assert promtool is not None
-    text = generate_latest(Scrape(*EVENTS).registry)
+    text = generate_latest(everything())
     checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30)
     assert (checked.returncode, checked.stderr, checked.stdout) == (0, b"", b"")

@@ -33,10 +33,10 @@ from tests.scrapes import BATCH, JUDGED, MEASURED, READINGS, Scrape
 
 def test_detected_boundaries_are_counted_by_signal_and_go_on_after_a_restart() -> None:
     scrape = Scrape(BoundaryDetected("loss", 64))
-    assert scrape.value("boundaries_detected_total", signal="loss") == 1
-    assert scrape.value("boundaries_detected_total", signal="error") == 0
+    assert scrape.value("run_boundaries", signal="loss") == 1
+    assert scrape.value("run_boundaries", signal="error") == 0
     resumed = Scrape(Resumed(70, 64, {}, 0, {"loss": 2}), BoundaryDetected("loss", 64))
-    assert resumed.value("boundaries_detected_total", signal="loss") == 3
+    assert resumed.value("run_boundaries", signal="loss") == 3
 
 
 def test_boundaries_and_regimes_are_judged_by_verdict() -> None:
@@ -84,6 +84,8 @@ def test_counters_stand_at_zero_before_anything_has_happened() -> None:
     scrape = Scrape()  # a rate over a counter that appears late misses its first increase
     for what in ("received", "learned", "discarded", "lost"):
         assert scrape.value(f"samples_{what}_total") == 0
+    for outcome in ("received", "learned", "dead_lettered", "lost"):
+        assert scrape.value("run_samples", outcome=outcome) == 0
 
 
 def test_a_batch_sets_loss_and_prequential_accuracy_and_feeds_the_histograms() -> None:
@@ -111,9 +113,10 @@ def test_a_producer_whose_clock_is_ahead_makes_no_negative_latency() -> None:
     assert scrape.value("end_to_end_latency_seconds_count") == 1
 
 
-def test_a_turn_shows_what_is_resident_in_samples_and_bytes() -> None:
+def test_a_turn_shows_what_is_resident_in_samples_and_bytes_and_what_is_kept() -> None:
     before = time.time()
-    scrape = Scrape(Turned(resident=5))
+    scrape = Scrape(Turned(resident=5, kept=500))
+    assert scrape.value("samples_kept") == 500
     assert scrape.value("samples_resident") == 5
     assert scrape.value("samples_resident_bytes") == 5 * 784
     assert before <= (scrape.value("last_turn_timestamp_seconds") or 0) <= time.time()
@@ -182,13 +185,47 @@ def test_the_broker_is_up_or_not() -> None:
     assert Scrape(BrokerSeen(up=True), BrokerSeen(up=False, detail="gone")).value("broker_up") == 0
 
 
-def test_counters_go_on_where_the_run_was_before_a_restart() -> None:
-    resumed = Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2)
-    scrape = Scrape(resumed, BATCH, RecordsReceived(65), RecordsDeadLettered("oversized", 1))
-    assert scrape.value("samples_received_total") == 135
-    assert scrape.value("samples_learned_total") == scrape.value("samples_discarded_total") == 128
-    assert scrape.value("samples_dead_lettered_total", reason="oversized") == 5
-    assert scrape.value("samples_lost_total") == 2
+RESUMED = Resumed(received=70, learned=64, dead={"oversized": 4, "null_value": 1}, lost=2, lost_at=1000.0)
+
+
+def test_the_run_s_totals_go_on_after_a_restart_and_no_counter_does() -> None:
+    scrape = Scrape(RESUMED, BATCH, RecordsReceived(65), RecordsDeadLettered("oversized", 1))
+    totals = {"received": 135, "learned": 128, "dead_lettered": 6, "lost": 2}
+    assert {outcome: scrape.value("run_samples", outcome=outcome) for outcome in totals} == totals
+    assert scrape.value("run_dead_lettered_samples", reason="oversized") == 5
+    assert scrape.value("run_dead_lettered_samples", reason="null_value") == 1
+    assert scrape.value("samples_received_total") == 65
+    assert scrape.value("samples_learned_total") == scrape.value("samples_discarded_total") == 64
+    assert scrape.value("samples_dead_lettered_total", reason="oversized") == 1
+    assert scrape.value("samples_lost_total") == 0
+
+
+def test_no_counter_ever_begins_where_a_checkpoint_stands() -> None:
+    """Behind the last scrape, it would be a reset to Prometheus, and all of the run learned in a moment."""
+    full = replace(RESUMED, boundaries={"loss": 3}, violated={"ttl": 5.0}, progressed=5.0)
+    counted = [
+        sample
+        for metric in Scrape(full, SegmentStarted("a", 1, 0, resumed=True)).registry.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total") and sample.value
+    ]
+    assert counted == []
+
+
+def test_when_records_were_lost_survives_a_restart_and_is_renewed() -> None:
+    assert Scrape().value("samples_last_lost_timestamp_seconds") == 0
+    assert Scrape(RESUMED).value("samples_last_lost_timestamp_seconds") == 1000
+    before = time.time()
+    lost = Scrape(RESUMED, RecordsLost(3)).value("samples_last_lost_timestamp_seconds")
+    assert before <= (lost or 0) <= time.time()
+
+
+def test_a_segment_that_a_restart_goes_on_with_has_not_begun() -> None:
+    scrape = Scrape(SegmentStarted("a", 1, 64, resumed=True))
+    assert scrape.value("segments_started_total") == 0
+    assert scrape.value("segment_visit") == 1
+    scrape.metrics(SegmentStarted("b", 2, 128))
+    assert scrape.value("segments_started_total") == 1
 
 
 def test_when_the_policy_was_violated_survives_a_restart_and_is_renewed() -> None:

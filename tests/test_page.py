@@ -3,6 +3,7 @@
 The report of a finished run is drawn by the same script, and is looked at here, too.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -48,7 +49,7 @@ def browser() -> Iterator[Browser]:
     require("chromium")
     with sync_playwright() as playwright:
         expect.set_options(timeout=20_000)  # milliseconds: the machine may be busy
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser
         browser.close()
 
@@ -135,6 +136,7 @@ def test_the_page_shows_the_run_and_asks_nobody_but_the_service(run: Run, page: 
     expect(page.locator("#classes figcaption")).to_have_text(["day", "night"])
     expect(page.locator("#stream")).to_contain_text("learned and discarded3\u202f200")
     expect(page.locator("#privacy")).to_contain_text("receipts in the ledger")
+    expect(page.locator("#privacy")).to_contain_text("samples of before that it holds0")
     assert visit.asked
     assert visit.strangers == []
     assert visit.complaints == []

@@ -44,10 +44,12 @@ def text(i: int = 0) -> str:
     return base64.b64encode(png(i)).decode()
 
 
-def create(predictions: Predictions, token: str | None = None) -> FastAPI:
+def create(
+    predictions: Predictions, token: str | None = None, registry: CollectorRegistry | None = None
+) -> FastAPI:
     journal = Journal(Settings(), Finetune, History([]))
     predict = Predict(predictions, "finetune", LAYOUT, MOST_BYTES)
-    return create_app(journal, CollectorRegistry(), "1.2.3", Standing(), predict, token)
+    return create_app(journal, registry or CollectorRegistry(), "1.2.3", Standing(), predict, token)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,31 @@ def test_a_bad_request_is_told_what_is_wrong(case: str, client: httpx.Client) ->
     answer = client.post("/predict", **request)  # type: ignore[arg-type] # keywords of several types
     assert answer.status_code == status, answer.text
     assert detail in answer.json()["detail"]
+
+
+def test_requests_are_counted_by_status_and_answers_timed_whichever_way_they_went() -> None:
+    registry = CollectorRegistry()
+
+    def asked(status: int) -> float | None:
+        return registry.get_sample_value("lethe_predict_requests_total", {"status": str(status)})
+
+    with (
+        Predictions(Snapshots(LEARNER), LAYOUT) as predictions,
+        Server(create(predictions, TOKEN, registry), "127.0.0.1", 0) as server,
+        httpx.Client(base_url=server.address) as client,
+    ):
+        assert {asked(status) for status in (200, 401, 408, 413, 415, 422, 500, 503)} == {0}
+        assert client.post("/predict", content=png(), headers={"content-type": PNG}).status_code == 401
+        client.headers["authorization"] = f"Bearer {TOKEN}"
+        agree(client.post("/predict", content=png(), headers={"content-type": PNG}), 1)
+        agree(client.post("/predict", json={"images": [text(0), text(1)]}), 2)
+        for case in ("no PNG", "no type", "large body"):
+            client.post("/predict", **BROKEN[case][0])  # type: ignore[arg-type] # keywords of several types
+        assert client.get("/predict").status_code == 405
+    counts = {status: asked(status) for status in (200, 401, 413, 415, 422, 500)}
+    assert counts == {200: 2, 401: 1, 413: 1, 415: 1, 422: 1, 500: 0}
+    assert registry.get_sample_value("lethe_predict_duration_seconds_count") == 2
+    assert 0 < (registry.get_sample_value("lethe_predict_duration_seconds_sum") or 0) < 10
 
 
 def test_a_body_of_unknown_length_is_cut_off_where_it_is_too_long(client: httpx.Client) -> None:

@@ -34,6 +34,15 @@ def test_promtool_accepts_the_configuration_and_every_rule_file_is_in_it() -> No
 
 
 @pytest.mark.needs("prometheus")
+def test_an_alertmanager_is_named_by_taking_the_comment_off(tmp_path: Path) -> None:
+    bare = re.sub(r"^#   ", "", (PROMETHEUS / "prometheus.yml").read_text(), flags=re.MULTILINE)
+    file = tmp_path / "prometheus.yml"
+    file.write_text(bare)
+    assert yaml.safe_load(bare)["alerting"]["alertmanagers"]
+    promtool("check", "config", file)
+
+
+@pytest.mark.needs("prometheus")
 @pytest.mark.parametrize("file", TEST_FILES, ids=lambda file: file.stem)
 def test_alerts_fire_and_are_silent_as_written(file: Path) -> None:
     promtool("test", "rules", file)

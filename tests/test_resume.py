@@ -184,8 +184,10 @@ def test_whoever_listens_is_told_where_the_run_stands(tmp_path: Path) -> None:
     assert isinstance(resumed, Resumed)
     assert resumed.progressed is not None
     assert began <= resumed.progressed <= time.time()
+    assert resumed.lost_at is not None
+    assert began <= resumed.lost_at <= time.time()
     counted = Resumed(received=121, learned=118, dead={"undecodable": 3}, lost=1)
-    assert replace(resumed, progressed=None) == counted
+    assert replace(resumed, progressed=None, lost_at=None) == counted
     assert started == SegmentStarted("a", 3, whole.history.switches[-1].samples, resumed=True)
     assert isinstance(measured, Measured)
     assert [list(row) for row in measured.R] == whole.journal.result().R

@@ -22,7 +22,12 @@ class Way:
         self.received: list[Message] = []
         self.sent: list[Message] = []
         self.asked: list[tuple[bytes, Headers]] = []
-        self._shortcut = Shortcut(self._app, "/predict", self._answer, 10, token)
+        self.seen: list[tuple[int, float]] = []
+        self.answers: int | None = None
+        self._shortcut = Shortcut(self._app, "/predict", self._answer, 10, token, self._see)
+
+    def _see(self, status: int, seconds: float) -> None:
+        self.seen.append((status, seconds))
 
     def request(self, messages: Sequence[Message], late: float = 0.0, **scope: Any) -> None:
         """Send it a request, whose ``messages`` come ``late`` seconds after its head."""
@@ -38,9 +43,12 @@ class Way:
         whole = {"type": "http", "method": "POST", "path": "/predict", "headers": []} | scope
         asyncio.run(self._shortcut(whole, receive, send))
 
-    async def _app(self, _scope: Scope, receive: Receive, _send: Send) -> None:
+    async def _app(self, _scope: Scope, receive: Receive, send: Send) -> None:
         while not self.received or self.received[-1].get("more_body"):
             self.received.append(await receive())
+        if self.answers is not None:
+            await send({"type": "http.response.start", "status": self.answers, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
 
     def _answer(self, body: bytes, headers: Headers) -> bytes | None:
         self.asked.append((body, headers))
@@ -135,3 +143,20 @@ def test_who_carries_no_token_is_left_to_the_application(carried: list[str], ans
     way.request(WHOLE, headers=[(b"authorization", one.encode()) for one in carried])
     assert bool(way.asked) is answered
     assert way.received == ([] if answered else WHOLE)
+
+
+def test_every_request_is_seen_whichever_way_it_went_with_its_status_and_its_time() -> None:
+    way = Way()
+    way.request(WHOLE)
+    way.answers = 422
+    way.request([part(b"no image", False)], late=0.02)
+    way.request(WHOLE, path="/state")
+    assert [status for status, _ in way.seen] == [200, 422]
+    assert 0 <= way.seen[0][1] < 5
+    assert 0.02 <= way.seen[1][1] < 5
+
+
+def test_a_request_without_an_answer_is_seen_as_failed() -> None:
+    way = Way()
+    way.request([{"type": "http.disconnect"}])
+    assert [status for status, _ in way.seen] == [500]

@@ -1,6 +1,7 @@
 """What a service exports, and which metrics an expression of PromQL names."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any, Final
 import yaml
 
 from service.metrics import Metrics
-from service.parts import create_registry
+from service.parts import create_registry, export_feeder
+from service.web.predict_metrics import PredictMetrics
 
 __all__ = [
     "DEPLOY",
@@ -42,10 +44,12 @@ def exported() -> dict[str, tuple[str, ...]]:
     """The series of each metric of a service, the client library's own among them."""
     registry = create_registry()
     Metrics(registry, sample_bytes=784, build={})
-    return {
-        family.name: tuple(family.name + suffix for suffix in SUFFIXES[family.type])
-        for family in registry.collect()
-    }
+    PredictMetrics(registry)
+    with export_feeder(registry, os.getpid()):
+        return {
+            family.name: tuple(family.name + suffix for suffix in SUFFIXES[family.type])
+            for family in registry.collect()
+        }
 
 
 @cache
@@ -89,14 +93,17 @@ class PanelQuery:
 
     place: str
     expr: str
-    """As Grafana would send it for ``service``, scraped every 5 seconds."""
+    """As Grafana would send it, with its variables filled in."""
 
     def __str__(self) -> str:
         return self.place
 
 
 def queries(service: str = ".+", rate_interval: str = "20s") -> Iterator[PanelQuery]:
-    """Every query of every panel and annotation, for the services that match ``service``."""
+    """Every query of every panel and annotation, for the services that match ``service``.
+
+    ``rate_interval`` is four times what Prometheus scrapes at, by default every 5 seconds.
+    """
     for dashboard in dashboards():
         found = [
             (panel["title"], target["refId"], target["expr"])

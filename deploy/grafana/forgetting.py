@@ -41,8 +41,7 @@ def forgetting() -> model.Dashboard:
     transfer = chart(
         "Backward and forward transfer",
         "BWT: what learning on did to old skills, below 0 is forgetting. FWT: what earlier subjects taught "
-        "about "
-        "later ones, before those were learned. Lopez-Paz & Ranzato 2017.",
+        "about later ones, before those were learned. Lopez-Paz & Ranzato 2017.",
         "percentunit",
         [
             Query(f"lethe_backward_transfer_ratio{{{CHOSEN}}}", "{{service}}: BWT"),
@@ -78,8 +77,7 @@ def forgetting() -> model.Dashboard:
     worst = chart(
         "Worst cases",
         "min-ACC: mean of the old skills' lowest accuracies since each was learned. WC-ACC weighs it with "
-        "the "
-        "present skill. A guarantee, where ACC is a hope. De Lange et al. 2023.",
+        "the present skill. A guarantee, where ACC is a hope. De Lange et al. 2023.",
         "percentunit",
         [
             Query(f"lethe_min_accuracy_ratio{{{CHOSEN}}}", "{{service}}: min-ACC"),
@@ -145,8 +143,7 @@ def forgetting() -> model.Dashboard:
         matrix(
             "R after each segment: $service",
             "A row after each segment, 0 is the untrained learner; a column for each probe. Read down a "
-            "column: "
-            "a skill appears, and stays or fades.",
+            "column: a skill appears, and stays or fades.",
             f"lethe_accuracy_matrix_ratio{{{CHOSEN}}}",
             rows="after",
             columns="probe",

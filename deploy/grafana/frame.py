@@ -21,9 +21,10 @@ LAST_TURN: Final = (
 """When the loop last went round: before its first turn, when the process started."""
 FORGOTTEN: Final = Limits(decision("forgetting_ratio") / 2, decision("forgetting_ratio"))
 """Of a loss of accuracy: red from what the alerts take for forgetting."""
+LEARNED: Final = decision("learned_ratio")
 TAG: Final = "lethe"
 SWITCH_SECONDS: Final = 15
-"""A segment's info series counts as new for as long: three scrapes."""
+"""A segment that the process saw begin is marked for as long: three scrapes."""
 
 Row = tuple[str, Sequence[Builder[model.Panel]]]
 """A title and its panels, from left to right."""
@@ -39,12 +40,13 @@ class _Switches(model.AnnotationQuery):
 
 class _SwitchesBuilder(Builder[model.AnnotationQuery]):
     def build(self) -> model.AnnotationQuery:
-        info = f"lethe_segment_info{{{CHOSEN}}}"
+        started = f"lethe_segments_started_total{{{CHOSEN}}}"
+        new = f"({started} > 0 unless {started} == {started} offset {SWITCH_SECONDS}s)"
         return _Switches(
             name="Segments",
             datasource=DATASOURCE,
             icon_color="purple",
-            expr=f"{info} unless {info} offset {SWITCH_SECONDS}s",
+            expr=f"lethe_segment_info{{{CHOSEN}}} and ignoring (segment, visit) {new}",
         )
 
 
@@ -60,6 +62,7 @@ def frame(uid: str, title: str, description: str, rows: Sequence[Row]) -> model.
         .timezone("browser")
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .readonly()
+        .with_variable(_datasource())
         .with_variable(_service())
         .annotation(_SwitchesBuilder())
         .link(
@@ -80,6 +83,17 @@ def frame(uid: str, title: str, description: str, rows: Sequence[Row]) -> model.
     for number, placed in enumerate(built.panels or [], start=1):
         placed.id_val = number  # addresses of single panels must not change with Grafana's mood
     return built
+
+
+def _datasource() -> build.DatasourceVariable:
+    """Return the choice of a Prometheus: at first the one of compose.yaml, or what Grafana has instead."""
+    return (
+        build.DatasourceVariable("datasource")
+        .label("Prometheus")
+        .description("Where the metrics are.")
+        .type("prometheus")
+        .current(model.VariableOption(selected=True, text="Prometheus", value="lethe-prometheus"))
+    )
 
 
 def _service() -> build.QueryVariable:
@@ -103,10 +117,11 @@ def _vital_signs() -> list[Builder[model.Panel]]:
     return [
         answer(
             "Is it forgetting?",
-            "The largest loss of accuracy on a skill learned earlier, against its best at the end of a "
-            "segment. "
-            f"Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten.",
-            f"max by (service) (lethe_forgetting_ratio{{{CHOSEN}}})",
+            "The largest loss of accuracy on a skill that was learned, against its best at the end of a "
+            f"segment. Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten. "
+            f"Probes whose best is below {100 * LEARNED:g} % were never learned, and do not count.",
+            "max by (service) "
+            f"(lethe_forgetting_ratio{{{CHOSEN}}} and lethe:probe_accuracy_floor:ratio{{{CHOSEN}}})",
             "percentunit",
             FORGOTTEN,
             nothing="no old skill yet",
@@ -123,9 +138,10 @@ def _vital_signs() -> list[Builder[model.Panel]]:
         ),
         answer(
             "Is it keeping anything?",
-            "Samples whose pixels are in the service now. Never more than batch size times slots; "
-            "0 when the stream rests, unless a batch waits to be full.",
-            f"sum by (service) (lethe_samples_resident{{{CHOSEN}}})",
+            "Samples whose pixels are in the service now, on their way through or kept by the learner. Of "
+            "the former never more than batch size times slots, and none when the stream rests, unless a "
+            "batch waits to be full; of the latter as many as the learner has room for: most have none.",
+            f"sum by (service) (lethe_samples_resident{{{CHOSEN}}} + lethe_samples_kept{{{CHOSEN}}})",
             "short",
             Limits(2048, 8192),
             nothing="unknown",

@@ -31,7 +31,8 @@ __all__ = [
     "number",
 ]
 
-DATASOURCE: Final = model.DataSourceRef("prometheus", "lethe-prometheus")
+DATASOURCE: Final = model.DataSourceRef("prometheus", "${datasource}")
+"""Whichever Prometheus is chosen at the top of the dashboard: every Grafana has its own uid for it."""
 WIDTH: Final = 24
 """Columns of a dashboard."""
 GOOD, DOUBTFUL, BAD, NEUTRAL = "green", "orange", "red", "blue"

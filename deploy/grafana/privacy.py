@@ -27,45 +27,40 @@ def privacy() -> model.Dashboard:
     )
     residency = chart(
         "How long pixels stay",
-        "From the arrival of a batch's first sample in the service to its pixels being overwritten. Red "
-        "from a "
-        "minute on, as the alert LetheResidencyExceeded.",
+        "From the arrival of a batch's first sample in the service to its pixels being overwritten. Red from "
+        "a minute on, as the alert LetheResidencyExceeded.",
         "s",
         percentiles("lethe_sample_residency_seconds"),
         limits=Limits(10, 60),
     )
     owed = chart(
         "Learned, but not discarded",
-        "Samples that were learned and whose pixels were not overwritten. Anything but 0 is a breach.",
+        "Samples that the process learned and whose pixels it did not overwrite. Anything but 0 is a breach.",
         "short",
         [Query(f"lethe_samples_learned_total{{{CHOSEN}}} - lethe_samples_discarded_total{{{CHOSEN}}}")],
         limits=Limits(1, 1),
     )
     dead = chart(
         "Dead letters",
-        "Malformed records, by reason. A letter holds size and hash; pixels only where the operator asked "
-        "for it.",
+        "Malformed records of the whole run, by reason. A letter holds size and hash; pixels only where the "
+        "operator asked for it.",
         "short",
         [
-            Query(f"lethe_samples_dead_lettered_total{{{CHOSEN}}}", "{{service}}: {{reason}}"),
-            Query(
-                f"sum by (service) (lethe_samples_dead_lettered_total{{{CHOSEN}}}) "
-                f"or 0 * sum by (service) (lethe_samples_received_total{{{CHOSEN}}})",
-                "{{service}}: all",
-            ),
+            Query(f"lethe_run_dead_lettered_samples{{{CHOSEN}}}", "{{service}}: {{reason}}"),
+            Query(f'lethe_run_samples{{outcome="dead_lettered", {CHOSEN}}}', "{{service}}: all"),
         ],
         limits=Limits(1, 1000),
     )
     lost = chart(
         "Lost records",
-        "Offsets that the broker never served. They were not learned, and nobody has them.",
+        "Offsets that the broker never served, in the whole run. They were not learned, and nobody has them.",
         "short",
-        [Query(f"lethe_samples_lost_total{{{CHOSEN}}}")],
+        [Query(f'lethe_run_samples{{outcome="lost", {CHOSEN}}}')],
         limits=Limits(1, 1),
     )
     violations = chart(
         "Policy violations",
-        "What the policy forbids and happened, by rule; 0 without a policy.",
+        "What the policy forbids and happened since the process started, by rule; 0 without a policy.",
         "short",
         [Query(f"lethe_policy_violations_total{{{CHOSEN}}}", "{{service}}: {{rule}}")],
         limits=Limits(1, 1),
@@ -97,8 +92,8 @@ def privacy() -> model.Dashboard:
     )
     epsilon = chart(
         "ε spent",
-        "What a differentially private learner has spent so far, and the budget at which it stops. "
-        "Nothing is shown for other learners.",
+        "What a differentially private learner has spent so far, and the budget at which it stops. Nothing "
+        "is shown for other learners.",
         "short",
         [
             Query(f"lethe_privacy_epsilon{{{CHOSEN}}}", "{{service}}"),
@@ -122,11 +117,19 @@ def privacy() -> model.Dashboard:
     )
     kept = chart(
         "Age of kept samples",
-        "For a learner that keeps samples: how long ago it saw the oldest that it may still keep. 0 for all "
-        "others. Red from a month on; the policy's own limit is a violation, rule ttl.",
+        "Where a policy says for how long samples may be kept: how long ago the oldest came that the "
+        "learner, or a checkpoint, may still hold. 0 without such a policy, whatever is kept. Red from a "
+        "month on; the policy's own limit is a violation, rule ttl.",
         "s",
         [Query(f"lethe_samples_kept_age_seconds{{{CHOSEN}}}")],
         limits=Limits(7 * 86400, 30 * 86400),
+    )
+    amount = chart(
+        "Kept samples",
+        "Samples of before, with their pixels, that the learner keeps to learn them again, as replay, der++ "
+        "and agem do. Its checkpoints hold them, too.",
+        "short",
+        [Query(f"lethe_samples_kept{{{CHOSEN}}}")],
     )
     receipts = chart(
         "Receipts in the ledger",
@@ -161,6 +164,6 @@ def privacy() -> model.Dashboard:
             ("What differential privacy has cost", [epsilon, delta, ended]),
             ("Held against the policy", [violations, kept]),
             ("What was receipted", [receipts, head]),
-            ("What is kept on purpose", [retains]),
+            ("What is kept on purpose", [retains, amount]),
         ],
     )

@@ -2,9 +2,10 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from deploy.grafana.frame import CHOSEN, LAST_TURN, Row, frame
-from deploy.grafana.panels import WIDTH, Limits, Query, chart, grid
+from deploy.grafana.frame import CHOSEN, Row, frame
+from deploy.grafana.panels import WIDTH, Limits, Query, chart
 from deploy.grafana.percentiles import percentiles
+from deploy.grafana.service import checkpoints, health, predictions
 
 __all__ = ["stream"]
 
@@ -15,20 +16,29 @@ def stream() -> model.Dashboard:
         "lethe-stream",
         "Stream and service",
         "Whether each service keeps up, what it could not use, and how it is doing.",
-        [_keeping_up(), _time(), _bad_records(), _boundaries(), _checkpoints(), _health()],
+        [
+            _keeping_up(),
+            _time(),
+            _bad_records(),
+            _boundaries(),
+            predictions(),
+            checkpoints(),
+            health(),
+        ],
     )
 
 
 def _keeping_up() -> Row:
     throughput = chart(
         "Throughput",
-        "Records taken from the topic and samples learned, a second.",
+        "Records taken from the topic, samples learned, and records that the broker no longer had, a second.",
         "cps",
         [
             Query(f"rate(lethe_samples_learned_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: learned"),
             Query(
                 f"rate(lethe_samples_received_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: received"
             ),
+            Query(f"rate(lethe_samples_lost_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: lost"),
         ],
     )
     lag = chart(
@@ -38,13 +48,20 @@ def _keeping_up() -> Row:
         [Query(f"lethe_partition_lag_records{{{CHOSEN}}}", "{{service}}: partition {{partition}}")],
         limits=Limits(100_000, 1_000_000),
     )
+    totals = chart(
+        "What became of the records",
+        "Of the whole run, as checkpoints keep it: received = learned + dead-lettered. After a crash it goes "
+        "on from the newest checkpoint, a little further back.",
+        "short",
+        [Query(f"lethe_run_samples{{{CHOSEN}}}", "{{service}}: {{outcome}}")],
+    )
     position = chart(
         "Position in each partition",
         "The first offset that is not learned yet. A flat line is a partition that does not move.",
         "short",
         [Query(f"lethe_partition_offset{{{CHOSEN}}}", "{{service}}: partition {{partition}}")],
     )
-    return "Keeping up", [throughput, lag, position]
+    return "Keeping up", [panel.span(WIDTH // 4) for panel in (throughput, lag, position, totals)]
 
 
 def _time() -> Row:
@@ -106,102 +123,6 @@ def _bad_records() -> Row:
         limits=Limits(2.3, 10),  # ln 10: as bad as guessing among ten classes
     )
     return "What it reads", [reasons, share, loss]
-
-
-def _checkpoints() -> Row:
-    age = chart(
-        "Age of the newest checkpoint",
-        "What a crash now would have to be learned again. Red from five minutes on, as the alert "
-        "LetheCheckpointStale.",
-        "s",
-        [Query(f"time() - (lethe_last_checkpoint_timestamp_seconds{{{CHOSEN}}} > 0)")],
-        limits=Limits(60, 300),
-    )
-    writing = chart(
-        "Writing a checkpoint",
-        "From taking it to having it on the disk, mean over five minutes; most of it beside learning.",
-        "s",
-        [
-            Query(
-                f"rate(lethe_checkpoint_duration_seconds_sum{{{CHOSEN}}}[5m])"
-                f" / rate(lethe_checkpoint_duration_seconds_count{{{CHOSEN}}}[5m])"
-            )
-        ],
-        limits=Limits(5, 30),
-    )
-    outcome = chart(
-        "Checkpoints",
-        "How many were written, could not be written, and could not be read at the start.",
-        "short",
-        [
-            Query(f"lethe_checkpoints_written_total{{{CHOSEN}}}", "{{service}}: written"),
-            Query(f"lethe_checkpoint_failures_total{{{CHOSEN}}}", "{{service}}: failed"),
-            Query(f"lethe_checkpoints_unreadable_total{{{CHOSEN}}}", "{{service}}: unreadable"),
-        ],
-    )
-    size = chart(
-        "Size of the newest checkpoint",
-        "Learner, random state, history and positions in one file.",
-        "bytes",
-        [Query(f"lethe_checkpoint_size_bytes{{{CHOSEN}}}")],
-        limits=Limits(1e9, 1e10),
-    )
-    return "Checkpoints", [panel.span(WIDTH // 4) for panel in (age, writing, outcome, size)]
-
-
-def _health() -> Row:
-    memory = chart(
-        "Memory",
-        "Resident memory of the learning process. It must not grow with the stream.",
-        "bytes",
-        [Query(f"process_resident_memory_bytes{{{CHOSEN}}}")],
-        limits=Limits(2e9, 4e9),
-    )
-    cores = chart(
-        "Cores in use",
-        "Of the learning process; the one that reads the broker is beside it.",
-        "short",
-        [Query(f"rate(process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval])")],
-    )
-    alive = chart(
-        "Since the last turn, and the last batch",
-        "Seconds since the loop went round, and since something was learned. Red from two minutes on: "
-        "stuck, or stalled.",
-        "s",
-        [
-            Query(f"time() - {LAST_TURN}", "{{service}}: turn"),
-            Query(f"time() - (lethe_last_progress_timestamp_seconds{{{CHOSEN}}} > 0)", "{{service}}: batch"),
-        ],
-        limits=Limits(30, 120),
-    )
-    up = chart(
-        "Answers",
-        "1 while the service answers Prometheus, and while the broker answers the service.",
-        "short",
-        [
-            Query(f'up{{job="lethe", {CHOSEN}}}', "{{service}}: service"),
-            Query(f"lethe_broker_up{{{CHOSEN}}}", "{{service}}: broker"),
-        ],
-        limits=Limits(1, 0.5, below=True),
-        ratio=True,
-    )
-    segment = chart(
-        "Segment",
-        "Number of the segment being learned, the marks have its name; and the boundaries detected.",
-        "short",
-        [
-            Query(f"lethe_segment_visit{{{CHOSEN}}}"),
-            Query(f"sum by (service) (lethe_boundaries_detected_total{{{CHOSEN}}})", "{{service}}: detected"),
-        ],
-    )
-    alerts = grid(
-        "Alerts firing",
-        "What Prometheus has to say now; deploy/runbook.md has a section for each.",
-        f'ALERTS{{alertstate="firing", {CHOSEN}}}',
-        ["alertname", "severity", "service", "probe"],
-        span=WIDTH // 3,
-    )
-    return "Health", [memory, cores, alive, up, segment, alerts]
 
 
 def _boundaries() -> Row:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, o
 
 from deploy.kafka.jars import NodeError, fetch
 from deploy.kafka.kraft import KafkaNode
+from deploy.pairs import pair
 
 __all__ = ["main"]
 
@@ -29,13 +30,6 @@ def _run(node: KafkaNode) -> None:
         return
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise argparse.ArgumentTypeError(f"not of the form key=value: {text!r}")
-    return key, value
-
-
 def main() -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="node.py", description="Apache Kafka without Docker.")
@@ -44,7 +38,7 @@ def main() -> int:
     run = commands.add_parser("run", help="run one node on 127.0.0.1 until SIGTERM or Ctrl-C")
     run.add_argument("--port", type=int, default=9092)
     run.add_argument("--dir", type=Path, required=True, help="keeps the data and survives restarts")
-    run.add_argument("--property", type=_pair, action="append", default=[], metavar="KEY=VALUE")
+    run.add_argument("--property", type=pair, action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     try:
         if arguments.command == "fetch":

@@ -89,4 +89,6 @@ class Turned:
     """The loop went round once, with or without a batch: it is alive."""
 
     resident: int
-    """Samples whose pixels the service holds now."""
+    """Samples whose pixels the service holds now, on their way through."""
+    kept: int = 0
+    """Samples of before that the learner keeps."""

@@ -30,6 +30,8 @@ class Resumed:
     """When the last of them was learned, in seconds since 1970."""
     violated: Mapping[str, float] = field(default_factory=dict)
     """When each rule of the policy was last violated, in seconds since 1970."""
+    lost_at: float | None = None
+    """When records were last found lost, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,11 @@ class Learner(ABC):
         """
         return Predictor(copy.deepcopy(self).predict)
 
+    @property
+    def kept(self) -> int:
+        """Samples themselves that it keeps now; a learner that retains samples overrides this."""
+        return 0
+
     @abstractmethod
     def state(self) -> State:
         """Return the learner's whole state; the tensors may be its own, so copy before learning on."""

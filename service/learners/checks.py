@@ -33,6 +33,7 @@ from service.learners.check_parts import (
     through_files,
     trained,
 )
+from service.learners.keeping_checks import check_state_does_not_grow, check_tells_how_many_samples_it_keeps
 from service.wire import Layout
 
 __all__ = ["Check", "Factory", "checks_for"]
@@ -47,6 +48,7 @@ def checks_for(factory: Factory, *, seeded: bool = True) -> Iterator[Check]:
     two seeds give two learners.
     """
     yield check_describes_itself
+    yield check_tells_how_many_samples_it_keeps
     yield check_learn_reports_one_prediction_per_sample
     yield check_learn_predicts_before_it_sees_the_labels
     yield check_predict_gives_probabilities
@@ -287,11 +289,3 @@ def check_separable_classes_are_learned(factory: Factory) -> None:
     x_BCHW, y_B = batch(200, seed=999)
     accuracy = (learner.predict(x_BCHW).argmax(1) == y_B).double().mean().item()
     require(accuracy >= 0.95, f"the accuracy is {accuracy:.2f}")
-
-
-def check_state_does_not_grow(factory: Factory) -> None:
-    """What is kept has the same size after 40 samples and after 400."""
-    few, many = trained(factory, sizes=[40]).state(), trained(factory, sizes=[40] * 10).state()
-    shapes = {name: tensor.shape for name, tensor in few.tensors.items()}
-    grown = {name: tensor.shape for name, tensor in many.tensors.items()}
-    require(shapes == grown, "the state grew with the samples")

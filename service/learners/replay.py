@@ -57,6 +57,11 @@ class Rehearsing(GradientLearner):
         samples = {"pixels": step.pixels_BCHW, "label": step.y_B, "scores": step.scores_BK.detach()}
         self._reservoir.offer(samples, self._dice("offer"))
 
+    @property
+    def kept(self) -> int:
+        """Samples in the reservoir."""
+        return len(self._reservoir)
+
     def expire(self, before: int) -> int:
         """Let go of what is kept of the first ``before`` samples learned: `service.learners.expiring`."""
         return self._reservoir.expire(before)

@@ -12,6 +12,7 @@ from service.privacy.standing import Standing
 from service.web.live import Live, live_router
 from service.web.page import page_router
 from service.web.predict import Predict, Problem
+from service.web.predict_metrics import PredictMetrics
 from service.web.shortcut import Shortcut
 from service.web.state import State, state_of
 from service.web.token import bearer
@@ -49,7 +50,12 @@ def create_app(
         # first: routes are tried in their order, and this one is asked for most
         app.include_router(predict.router(), dependencies=locked, responses=refused)
         app.add_middleware(
-            Shortcut, path="/predict", answer=predict.at_once, most_bytes=predict.most_bytes, token=token
+            Shortcut,
+            path="/predict",
+            answer=predict.at_once,
+            most_bytes=predict.most_bytes,
+            token=token,
+            seen=PredictMetrics(registry),
         )
 
     @app.get("/livez", summary="200 while the loop turns, 503 when it is stuck", responses=_HEALTH)

@@ -68,6 +68,7 @@
     ]);
     rows("privacy", [
       ["learner keeps", state.retains],
+      ["samples of before that it holds", number(samples.kept)],
       ["privacy budget spent", account == null ? null
         : `\u03b5 = ${account.epsilon.toFixed(2)} of ${account.budget}, \u03b4 = ${account.delta}`, account?.spent],
       ["policy", privacy.policy ? `${privacy.policy}, allows ${privacy.allows}` : "none"],

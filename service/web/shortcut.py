@@ -6,6 +6,7 @@ that it runs through. FastAPI's routing, its dependencies and Starlette's middle
 
 import asyncio
 import hmac
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -26,6 +27,8 @@ class Shortcut:
 
     ``answer`` is given the body and the headers of a POST to ``path`` whose body, of ``most_bytes`` at
     the most, came whole. With a ``token``, so does a request that does not carry it in the usual form.
+    ``seen`` is told of each such POST, whichever way it went: the status of its answer, 500 where it got
+    none, and the seconds that it took.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class Shortcut:
         answer: Callable[[bytes, Headers], bytes | None],
         most_bytes: int,
         token: str | None,
+        seen: Callable[[int, float], None],
     ) -> None:
         self._app, self._path, self._answer, self._most_bytes = app, path, answer, most_bytes
+        self._seen = seen
         self._bearer = None if token is None else f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,6 +49,19 @@ class Shortcut:
         if scope["type"] != "http" or scope["path"] != self._path or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        started, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)  # the first of an answer's messages has it
+            await send(message)
+
+        try:
+            await self._take(scope, receive, noting)
+        finally:
+            self._seen(status, time.perf_counter() - started)
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(reversed(scope["headers"]))  # of two of a name, the first counts, as for Starlette
         if not self._allows(headers):
             await self._app(scope, receive, send)

@@ -23,7 +23,9 @@ class Samples(_Part):
     lost: int
     """Offsets that the broker never served."""
     resident: int
-    """Samples in the service now."""
+    """Samples in the service now, on their way through."""
+    kept: int
+    """Samples of before that the learner keeps."""
 
 
 class Broker(_Part):

@@ -71,6 +71,7 @@ def check(document: dict[str, Any], broker: str, seed: int) -> None:
         "dead_lettered": 0,
         "lost": 0,
         "resident": 0,
+        "kept": 0,
     }
     assert told["samples_per_second"] > 0
     assert 0 < told["evaluation_seconds"] < told["seconds"]

@@ -24,6 +24,8 @@ STOP_SECONDS = 5
 """Within so many, the service ends when it is asked to."""
 
 
+FEEDER = "lethe_feeder_process_resident_memory_bytes"
+
 NOBODY = StreamBroker("kafka", "127.0.0.1:9", None, lambda name, partitions: None)
 """An address at which no broker listens."""
 
@@ -58,14 +60,18 @@ def test_a_stream_is_learned_evaluated_and_accounted_for(
     with service(broker, topic, tmp_path, **settings, SERVE__KEEP=True) as run:
         assert run.get("/livez").status_code == 200
         assert run.get("/readyz").status_code == 503, "there is no topic yet"
+        assert 1 << 24 < metrics(run)[FEEDER] < 1 << 30
         stream(broker, topic, 640)
         until(lambda: (run.report / "run.json").exists() or run.process.poll() is not None, "the run ends")
         assert run.process.poll() is None, run.log
         seen = metrics(run)
+        assert FEEDER not in seen, "it has ended, and its number may be another's"
         assert seen["lethe_samples_learned_total"] == seen["lethe_samples_received_total"] == 1280
         assert seen["lethe_samples_lost_total"] == seen["lethe_samples_resident"] == 0
         assert seen["lethe_broker_up"] == 1
         assert run.get("/readyz").status_code == 200
+        turned = "lethe_last_turn_timestamp_seconds"
+        until(lambda: metrics(run)[turned] > seen[turned], "it is alive while it rests, and says so")
         state = run.state
         assert (state["segment"], state["visit"], state["positions"]) == ("fashion-mnist", 2, {"0": 1280})
         assert run.stop() < STOP_SECONDS
@@ -78,6 +84,7 @@ def test_a_stream_is_learned_evaluated_and_accounted_for(
         "dead_lettered": 0,
         "lost": 0,
         "resident": 0,
+        "kept": 0,
     }
     assert result.segments == result.probes == ["mnist", "fashion-mnist"]
     assert [switch.samples for switch in result.switches] == [0, 640]

@@ -35,6 +35,7 @@ SEGMENT: Final = int(os.environ.get("LETHE_TEST_SEGMENT", "4096"))
 EVERY: Final = SEGMENT // 8
 """Samples between two evaluations."""
 MALFORMED: Final = 7
+BLANK: Final = {"content-type": "application/octet-stream", "dtype": "uint8", "shape": "1,28,28"}
 MAY_BE_EMPTY: Final = {
     "Alerts firing: A": {"ridge"},
     "Purge lag: B": {"finetune", "ridge"},
@@ -116,13 +117,14 @@ def _send_malformed(servers: str) -> None:
 
 
 def _await(address: str, wanted: dict[str, int], process: subprocess.Popen[str], log: Path) -> None:
-    """Wait until a service has counted so many samples of each kind."""
+    """Wait until a service has counted so many samples of each kind, and ask it for predictions meanwhile."""
     deadline = time.monotonic() + 600
     counted: dict[str, int] = {}
     while any(counted.get(kind, 0) < count for kind, count in wanted.items()):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, f"{address} has {counted}"
         counted = httpx.get(f"{address}/state", timeout=30).json()["samples"]
+        assert httpx.post(f"{address}/predict", content=bytes(784), headers=BLANK, timeout=30).is_success
         time.sleep(0.5)
 
 

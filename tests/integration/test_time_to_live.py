@@ -23,12 +23,10 @@ POLICY = {"name": "brief", "retention": "samples", "samples": {"capacity": 50, "
 pytestmark = [pytest.mark.needs("embedded")]
 
 
-def age(run: Service) -> float:
-    """How old the oldest sample kept may be."""
+def metric(run: Service, name: str) -> float:
+    """What a metric says, its labels being part of the ``name``."""
     lines = run.get("/metrics").text.splitlines()
-    return float(
-        next(line.split()[1] for line in lines if line.startswith("lethe_samples_kept_age_seconds "))
-    )
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
 
 
 def test_kept_samples_are_gone_in_time_from_a_service_that_was_killed_meanwhile(
@@ -53,12 +51,16 @@ def test_kept_samples_are_gone_in_time_from_a_service_that_was_killed_meanwhile(
     second.mkdir()
     with service(broker, topic, first, **settings) as run:
         until(lambda: run.state["samples"]["learned"] == 50, "all is learned")
+        until(lambda: run.state["samples"]["kept"] == 50, "the learner says how many it keeps")
         until(lambda: bool(found_in_files(state, needle)), "a checkpoint holds the samples")
         run.process.send(signal.SIGKILL)
     with service(broker, topic, second, **settings) as run:
         send(broker, topic, sent(range(50, 60)))
         until(lambda: run.state["samples"]["learned"] == 60, "it goes on")
-        until(lambda: age(run) == 0, "all that was kept is let go of")
+        assert metric(run, 'lethe_run_samples{outcome="learned"}') == 60
+        assert 10 <= metric(run, "lethe_samples_learned_total") < 60, "what this process learned"
+        until(lambda: metric(run, "lethe_samples_kept_age_seconds") == 0, "all that was kept is let go of")
+        assert run.state["samples"]["kept"] == 0
         assert found_in_files(state, needle) == []
         assert run.state["standing"]["violations"] == {}
         run.stop()
