@@ -4,12 +4,16 @@ import json
 import re
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser, expect
 
+from service.report import write_report
 from service.report.figures import PALETTE
 from service.report.page import POLICY
 from service.result import ClassPoint, RunResult
+from tests.browsing import PHONE, Visit, brightness
 from tests.reports import SEGMENT, demo, made_up, report
 
 
@@ -139,6 +143,24 @@ def test_no_name_becomes_markup(tmp_path: Path) -> None:
     # Plotly reads its texts as HTML as well
     assert page.figures["accuracy-0"]["data"][0]["name"] == escape(evil)
     assert escape(evil) in page.figures["forgetting-0"]["data"][0]["y"]
+
+
+@pytest.mark.needs("chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_is_drawn_in_the_reader_s_theme_and_fits_a_phone(
+    browser: Browser, tmp_path: Path, scheme: Literal["light", "dark"]
+) -> None:
+    write_report(demo(), tmp_path / "report.html")
+    page = browser.new_page(viewport=PHONE, color_scheme=scheme)
+    try:
+        visit = Visit(page, (tmp_path / "report.html").as_uri())
+        expect(page.locator(".plot:not(:has(.main-svg))")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        paper, tick = visit.colour("body", "background-color"), visit.colour(".xtick text", "fill")
+        assert (brightness(paper) > brightness(tick)) == (scheme == "light")
+        assert (visit.strangers, visit.complaints) == ([], [])
+    finally:
+        page.close()
 
 
 def luminance(colour: str) -> float:
