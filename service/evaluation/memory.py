@@ -79,6 +79,8 @@ class Memory:
     by_class: Thinned[ByClass] = field(default_factory=lambda: Thinned(CLASS_POINTS))
     last_by_class: ByClass | None = None
     minima: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    """On the subset of each probe, while no segment has been named."""
     windows: list[Window] = field(default_factory=list)
     last: Point | None = None
     readings: tuple[Reading, ...] = ()

@@ -187,13 +187,13 @@ def _drawn(run: RunResult) -> dict[str, Any]:
 
 def _sentence(run: RunResult) -> dict[str, str]:
     """Return the headline, as HTML: of the old skill that lost most, or of what is learned first."""
-    if not run.segments:
+    if not (run.segments or run.samples.learned):
         return {
             "verdict": f"{escape(run.learner)} waits for its first sample",
             "numbers": "",
             "circumstance": "",
         }
-    if not run.forgetting_by_probe:
+    if run.segments and not run.forgetting_by_probe:
         verdict = f"{escape(run.learner)} is learning {escape(run.segments[-1])}"
         return {"verdict": verdict, "numbers": percent(run.acc), "circumstance": "so far"}
     said = headline(run)

@@ -51,7 +51,7 @@
     tile("lag", number(sum(state.lag)));
     tile("resident", number(samples.resident));
     rows("stream", [
-      ["learning", state.segment ?? "nothing yet"],
+      ["learning", state.segment ?? (samples.learned ? "a stream that names no segments" : "nothing yet")],
       ["received", number(samples.received)],
       ["learned and discarded", number(samples.discarded)],
       ["dead letters", samples.dead_lettered ? `${number(samples.dead_lettered)} (${listed(state.dead_letters)})` : "0"],

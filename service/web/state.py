@@ -144,6 +144,8 @@ class State(_Part):
     ece: dict[str, float]
     """Expected calibration error of each probe, as last measured."""
     scores: Scores
+    forgetting_by_probe: dict[str, float]
+    """How far each old probe, or any where no segments are named, is below its best."""
     R: list[list[float]] = Field(default_factory=list)
     """Accuracy on each probe (column) after each segment (row); row 0 is the untrained learner."""
     privacy: PrivacyAccount | None = None
