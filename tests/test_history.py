@@ -14,7 +14,7 @@ from service.errors import InvalidFile
 from service.evaluation import forgetting
 from service.evaluation.history import History
 from service.evaluation.memory import CLASS_POINTS, CURVE_POINTS
-from service.events import Evaluated, Measured, Reading
+from service.events import SCORES, Evaluated, Measured, Reading
 from tests.readings import readings
 
 if TYPE_CHECKING:
@@ -148,6 +148,16 @@ def test_as_soon_as_a_segment_is_named_the_matrix_counts() -> None:
     assert at(history, 0.5, 0.9).scores.forgetting_by_probe == pytest.approx({"mnist": 0.1})
 
 
+def test_a_checkpoint_of_before_scores_were_kept_with_the_curve_is_read() -> None:
+    history, _ = the_article()
+    old = json.loads(json.dumps(history.to_json()))
+    for point in (*old["landmarks"], *old["curve"]["kept"], old["last"]):
+        del point["scores"]
+    restored = History.from_json(old)
+    assert {len(point.scores) for point in restored.points} == {0}
+    assert restored.latest() == history.latest()
+
+
 def test_a_checkpoint_of_before_the_best_was_kept_begins_with_the_next_evaluation() -> None:
     history = History(PROBES)
     at(history, 0.1, 0.1)
@@ -173,6 +183,17 @@ def test_the_curve_and_the_switches_are_there_for_the_report() -> None:
     assert history.points[3].accuracy == (0.20, 0.80)
     assert history.points[0].prequential_fading is None
     assert history.points[1].prequential_fading == pytest.approx(0.8)
+
+
+def test_every_point_of_the_curve_keeps_the_scores_that_were_defined_then() -> None:
+    history, last = the_article()
+    courses = {name: [point.scores.get(name) for point in history.points] for name in SCORES}
+    assert courses["acc"] == pytest.approx([None, 0.97, 0.992, 0.5, 0.625])
+    assert courses["bwt"] == pytest.approx([None, None, None, 0.20 - 0.992, 0.339 - 0.992])
+    assert courses["min_acc"] == [None, None, None, 0.20, 0.20]
+    assert courses["windowed_forgetting"] == pytest.approx([None, 0, 0, 0.792 / 2, 0.792 / 2])
+    assert history.points[-1].scores == last.scores.defined()
+    assert History.from_json(history.to_json()).points == history.points
 
 
 @pytest.mark.parametrize(

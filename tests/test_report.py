@@ -106,7 +106,7 @@ def test_scores_that_are_not_defined_are_said_to_be_so(tmp_path: Path) -> None:
     page = report([started(), demo()[1]], tmp_path)
     assert "finetune finished no segment" in page.text
     assert page.texts.count("–") >= 12
-    assert page.texts.count("Not defined in this run.") == 8
+    assert page.texts.count("Not defined in this run.") == 10
     assert [name for name in page.figures if name.endswith("-0")] == []
 
 

@@ -5,6 +5,7 @@ crash it goes on bit-identically.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Final, cast
 
@@ -165,8 +166,10 @@ class History:
         if first:
             memory.anytime_sum += fmean(row[j] for j in first)
             memory.anytime_count += 1
-        memory.last = self._keep(event, landmark)
+        point = self._point(event)
+        memory.last = replace(point, scores=self._scores(point).defined())
         memory.readings = tuple(event.readings.values())
+        self._keep(memory.last, landmark)
         return self._measured(memory.last)
 
     def latest(self) -> Measured | None:
@@ -206,9 +209,9 @@ class History:
             )
         R[visit:] = [row]
 
-    def _keep(self, event: Evaluated, landmark: bool) -> Point:
-        memory, readings = self._memory, event.readings.values()
-        point = Point(
+    def _point(self, event: Evaluated) -> Point:
+        readings = event.readings.values()
+        return Point(
             event.samples,
             tuple(reading.accuracy for reading in readings),
             tuple(reading.on_subset for reading in readings),
@@ -216,17 +219,19 @@ class History:
             event.full,
             event.visit,
             event.ends_segment,
-            memory.prequential.fading,
+            self._memory.prequential.fading,
         )
+
+    def _keep(self, point: Point, landmark: bool) -> None:
+        memory = self._memory
         if landmark:
             memory.landmarks.append(point)
         else:
             memory.curve.add(point)
-        by_class = tuple(reading.by_class for reading in readings)
+        by_class = tuple(reading.by_class for reading in memory.readings)
         if any(by_class):
-            memory.last_by_class = ByClass(event.samples, event.full, by_class)
+            memory.last_by_class = ByClass(point.samples, point.full, by_class)
             memory.by_class.add(memory.last_by_class)
-        return point
 
     def _scores(self, last: Point) -> Scores:
         memory, row = self._memory, last.accuracy

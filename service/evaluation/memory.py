@@ -18,7 +18,10 @@ CLASS_POINTS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One evaluation of the curve; ``accuracy``, ``on_subset`` and ``ece`` have the order of the probes."""
+    """One evaluation of the curve; ``accuracy``, ``on_subset`` and ``ece`` have the order of the probes.
+
+    ``scores`` are those that were defined after it, by name.
+    """
 
     samples: int
     accuracy: tuple[float, ...]
@@ -28,6 +31,7 @@ class Point:
     visit: int
     ends_segment: bool
     prequential_fading: float | None
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ SCORES: Final = (
     _Score(
         "ACC",
         "(1/T) Σ_j R[T,j]",
-        "Average accuracy on the probes of all T segments seen, after the last one.",
+        "Average accuracy on the probes of all T segments seen so far.",
         lambda run: percent(run.acc),
     ),
     _Score(
@@ -41,7 +41,8 @@ SCORES: Final = (
     _Score(
         "Forgetting",
         "mean of f_j = max_{l<T} R[l,j] − R[T,j]",
-        "How far each old skill fell below its best, in points.",
+        "How far each old skill is below its best at a segment's end, in points; where no segments are "
+        "named, how far each probe's subset is below its best in any evaluation.",
         lambda run: points(run.forgetting),
     ),
     _Score(
@@ -58,13 +59,14 @@ SCORES: Final = (
     ),
     _Score(
         "WF",
-        "mean of max A(E_j, f_m) − A(E_j, f_n) for m < n < m + w",
-        "Windowed forgetting: how far each skill fell within w evaluations at most, in points.",
+        "mean of max A(E_j, f_m) − A(E_j, f_n) for b_j ≤ m < n < m + w",
+        "Windowed forgetting: how far each skill fell within w evaluations at most since it was first taught "
+        "(b_j is the last evaluation before that), in points.",
         lambda run: points(run.windowed_forgetting),
     ),
     _Score(
         "WP",
-        "mean of max A(E_j, f_n) − A(E_j, f_m) for m < n < m + w",
+        "mean of max A(E_j, f_n) − A(E_j, f_m) for m < n < m + w, n ≤ b_j or b_j ≤ m",
         "Windowed plasticity: how far each skill rose within w evaluations at most, in points.",
         lambda run: points(run.windowed_plasticity),
     ),
@@ -109,15 +111,14 @@ def matrix(run: RunResult) -> str:
     )
 
 
-def scores(runs: Sequence[RunResult]) -> str:
-    """Every score of every learner, with what it means and how it is computed."""
-    rows = [
-        (
-            f"{score.name}<small>{escape(score.meaning)}</small><code>{escape(score.formula)}</code>",
-            [score.value(run) for run in runs],
-        )
-        for score in SCORES
-    ]
+def scores(runs: Sequence[RunResult], *, formulas: bool = True) -> str:
+    """Every score of every learner, with what it means and, with ``formulas``, how it is computed."""
+
+    def heading(score: _Score) -> str:
+        formula = f"<code>{escape(score.formula)}</code>" if formulas else ""
+        return f"{score.name}<small>{escape(score.meaning)}</small>{formula}"
+
+    rows = [(heading(score), [score.value(run) for run in runs]) for score in SCORES]
     return _by_learner(runs, rows)
 
 

@@ -172,7 +172,8 @@ def _drawn(run: RunResult) -> dict[str, Any]:
         "learner": run.learner,
         "summary": run.summary,
         "sentence": _sentence(run),
-        "scores": {"bwt": points(run.bwt), "forgetting": points(run.forgetting), "fwt": points(run.fwt)},
+        "tiles": {"bwt": points(run.bwt), "forgetting": points(run.forgetting)},
+        "scores": tables.scores([run], formulas=False),
         "figures": {name: figure for name, figure in drawn.items() if figure is not None},
         "classes": [
             {"name": probe, "figure": by_class(run, probe, axes)}

@@ -118,8 +118,10 @@
     by("sentence").innerHTML = `<span>${verdict}${numbers ? `: <b>${numbers}</b>` : ""} <small>${circumstance}</small></span>`;
     document.title = `${by("sentence").textContent.trim()} · Lethe`;
     by("summary").textContent = `${heard.summary[0].toUpperCase()}${heard.summary.slice(1)}.`;
-    tile("bwt", heard.scores.bwt, heard.scores.bwt.startsWith(MINUS) && parseFloat(heard.scores.bwt.slice(1)) >= 10);
-    tile("forgetting", heard.scores.forgetting, parseFloat(heard.scores.forgetting) >= 10);
+    const { bwt, forgetting } = heard.tiles;
+    tile("bwt", bwt, bwt.startsWith(MINUS) && parseFloat(bwt.slice(1)) >= 10);
+    tile("forgetting", forgetting, parseFloat(forgetting) >= 10);
+    by("scores").innerHTML = heard.scores;
     by("legend").replaceChildren(...heard.legend.map(({ name, color, dashed }) => {
       const item = document.createElement("li"), chip = document.createElement("i");
       chip.style.setProperty("--chip", `var(${color})`);
