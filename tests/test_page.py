@@ -43,9 +43,9 @@ def test_the_page_shows_the_run_and_asks_nobody_but_the_service(run: Corners, pa
     expect(page.locator("#classes figcaption")).to_have_text(["day", "night"])
     expect(page.locator("#stream")).to_contain_text("learned and discarded3\u202f200")
     expect(page.locator("#privacy")).to_contain_text("receipts in the ledger")
-    scores = page.locator("#scores tbody tr")
+    scores = page.locator("#scores .glance > div")
     expect(scores).to_have_count(11)
-    expect(scores.nth(0)).to_contain_text(re.compile(r"^ACCAverage accuracy .*\d\d\.\d\u202f%$"))
+    expect(scores.nth(0)).to_contain_text(re.compile(r"^ACCmean accuracy .*\d\d\.\d\u202f%$"))
     expect(scores.nth(4)).to_contain_text(re.compile(r"^min-ACC.*–$"))
     assert visit.asked
     assert visit.strangers == []
@@ -60,7 +60,7 @@ def test_what_happens_appears_without_reloading(run: Corners, page: Page) -> Non
     expect(page.locator("#sentence")).to_contain_text("forgot day")
     expect(rows).to_have_count(before + 1)
     expect(page.locator("#forgetting .main-svg").first).to_be_visible()
-    expect(page.locator("#scores tbody tr").nth(4)).to_contain_text(re.compile(r"^min-ACC.*%$"))
+    expect(page.locator("#scores .glance > div").nth(4)).to_contain_text(re.compile(r"^min-ACC.*%$"))
     expect(page.locator("#accuracy .annotation-text")).to_have_text(["day", "night"])
     expect(page.locator("#stream")).not_to_have_text(learned)
     assert page.title().startswith("finetune forgot day")

@@ -173,7 +173,7 @@ def _drawn(run: RunResult) -> dict[str, Any]:
         "summary": run.summary,
         "sentence": _sentence(run),
         "tiles": {"bwt": points(run.bwt), "forgetting": points(run.forgetting)},
-        "scores": tables.scores([run], formulas=False),
+        "scores": tables.glance(run),
         "figures": {name: figure for name, figure in drawn.items() if figure is not None},
         "classes": [
             {"name": probe, "figure": by_class(run, probe, axes)}
