@@ -58,6 +58,13 @@ def test_without_segments_a_skill_is_held_against_its_own_best(
     )
 
 
+def test_without_segments_the_large_numbers_are_those_that_are_defined(tmp_path: Path) -> None:
+    page = report([nameless("x", 0.3, 0.65)], tmp_path)
+    undefined = [attributes for tag, attributes in page.tags if tag == "dd" and "class" in attributes]
+    assert undefined == []
+    assert "points that probes are below their best (forgetting)" in page.texts
+
+
 def test_numbers_are_written_for_people() -> None:
     assert [percent(0.9769), percent(None), points(-0.676), points(0.004), points(-0.0001), points(None)] == [
         "97.7\u202f%",

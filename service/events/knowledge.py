@@ -136,6 +136,7 @@ class Scores:
     fwt: float | None
     forgetting: float | None
     forgetting_by_probe: Mapping[str, float]
+    """Of each old probe; of every probe as long as no segment has been named."""
     min_acc: float | None
     wc_acc: float | None
     windowed_forgetting: float | None

@@ -167,12 +167,19 @@ def _stream(runs: Sequence[RunResult]) -> str:
 
 
 def _summary(run: RunResult) -> str:
-    big = (
-        (percent(run.acc), "average accuracy at the end (ACC)"),
-        (points(run.bwt), "points of accuracy that old skills gained or lost by learning on (BWT)"),
-        (percent(run.min_acc), "old skills at their worst moment (min\N{NON-BREAKING HYPHEN}ACC)"),
-        (number(run.samples_per_second), "samples learned a second"),
-    )
+    if run.segments:
+        skills = (
+            (percent(run.acc), "average accuracy at the end (ACC)"),
+            (points(run.bwt), "points of accuracy that old skills gained or lost by learning on (BWT)"),
+            (percent(run.min_acc), "old skills at their worst moment (min\N{NON-BREAKING HYPHEN}ACC)"),
+        )
+    else:
+        skills = (
+            (percent(run.prequential_accuracy), "predicted right before it was learned"),
+            (points(run.forgetting), "points that probes are below their best (forgetting)"),
+            (points(run.windowed_forgetting), "points that a probe fell at most within a window (WF)"),
+        )
+    big = (*skills, (number(run.samples_per_second), "samples learned a second"))
     numbers = "".join(
         f"<div><dd{' class=undefined' if value == UNDEFINED else ''}>{value}</dd><dt>{meaning}</dt></div>"
         for value, meaning in big

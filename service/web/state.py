@@ -41,6 +41,7 @@ class Scores(_Part):
     """Backward transfer: below 0 is forgetting."""
     fwt: float | None = None
     forgetting: float | None = None
+    """Mean over the old probes; over every probe as long as no segment has been named."""
     min_acc: float | None = None
     wc_acc: float | None = None
     windowed_forgetting: float | None = None
