@@ -206,6 +206,7 @@ class Journal:
                 "by_class": {n: list(r.by_class) for n, r in measured.readings.items()} if measured else {},
                 "ece": {name: reading.ece for name, reading in measured.readings.items()} if measured else {},
                 "scores": {n: getattr(measured.scores, n) for n in SCORES} if measured else {},
+                "forgetting_by_probe": dict(measured.scores.forgetting_by_probe) if measured else {},
                 "R": [list(row) for row in measured.R] if measured else [],
             }
 

@@ -53,8 +53,11 @@ class KnowledgeMetrics:
         for score in self._scores.values():
             score.set(math.nan)  # not defined yet, and 0 would be a score
         self._forgetting = gauge(
-            "forgetting_ratio", "Best accuracy on an old probe less the current one.", ("probe",)
+            "forgetting_ratio",
+            "Best accuracy on an old probe, or on any where no segments are named, less the current one.",
+            ("probe",),
         )
+        self._forgetful = set[str]()
         self._visit = gauge("segment_visit", "Number of the segment being learned; 0 before the first.")
         self._started = Counter(
             "lethe_segments_started",
@@ -104,6 +107,9 @@ class KnowledgeMetrics:
             score.set(math.nan if value is None else value)
         for probe, value in event.scores.forgetting_by_probe.items():
             self._forgetting.labels(probe).set(value)
+        for probe in self._forgetful - event.scores.forgetting_by_probe.keys():
+            self._forgetting.remove(probe)  # the first segment was named: no skill is old yet
+        self._forgetful = set(event.scores.forgetting_by_probe)
         for after, row in enumerate(event.R):
             for probe, accuracy in zip(event.probes, row, strict=True):
                 self._matrix.labels(str(after), probe).set(accuracy)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from pydantic import (
     Field,
@@ -17,6 +17,7 @@ from service.document import Part
 from service.errors import InvalidFile
 from service.evaluation.history import History
 from service.evaluation.windows import WINDOW
+from service.events import SCORES
 
 __all__ = [
     "SCORES",
@@ -29,22 +30,6 @@ __all__ = [
     "SegmentSwitch",
     "ThroughputPoint",
 ]
-
-
-SCORES: Final = (
-    "acc",
-    "bwt",
-    "fwt",
-    "forgetting",
-    "min_acc",
-    "wc_acc",
-    "windowed_forgetting",
-    "windowed_plasticity",
-    "anytime_accuracy",
-    "ece",
-    "prequential_accuracy",
-)
-"""The fields of a result, and of `service.events.Scores`, that are one number."""
 
 
 class SampleCounts(Part):
@@ -66,13 +51,15 @@ class EvaluationPoint(Part):
     """What was measured on each probe after ``samples`` learned samples.
 
     ``on_subset`` is the accuracy on the probe's fixed subset alone, which windows compare, and
-    ``ece`` the expected calibration error; runs of before they were measured have neither.
+    ``ece`` the expected calibration error. ``scores`` are those of `SCORES` that were defined,
+    as they were then. Runs of before they were kept have none of these.
     """
 
     samples: NonNegativeInt
     accuracy: dict[str, float]
     on_subset: dict[str, float] = Field(default_factory=dict)
     ece: dict[str, float] = Field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
     full: bool
     visit: NonNegativeInt
     ends_segment: bool
@@ -86,6 +73,7 @@ class EvaluationPoint(Part):
                 accuracy=dict(zip(history.probes, point.accuracy, strict=True)),
                 on_subset=dict(zip(history.probes, point.on_subset, strict=True)),
                 ece=dict(zip(history.probes, point.ece, strict=True)),
+                scores=point.scores,
                 full=point.full,
                 visit=point.visit,
                 ends_segment=point.ends_segment,

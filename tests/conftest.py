@@ -1,10 +1,12 @@
 """Fixtures that more than one room uses, and the gate of tests/components.py."""
 
 import os
+import shutil
 import uuid
 from collections.abc import Generator, Iterator
 
 import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from deploy.kafka.kraft import FAST_RETENTION, KafkaNode
 from service.stream.embedded import EmbeddedBroker
@@ -65,6 +67,17 @@ def broker(request: pytest.FixtureRequest) -> StreamBroker:
     if request.param == "kafka":
         return of_kafka(request.getfixturevalue("kafka_node"))
     return of_embedded(request.getfixturevalue("embedded_broker"))
+
+
+@pytest.fixture(scope="module")  # while it runs, no test can have an event loop of its own
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    require("chromium")
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=20_000)  # milliseconds: the machine may be busy
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from service.result import (
     ThroughputPoint,
 )
 
-__all__ = ["EVERY", "SEGMENT", "Page", "demo", "made_up", "report", "started"]
+__all__ = ["EVERY", "SEGMENT", "Page", "demo", "made_up", "nameless", "report", "started"]
 
 EVERY = 2000
 SEGMENT = 60_000
@@ -129,17 +129,44 @@ def demo() -> list[RunResult]:
     ]
 
 
+def nameless(learner: str, now: float, lost: float) -> RunResult:
+    """A run on 9 samples of a stream that names no segments; its other probe, b, was never known."""
+    point = EvaluationPoint(
+        samples=9,
+        accuracy={"a": 0.5, "b": 0.1},  # of whole probes, with which nothing is compared
+        on_subset={"a": now, "b": 0.05},
+        full=True,
+        visit=0,
+        ends_segment=False,
+    )
+    run = made_up(learner, 0.5, segments=("a", "b"))
+    undefined = dict.fromkeys(("acc", "bwt", "fwt", "min_acc", "wc_acc", "anytime_accuracy"))
+    return run.model_copy(
+        update={
+            **undefined,
+            "segments": [],
+            "switches": [],
+            "R": run.R[:1],
+            "samples": run.samples.model_copy(update={"learned": 9}),
+            "forgetting_by_probe": {"a": lost, "b": 0.4},
+            "evaluations": [point],
+            "prequential_accuracy": 0.8,
+        }
+    )
+
+
 def started() -> RunResult:
-    """A run that was stopped before its first segment ended: hardly a score is defined."""
+    """A run that was stopped before its first evaluation: hardly a score is defined."""
     empty: dict[str, Any] = {
         "forgetting_by_probe": {},
         "evaluations": [],
         "classes": [],
         "throughput": [],
         "prequential": [],
-        "switches": [],
+        "segments": ["mnist"],
+        "switches": [SegmentSwitch(samples=0, segment="mnist")],
     }
-    run = demo()[0].model_dump() | dict.fromkeys(SCORES) | empty | {"R": [], "segments": [], "scenario": None}
+    run = demo()[0].model_dump() | dict.fromkeys(SCORES) | empty | {"R": [], "scenario": None}
     return RunResult.model_validate(run)
 
 

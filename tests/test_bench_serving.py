@@ -5,14 +5,24 @@ import threading
 import time
 from itertools import pairwise
 from statistics import stdev
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
+from service.bench.past import CLASSES, SUBJECTS, history_of_a_run, retold
 from service.bench.relay import SETTLING, Relay
 from service.bench.serving import Ratio, ServingBench, ServingCost, bench_serving
 from service.bench.visitor import SIDES, Visit, visit
+from service.journal import Journal
+from service.learners.finetune import Finetune
+from service.metrics import Metrics
 from service.prediction import Predictions, Snapshots
+from service.report.words import headline
+from service.result import EvaluationPoint
+from service.settings import Settings
+from service.web.app import create_app
 from service.web.server import Server
 from service.wire import PNG
 from tests.test_predict import LAYOUT, LEARNER, create, png
@@ -98,10 +108,36 @@ def test_a_visitor_that_is_refused_says_so() -> None:
     assert "404" in failure
 
 
+def test_the_service_that_is_watched_has_a_past_to_show() -> None:
+    history, registry = history_of_a_run(), CollectorRegistry()
+    metrics, journal = Metrics(registry, 784, {}), Journal(Settings(), Finetune, history)
+    for event in retold(history):
+        metrics(event)
+        journal(event)
+    assert len(history.points) >= 20
+    shown = [family for family in registry.collect() if family.name.startswith("lethe_probe")]
+    series = {family.name: len(family.samples) for family in shown}
+    assert series["lethe_probe_accuracy_ratio"] == len(SUBJECTS)
+    assert series["lethe_probe_class_accuracy_ratio"] == len(SUBJECTS) * CLASSES
+    run = journal.result()
+    assert headline(run).verdict == "finetune forgot mnist"
+    assert run.samples.learned == history.samples
+    assert len(run.R) == 1 + len(SUBJECTS)
+
+
 @pytest.mark.needs("embedded")
-def test_every_side_has_the_stream_in_every_round() -> None:
+def test_every_side_has_the_stream_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    journals: list[Journal] = []
+
+    def noting(journal: Journal, *others: Any) -> FastAPI:
+        journals.append(journal)
+        return create_app(journal, *others)
+
+    monkeypatch.setattr("service.bench.serving.create_app", noting)
     (cost,) = bench_serving(ServingBench(rounds=1, threads=1))
     assert {side: len(speeds) for side, speeds in cost.speeds.items()} == dict.fromkeys(SIDES, 1)
     assert all(speed > 0 for speeds in cost.speeds.values() for speed in speeds)
     assert cost.latencies
     assert 0 < cost.latency(0.5) <= cost.latency(0.99)
+    (journal,) = journals
+    assert journal.result().evaluations == EvaluationPoint.of(history_of_a_run()), "none within the turns"

@@ -148,6 +148,18 @@ def test_perfect_retention_has_no_transfer_back_and_no_forgetting(skills: list[f
     assert f.average_accuracy(R, visits) == pytest.approx(fmean(skills))
 
 
+@given(st.lists(ratios, min_size=1, max_size=30))
+def test_below_its_best_is_chaudhry_s_forgetting_where_each_evaluation_ends_a_segment(
+    curve: list[float],
+) -> None:
+    below = f.below_best(curve)
+    assert 0 <= below <= 1
+    R = [[0.0], *([accuracy] for accuracy in curve)]
+    by_probe = f.forgetting_by_probe(R, [0] * len(curve))
+    assert below == max(0.0, by_probe.get(0, 0.0)), "the same, but never ahead of the best"
+    assert f.below_best([*curve, max(curve)]) == 0, "won back, nothing is lost"
+
+
 @given(curves, curves)
 def test_min_acc_falls_with_every_further_evaluation(
     before: list[list[float]], later: list[list[float]]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from itertools import pairwise
 from statistics import fmean
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,11 @@ from service.errors import InvalidFile
 from service.evaluation import forgetting
 from service.evaluation.history import History
 from service.evaluation.memory import CLASS_POINTS, CURVE_POINTS
-from service.events import Evaluated, Measured
+from service.events import SCORES, Evaluated, Measured, Reading
 from tests.readings import readings
+
+if TYPE_CHECKING:
+    from service.learners.base import JSON
 
 PROBES = ("mnist", "fashion-mnist")
 
@@ -111,6 +115,63 @@ def test_a_stream_without_segments_is_measured_without_a_matrix() -> None:
     assert measured.scores.prequential_accuracy == 0.5
 
 
+def nameless(history: History, whole: float, subset: float) -> Measured:
+    """Evaluate on mnist, whose subset is seen with another accuracy than the whole; fashion stays."""
+    reading = {"mnist": Reading(whole, subset, (), 0.0), "fashion-mnist": Reading(0.5, 0.5, (), 0.0)}
+    return history.evaluated(Evaluated(history.samples, reading, False, 0, None, False, 0.1))
+
+
+def test_where_no_segment_is_named_forgetting_is_how_far_a_probe_is_below_its_best() -> None:
+    history = History(PROBES)
+    assert nameless(history, 1.0, 1.0).scores.forgetting_by_probe == {}, "nothing was learned yet"
+    history.learned(10, 5)
+    first = nameless(history, 0.7, 0.75).scores
+    assert first.forgetting_by_probe == {"mnist": 0, "fashion-mnist": 0}, "the untrained accuracy is no skill"
+    history.learned(10, 5)
+    scores = nameless(history, 0.75, 0.25).scores
+    assert scores.forgetting_by_probe == {"mnist": 0.5, "fashion-mnist": 0}, "compared on the subset alone"
+    assert scores.forgetting == 0.25
+    assert scores.bwt is scores.fwt is scores.acc is None
+    assert nameless(history, 0.9, 0.9).scores.forgetting == 0, "won back"
+
+
+def test_as_soon_as_a_segment_is_named_the_matrix_counts() -> None:
+    history = History(PROBES)
+    at(history, 0.1, 0.1)
+    history.learned(10, 5)
+    nameless(history, 0.9, 0.9)
+    nameless(history, 0.4, 0.4)
+    history.segment_started("mnist")
+    assert at(history, 0.3, 0.5).scores.forgetting_by_probe == {}
+    at(history, 0.6, 0.5, ends=True)
+    history.segment_started("fashion-mnist")
+    assert at(history, 0.5, 0.9).scores.forgetting_by_probe == pytest.approx({"mnist": 0.1})
+
+
+def test_a_checkpoint_of_before_scores_were_kept_with_the_curve_is_read() -> None:
+    history, _ = the_article()
+    old = json.loads(json.dumps(history.to_json()))
+    for point in (*old["landmarks"], *old["curve"]["kept"], old["last"]):
+        del point["scores"]
+    restored = History.from_json(old)
+    assert {len(point.scores) for point in restored.points} == {0}
+    assert restored.latest() == history.latest()
+
+
+def test_a_checkpoint_of_before_the_best_was_kept_begins_with_the_next_evaluation() -> None:
+    history = History(PROBES)
+    at(history, 0.1, 0.1)
+    history.learned(10, 5)
+    nameless(history, 0.9, 0.9)
+    old = cast("dict[str, JSON]", history.to_json())
+    del old["best"]
+    restored = History.from_json(old)
+    latest = restored.latest()
+    assert latest is not None
+    assert latest.scores.forgetting_by_probe == {}
+    assert nameless(restored, 0.4, 0.4).scores.forgetting_by_probe == {"mnist": 0, "fashion-mnist": 0}
+
+
 def test_the_curve_and_the_switches_are_there_for_the_report() -> None:
     history, _ = the_article()
     assert [(switch.samples, switch.segment) for switch in history.switches] == [
@@ -122,6 +183,17 @@ def test_the_curve_and_the_switches_are_there_for_the_report() -> None:
     assert history.points[3].accuracy == (0.20, 0.80)
     assert history.points[0].prequential_fading is None
     assert history.points[1].prequential_fading == pytest.approx(0.8)
+
+
+def test_every_point_of_the_curve_keeps_the_scores_that_were_defined_then() -> None:
+    history, last = the_article()
+    courses = {name: [point.scores.get(name) for point in history.points] for name in SCORES}
+    assert courses["acc"] == pytest.approx([None, 0.97, 0.992, 0.5, 0.625])
+    assert courses["bwt"] == pytest.approx([None, None, None, 0.20 - 0.992, 0.339 - 0.992])
+    assert courses["min_acc"] == [None, None, None, 0.20, 0.20]
+    assert courses["windowed_forgetting"] == pytest.approx([None, 0, 0, 0.792 / 2, 0.792 / 2])
+    assert history.points[-1].scores == last.scores.defined()
+    assert History.from_json(history.to_json()).points == history.points
 
 
 @pytest.mark.parametrize(
@@ -187,6 +259,32 @@ def test_after_a_crash_it_goes_on_bit_identically(
     assert play(restored, events[crash:]) == play(steady, events[crash:])
     assert restored.to_json() == steady.to_json()
     assert restored.points == steady.points
+
+
+nameless_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("learn"), st.integers(1, 200), st.floats(0, 1)),
+        st.tuples(st.just("measure"), st.floats(0, 1), st.floats(0, 1)),
+    ),
+    max_size=40,
+)
+
+
+@given(nameless_steps, st.integers(0, 40))
+def test_without_segments_the_running_best_equals_the_formula_over_everything_across_a_crash(
+    events: list[tuple[str, int | float | str, float]], crash: int
+) -> None:
+    history = History(PROBES)
+    at(history, 1.0, 1.0)
+    measured = play(history, events[:crash])
+    history = History.from_json(json.loads(json.dumps(history.to_json())))
+    measured += play(history, events[crash:])
+    curve = [point.accuracy for point in measured if point.samples]
+    if not curve or not measured[-1].samples:
+        return
+    told = measured[-1].scores.forgetting_by_probe
+    assert told == {name: forgetting.below_best([row[name] for row in curve]) for name in PROBES}
+    assert measured[-1].scores.forgetting == fmean(told.values())
 
 
 @given(steps)

@@ -142,6 +142,14 @@ def test_scores_are_gauges() -> None:
     assert scrape.value("anytime_accuracy_ratio") == 0.75
 
 
+def test_forgetting_that_is_no_longer_defined_is_no_longer_exported() -> None:
+    unnamed = replace(MEASURED.scores, forgetting_by_probe={"a": 0.5, "b": 0.0})
+    named = replace(MEASURED.scores, forgetting_by_probe={})
+    scrape = Scrape(replace(MEASURED, scores=unnamed), replace(MEASURED, scores=named), MEASURED)
+    assert scrape.value("forgetting_ratio", probe="a") == 0.375
+    assert scrape.value("forgetting_ratio", probe="b") is None, "the first segment was named meanwhile"
+
+
 def test_each_probe_s_calibration_and_classes_are_gauges() -> None:
     scrape = Scrape(MEASURED)
     assert scrape.value("probe_calibration_error_ratio", probe="b") == 0.375

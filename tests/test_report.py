@@ -1,5 +1,6 @@
 """The report says what the numbers say."""
 
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from service.boundaries import Boundaries, DetectedBoundary
 from service.report import write_report
 from service.report.words import headline, number, percent, points, seconds
 from service.result import PrivacyAccount
-from tests.reports import demo, made_up, report, started
+from tests.reports import demo, made_up, nameless, report, started
+
+BEST = "from its best to the latest evaluation"
 
 
 def test_the_headline_says_who_forgot_what() -> None:
@@ -30,6 +33,36 @@ def test_the_headline_says_who_forgot_what() -> None:
 def test_the_verdict_follows_the_skill_that_lost_most(lost: dict[str, float], verdict: str) -> None:
     run = made_up("x", 0.5, segments=("mnist", "fashion-mnist", "mnist"))
     assert headline(run.model_copy(update={"forgetting_by_probe": lost})).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("now", "lost", "said"),
+    [
+        (0.30, 0.65, ("x forgot a", "95.0\u202f% → 30.0\u202f%", BEST)),
+        (
+            0.90,
+            0.05,
+            ("x lost some of a", "95.0\u202f% → 90.0\u202f%", BEST),
+        ),
+        (0.94, 0.01, ("x kept a", "95.0\u202f% → 94.0\u202f%", BEST)),
+        (0.05, 0.30, ("x has learned 9 samples", "80.0\u202f%", "predicted right before they were learned")),
+    ],
+)
+def test_without_segments_a_skill_is_held_against_its_own_best(
+    now: float, lost: float, said: tuple[str, str, str]
+) -> None:
+    run = nameless("x", now, lost)
+    assert astuple(headline(run)) == said
+    assert astuple(headline(run.model_copy(update={"evaluations": [], "forgetting_by_probe": {}})))[0] == (
+        "x has learned 9 samples"
+    )
+
+
+def test_without_segments_the_large_numbers_are_those_that_are_defined(tmp_path: Path) -> None:
+    page = report([nameless("x", 0.3, 0.65)], tmp_path)
+    undefined = [attributes for tag, attributes in page.tags if tag == "dd" and "class" in attributes]
+    assert undefined == []
+    assert "points that probes are below their best (forgetting)" in page.texts
 
 
 def test_numbers_are_written_for_people() -> None:
@@ -80,7 +113,7 @@ def test_scores_that_are_not_defined_are_said_to_be_so(tmp_path: Path) -> None:
     page = report([started(), demo()[1]], tmp_path)
     assert "finetune finished no segment" in page.text
     assert page.texts.count("–") >= 12
-    assert page.texts.count("Not defined in this run.") == 8
+    assert page.texts.count("Not defined in this run.") == 10
     assert [name for name in page.figures if name.endswith("-0")] == []
 
 

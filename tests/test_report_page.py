@@ -4,12 +4,16 @@ import json
 import re
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser, expect
 
+from service.report import write_report
 from service.report.figures import PALETTE
 from service.report.page import POLICY
 from service.result import ClassPoint, RunResult
+from tests.browsing import PHONE, Visit, brightness
 from tests.reports import SEGMENT, demo, made_up, report
 
 
@@ -21,6 +25,8 @@ def test_the_curves_are_drawn_side_by_side_on_the_same_axes(tmp_path: Path) -> N
         "forgetting",
         "classes-0",
         "classes-1",
+        "levels",
+        "changes",
         "prequential",
         "calibration",
         "throughput",
@@ -60,6 +66,24 @@ def test_a_class_without_images_is_a_gap_and_a_run_without_classes_has_no_rows(t
     assert "classes-1-0" not in page.figures
     old = report([run.model_copy(update={"classes": []})], tmp_path)
     assert not [name for name in old.figures if name.startswith("classes")]
+
+
+def test_every_score_is_drawn_over_the_stream_and_the_stability_gap_is_shaded(tmp_path: Path) -> None:
+    run = demo()[0]
+    page = report([run], tmp_path)
+    drawn = {
+        trace["name"]: trace for kind in ("levels", "changes") for trace in page.figures[f"{kind}-0"]["data"]
+    }
+    names = ["ACC", "WC-ACC", "anytime accuracy", "min-ACC", "BWT", "FWT", "WP", "WF", "forgetting"]
+    assert list(drawn) == names
+    assert all(name in page.texts for name in names), "the legends name them"
+    assert drawn["min-ACC"]["y"] == [point.scores.get("min_acc") for point in run.evaluations]
+    assert drawn["min-ACC"]["y"][0] is None, "it is a gap where it was not defined"
+    assert drawn["BWT"]["y"][-1] == run.bwt
+    assert [name for name, trace in drawn.items() if "fill" in trace] == ["WC-ACC"], (
+        "from ACC, which is before"
+    )
+    assert page.figures["changes-0"]["layout"]["yaxis"]["range"][0] < drawn["BWT"]["y"][-1] < 0
 
 
 @pytest.mark.parametrize("learners", [1, 3])
@@ -105,9 +129,12 @@ def test_a_run_of_before_calibration_and_classes_were_measured_is_drawn(tmp_path
     for name in ("windowed_forgetting", "windowed_plasticity", "ece", "window", "classes"):
         del run[name]
     for point in run["evaluations"]:
-        del point["on_subset"], point["ece"]
+        del point["on_subset"], point["ece"], point["scores"]
     page = report([RunResult.model_validate(run)], tmp_path)
-    assert not [name for name in page.figures if name.startswith(("classes", "calibration"))]
+    assert not [
+        name for name in page.figures if name.startswith(("classes", "calibration", "levels", "changes"))
+    ]
+    assert page.texts.count("Not defined in this run.") == 5
     assert "accuracy-0" in page.figures
 
 
@@ -139,6 +166,24 @@ def test_no_name_becomes_markup(tmp_path: Path) -> None:
     # Plotly reads its texts as HTML as well
     assert page.figures["accuracy-0"]["data"][0]["name"] == escape(evil)
     assert escape(evil) in page.figures["forgetting-0"]["data"][0]["y"]
+
+
+@pytest.mark.needs("chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_is_drawn_in_the_reader_s_theme_and_fits_a_phone(
+    browser: Browser, tmp_path: Path, scheme: Literal["light", "dark"]
+) -> None:
+    write_report(demo(), tmp_path / "report.html")
+    page = browser.new_page(viewport=PHONE, color_scheme=scheme)
+    try:
+        visit = Visit(page, (tmp_path / "report.html").as_uri())
+        expect(page.locator(".plot:not(:has(.main-svg))")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        paper, tick = visit.colour("body", "background-color"), visit.colour(".xtick text", "fill")
+        assert (brightness(paper) > brightness(tick)) == (scheme == "light")
+        assert (visit.strangers, visit.complaints) == ([], [])
+    finally:
+        page.close()
 
 
 def luminance(colour: str) -> float:

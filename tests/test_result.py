@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidFile
-from service.result import (
-    RunResult,
-)
+from service.result import SCORES, RunResult
 from tests.reports import demo
 
 
@@ -18,6 +16,14 @@ def test_a_run_comes_back_from_its_file_unchanged(tmp_path: Path) -> None:
     run.write(tmp_path / "finetune" / "run.json")
     assert RunResult.read(tmp_path / "finetune" / "run.json") == run
     assert [file.name for file in (tmp_path / "finetune").iterdir()] == ["run.json"]
+
+
+def test_each_evaluation_has_the_scores_as_they_were_then() -> None:
+    run = demo()[0]
+    first, *_, last = run.evaluations
+    assert first.scores == {}, "the untrained learner has none"
+    assert last.scores == {name: value for name in SCORES if (value := getattr(run, name)) is not None}
+    assert set(last.scores) == set(SCORES)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"learner": "ridge"}', "[1, 2"])

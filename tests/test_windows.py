@@ -116,6 +116,19 @@ def test_what_fell_before_its_subject_was_learned_was_never_known() -> None:
     assert window.rise == pytest.approx(0.86)
 
 
+@given(curves, curves, widths)
+def test_from_the_begin_on_the_drop_counts_anew_and_no_pair_reaches_across(
+    before: list[float], after: list[float], w: int
+) -> None:
+    window = through(before, w)
+    window.begin()
+    for accuracy in after:
+        window.add(accuracy)
+    later = naive([before[-1], *after], w)
+    assert window.drop == later[0]
+    assert window.rise == max(naive(before, w)[1], later[1])
+
+
 def test_a_stream_that_names_no_segments_has_windows_of_every_probe() -> None:
     history = History(["a"])
     assert measured(history, 0.1, 0.1, full=True).scores.windowed_plasticity is None

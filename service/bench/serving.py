@@ -2,7 +2,8 @@
 
 Three sides take turns, within one run of a service on a topic that was filled beforehand: nobody looks
 (no metrics, no journal, nobody connected); somebody watches (all of them, the live page open, Prometheus
-scraping every five seconds); somebody watches and asks for predictions at a steady rate.
+scraping every five seconds); somebody watches and asks for predictions at a steady rate. The service has
+a past of two segments, so that there is something to show; within the turns nothing is evaluated.
 """
 
 import math
@@ -16,11 +17,11 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
+from service.bench.past import history_of_a_run, retold
 from service.bench.pipeline import WARM_BATCHES, filled_topic, images, learn_topic
 from service.bench.relay import SETTLING, Relay, Stretch
 from service.bench.visitor import SIDES, Visit, visit
 from service.errors import LetheError
-from service.evaluation.history import History
 from service.events import BatchLearned, Event
 from service.journal import Journal
 from service.learners import find
@@ -146,10 +147,13 @@ def _run(
     settings: Settings, learner: Learner, bench: ServingBench, order: Sequence[str], image: bytes
 ) -> tuple[list[tuple[str, Stretch]], list[tuple[float, float]]]:
     """Learn the topic; return what each side learned in its turns, and each request's time and latency."""
-    history, registry, standing = History([]), CollectorRegistry(), Standing()
+    history, registry, standing = history_of_a_run(), CollectorRegistry(), Standing()
     journal = Journal(settings, type(learner), history)
     snapshots = Snapshots(learner)
     watching = (journal, Metrics(registry, settings.sample.size, {}), snapshots, standing)
+    for event in retold(history):
+        for subscriber in watching:
+            subscriber(event)
     predictions = Predictions(snapshots, settings.sample)
     predict = Predict(predictions, learner.name, settings.sample, settings.serve.max_body_bytes)
     app = create_app(journal, registry, "bench", standing, predict)

@@ -28,6 +28,7 @@ __all__ = [
     "anytime_accuracy",
     "average_accuracy",
     "backward_transfer",
+    "below_best",
     "first_visits",
     "forgetting",
     "forgetting_by_probe",
@@ -112,6 +113,19 @@ def forgetting(R: Matrix, visits: Visits) -> float | None:
     0.653
     """
     return _mean(forgetting_by_probe(R, visits).values())
+
+
+def below_best(curve: Sequence[float]) -> float:
+    """f_j = max_n A(E_j, f_n) − A(E_j, f_N), N the latest evaluation, where no segments are named.
+
+    Chaudhry et al.'s f_j with each evaluation as the end of a segment, the latest included: nobody
+    says which skills are old, so none is ahead of its best. A curve holds the accuracy on the same
+    images in every evaluation since learning began.
+
+    >>> round(below_best([0.2, 0.9, 0.6]), 3)
+    0.3
+    """
+    return max(curve) - curve[-1]
 
 
 def min_acc(curves: Iterable[Sequence[float]]) -> float | None:

@@ -5,6 +5,7 @@ crash it goes on bit-identically.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Final, cast
 
@@ -39,7 +40,10 @@ class History:
 
     min-ACC counts the evaluations of full probes and of subsets alike, from the first one after
     a probe's segment ended for the first time. Windows of ``w`` evaluations compare accuracies on
-    the subsets alone: between other images, the images would make a difference.
+    the subsets alone: between other images, the images would make a difference. For the same
+    reason so does forgetting in a stream that names no segments: there, each probe's is its best
+    in any evaluation since learning began less the present one. It ends with the first segment
+    that is named; from then on the rows of R count.
     """
 
     def __init__(self, probes: Sequence[str], w: int = WINDOW) -> None:
@@ -120,6 +124,7 @@ class History:
         """Note that the next sample to be learned is the first of segment ``name``."""
         if name in self.probes and name not in self.segments:
             self._memory.windows[self.probes.index(name)].begin()
+        self._memory.best.clear()
         self._memory.switches.append(Switch(self.samples, name))
 
     def boundary_detected(self, signal: str) -> None:
@@ -155,11 +160,16 @@ class History:
                 memory.minima[name] = min(row[j], memory.minima.get(name, row[j]))
         for window, reading in zip(memory.windows, event.readings.values(), strict=True):
             window.add(reading.on_subset)
+        if not memory.switches and event.samples:
+            for name, reading in event.readings.items():
+                memory.best[name] = max(reading.on_subset, memory.best.get(name, 0.0))
         if first:
             memory.anytime_sum += fmean(row[j] for j in first)
             memory.anytime_count += 1
-        memory.last = self._keep(event, landmark)
+        point = self._point(event)
+        memory.last = replace(point, scores=self._scores(point).defined())
         memory.readings = tuple(event.readings.values())
+        self._keep(memory.last, landmark)
         return self._measured(memory.last)
 
     def latest(self) -> Measured | None:
@@ -199,9 +209,9 @@ class History:
             )
         R[visit:] = [row]
 
-    def _keep(self, event: Evaluated, landmark: bool) -> Point:
-        memory, readings = self._memory, event.readings.values()
-        point = Point(
+    def _point(self, event: Evaluated) -> Point:
+        readings = event.readings.values()
+        return Point(
             event.samples,
             tuple(reading.accuracy for reading in readings),
             tuple(reading.on_subset for reading in readings),
@@ -209,17 +219,19 @@ class History:
             event.full,
             event.visit,
             event.ends_segment,
-            memory.prequential.fading,
+            self._memory.prequential.fading,
         )
+
+    def _keep(self, point: Point, landmark: bool) -> None:
+        memory = self._memory
         if landmark:
             memory.landmarks.append(point)
         else:
             memory.curve.add(point)
-        by_class = tuple(reading.by_class for reading in readings)
+        by_class = tuple(reading.by_class for reading in memory.readings)
         if any(by_class):
-            memory.last_by_class = ByClass(event.samples, event.full, by_class)
+            memory.last_by_class = ByClass(point.samples, point.full, by_class)
             memory.by_class.add(memory.last_by_class)
-        return point
 
     def _scores(self, last: Point) -> Scores:
         memory, row = self._memory, last.accuracy
@@ -227,7 +239,7 @@ class History:
         visits = self._visits()
         R = memory.R if len(memory.R) > len(visits) else [*memory.R, list(row)]
         complete = len(R) > len(visits)  # not when the service was started midway, without row 0
-        by_probe = forgetting.forgetting_by_probe(R, visits) if complete else {}
+        below, mean = self._forgetting(R, visits, last) if complete else ({}, None)
         minimum = forgetting.min_acc([value] for value in memory.minima.values())
         current = visits[-1] if visits else None
         first = forgetting.first_visits(visits)
@@ -238,8 +250,8 @@ class History:
             acc=forgetting.average_accuracy(R, visits) if complete else None,
             bwt=forgetting.backward_transfer(R, visits) if complete else None,
             fwt=forgetting.forward_transfer(R, visits) if complete else None,
-            forgetting=forgetting.forgetting(R, visits) if complete else None,
-            forgetting_by_probe={memory.probes[j]: value for j, value in by_probe.items()},
+            forgetting=mean,
+            forgetting_by_probe=below,
             min_acc=minimum,
             wc_acc=forgetting.wc_acc(None if current is None else row[current], minimum, len(first)),
             windowed_forgetting=fmean(window.drop for window in windows) if windows else None,
@@ -249,6 +261,18 @@ class History:
             prequential_accuracy=memory.prequential.cumulative,
             prequential_fading=memory.prequential.fading,
         )
+
+    def _forgetting(
+        self, R: forgetting.Matrix, visits: forgetting.Visits, last: Point
+    ) -> tuple[dict[str, float], float | None]:
+        """Return what is forgotten of each probe, and the mean."""
+        probes, best = self._memory.probes, self._memory.best
+        if best:
+            now = dict(zip(probes, last.on_subset, strict=True))
+            below = {name: forgetting.below_best([best[name], now[name]]) for name in probes}
+            return below, fmean(below.values())
+        by_column = forgetting.forgetting_by_probe(R, visits)
+        return {probes[j]: value for j, value in by_column.items()}, forgetting.forgetting(R, visits)
 
 
 def _is_untrained(event: Evaluated) -> bool:

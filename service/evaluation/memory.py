@@ -18,7 +18,10 @@ CLASS_POINTS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One evaluation of the curve; ``accuracy``, ``on_subset`` and ``ece`` have the order of the probes."""
+    """One evaluation of the curve; ``accuracy``, ``on_subset`` and ``ece`` have the order of the probes.
+
+    ``scores`` are those that were defined after it, by name.
+    """
 
     samples: int
     accuracy: tuple[float, ...]
@@ -28,6 +31,7 @@ class Point:
     visit: int
     ends_segment: bool
     prequential_fading: float | None
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Memory:
     by_class: Thinned[ByClass] = field(default_factory=lambda: Thinned(CLASS_POINTS))
     last_by_class: ByClass | None = None
     minima: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    """On the subset of each probe, while no segment has been named."""
     windows: list[Window] = field(default_factory=list)
     last: Point | None = None
     readings: tuple[Reading, ...] = ()

@@ -14,8 +14,9 @@ class Window:
     """The largest change of one probe's accuracy within any ``w`` evaluations so far.
 
     An evaluation is compared with the w − 1 before it, so that after each both maxima are over
-    every pair that ever shared a window: the value over the whole past, in constant time and
-    memory. Its fields are its JSON.
+    every pair that ever shared a window, in constant time and memory. `begin` is said before the
+    probe's subject is first learned: no pair reaches across it, and ``drop`` is of those after it
+    alone. Its fields are its JSON.
 
     De Lange, van de Ven & Tuytelaars 2023, Continual Evaluation for Lifelong Learning: WF^w is
     the mean of ``drop`` over the probes, WP^w of ``rise``. Both grow with a finer cadence of
@@ -41,7 +42,7 @@ class Window:
             raise ValueError(f"w = {self.w}: a window of at least 2 evaluations can hold a change")
 
     def begin(self) -> None:
-        """Leave out how the accuracy fell before its subject was learned: there was no knowledge to lose."""
+        """Begin at the latest evaluation: how the accuracy fell before it was no loss of knowledge."""
         self.drop, self.recent = 0.0, self.recent[-1:]
 
     def add(self, accuracy: float) -> None:

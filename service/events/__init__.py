@@ -7,6 +7,7 @@ Times are seconds, accuracies are ratios from 0 to 1.
 from collections.abc import Callable
 
 from service.events.knowledge import (
+    SCORES,
     BoundariesJudged,
     BoundaryDetected,
     Evaluated,
@@ -44,6 +45,7 @@ from service.events.state import (
 )
 
 __all__ = [
+    "SCORES",
     "BatchLearned",
     "BoundariesJudged",
     "BoundaryDetected",

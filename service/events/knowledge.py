@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = [
+    "SCORES",
     "BoundariesJudged",
     "BoundaryDetected",
     "Evaluated",
@@ -13,6 +15,21 @@ __all__ = [
     "Scores",
     "SegmentStarted",
 ]
+
+SCORES: Final = (
+    "acc",
+    "bwt",
+    "fwt",
+    "forgetting",
+    "min_acc",
+    "wc_acc",
+    "windowed_forgetting",
+    "windowed_plasticity",
+    "anytime_accuracy",
+    "ece",
+    "prequential_accuracy",
+)
+"""The fields of `Scores` that are one number, and those of a run's result of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +136,7 @@ class Scores:
     fwt: float | None
     forgetting: float | None
     forgetting_by_probe: Mapping[str, float]
+    """Of each old probe; of every probe as long as no segment has been named."""
     min_acc: float | None
     wc_acc: float | None
     windowed_forgetting: float | None
@@ -128,6 +146,11 @@ class Scores:
     """Mean over the probes seen so far, as last measured."""
     prequential_accuracy: float | None
     prequential_fading: float | None
+
+    def defined(self) -> dict[str, float]:
+        """Return those of `SCORES` that are defined, by name."""
+        values = {name: getattr(self, name) for name in SCORES}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

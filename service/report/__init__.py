@@ -4,6 +4,7 @@
 
     words.py     numbers as people read them, and the headline made from them
     figures.py   what Plotly draws, as plain data; colours are names of the style sheet
+    course.py    what each score was after every evaluation, over the stream
     classes.py   each class of a probe, as a heat map over the stream
     tables.py    what is a table: R as a heat map, every score, the samples' whereabouts
     page.py      all of it, with the style sheet and the scripts, in one document

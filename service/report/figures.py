@@ -15,6 +15,7 @@ from service.result import EvaluationPoint, RunResult
 
 __all__ = [
     "PALETTE",
+    "RATIO",
     "Axes",
     "Figure",
     "accuracy",
@@ -22,6 +23,7 @@ __all__ = [
     "colour",
     "forgetting",
     "is_dashed",
+    "line",
     "naming",
     "over_the_stream",
     "prequential",
@@ -32,6 +34,10 @@ PALETTE: Final = 8
 """Colours for probes in the style sheet, ``--p0`` and on; a ninth probe starts over, dashed."""
 MOST_SWITCHES_NAMED: Final = 12
 """With more segments than this, their starts are lines without labels."""
+RATIO: Final[Mapping[str, object]] = {"range": [0, 1.02], "tickformat": ".0%", "nticks": 6}
+"""An axis of accuracies."""
+DIFFERENCES: Final = ("bwt", "fwt", "forgetting", "windowed_forgetting", "windowed_plasticity")
+"""Scores that are differences of accuracies."""
 
 Figure = Mapping[str, object]
 """Plotly's ``data`` and ``layout``."""
@@ -46,6 +52,8 @@ class Axes:
     samples_per_second: float
     forgetting: tuple[float, float]
     calibration: float
+    changes: tuple[float, float]
+    """Of scores that are differences of accuracies."""
 
     @classmethod
     def of(cls, runs: Sequence[RunResult]) -> "Axes":
@@ -53,6 +61,7 @@ class Axes:
         lost = [value for run in runs for value in run.forgetting_by_probe.values()]
         fastest = [point.samples_per_second for run in runs for point in run.throughput]
         low, high = min([0.0, *lost]), max([0.1, *lost])
+        changed = [p.scores.get(name, 0.0) for run in runs for p in run.evaluations for name in DIFFERENCES]
         room = 0.28 * (high - low)  # for the number beside the longest bar
         return cls(
             probes=list(dict.fromkeys(probe for run in runs for probe in run.probes)),
@@ -60,6 +69,7 @@ class Axes:
             samples_per_second=max([1.0, *fastest]),
             forgetting=(low - room if low < 0 else 0.0, high + room),
             calibration=max([0.1, *(e for run in runs for p in run.evaluations for e in p.ece.values())]),
+            changes=(min([-0.1, *changed]) - 0.03, max([0.1, *changed]) + 0.03),
         )
 
 
@@ -75,7 +85,7 @@ def is_dashed(probes: Sequence[str], probe: str) -> bool:
 
 def accuracy(run: RunResult, axes: Axes) -> Figure:
     """The accuracy on each probe over the stream; the larger dots are evaluations of whole probes."""
-    return _by_probe(run, axes, lambda point: point.accuracy, _RATIO)
+    return _by_probe(run, axes, lambda point: point.accuracy, RATIO)
 
 
 def calibration(run: RunResult, axes: Axes) -> Figure:
@@ -94,7 +104,7 @@ def _by_probe(
     for probe in run.probes:
         seen = [point for point in run.evaluations if probe in values(point)]
         traces.append(
-            _line(
+            line(
                 [point.samples for point in seen],
                 [values(point)[probe] for point in seen],
                 colour(axes.probes, probe),
@@ -110,14 +120,14 @@ def _by_probe(
 def prequential(run: RunResult, axes: Axes) -> Figure:
     """Test-then-train accuracy of the recent samples over the stream."""
     samples, values = zip(*((p.samples, p.accuracy) for p in run.prequential), strict=True)
-    trace = _line(samples, values, "--line", hover="%{y:.1%} after %{x:,} samples")
-    return {"data": [trace], "layout": over_the_stream(run, axes, _RATIO)}
+    trace = line(samples, values, "--line", hover="%{y:.1%} after %{x:,} samples")
+    return {"data": [trace], "layout": over_the_stream(run, axes, RATIO)}
 
 
 def throughput(run: RunResult, axes: Axes) -> Figure:
     """Samples learned a second over the stream."""
     samples, values = zip(*((p.samples, p.samples_per_second) for p in run.throughput), strict=True)
-    trace = _line(samples, values, "--line", hover="%{y:,.0f} samples/s after %{x:,} samples")
+    trace = line(samples, values, "--line", hover="%{y:,.0f} samples/s after %{x:,} samples")
     y = {"range": [0, 1.12 * axes.samples_per_second], "tickformat": "~s", "nticks": 6}
     return {"data": [trace], "layout": over_the_stream(run, axes, y)}
 
@@ -149,9 +159,6 @@ def forgetting(run: RunResult, axes: Axes) -> Figure:
     return {"data": [bars], "layout": layout}
 
 
-_RATIO: Final[Mapping[str, object]] = {"range": [0, 1.02], "tickformat": ".0%", "nticks": 6}
-
-
 def naming(run: RunResult) -> Literal["names", "numbers", "nothing"]:
     """What a panel has the room to write above its segments."""
     if len(run.switches) > MOST_SWITCHES_NAMED:
@@ -160,9 +167,9 @@ def naming(run: RunResult) -> Literal["names", "numbers", "nothing"]:
     return "names" if fits else "numbers"
 
 
-def _line(
+def line(
     x: Sequence[float],
-    y: Sequence[float],
+    y: Sequence[float | None],
     color: str,
     *,
     hover: str,
@@ -170,6 +177,7 @@ def _line(
     dashed: bool = False,
     dots: Sequence[int] | None = None,
 ) -> Figure:
+    """Return a trace; where ``y`` is None, it has a gap."""
     return {
         "type": "scatter",
         "mode": "lines" if dots is None else "lines+markers",

@@ -1,13 +1,14 @@
 """The whole report in one HTML document: styles, data, scripts and Plotly itself are inside."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Final
 
 from service.report import figures, tables
 from service.report.classes import by_class
+from service.report.course import CHANGES, LEVELS, changes, has_course, levels
 from service.report.figures import Axes, Figure
 from service.report.script import plotly_script
 from service.report.words import UNDEFINED, Headline, headline, number, percent, points
@@ -56,7 +57,7 @@ def page(runs: Sequence[RunResult]) -> str:
             "What each learner still knows, while it learns",
             "A probe is a held-out test set, one for each subject of the stream. Its line should rise while "
             "its subject is taught, and stay up afterwards. Dotted lines mark where the subject changes.",
-            _legend(axes)
+            _probes(axes)
             + panels("accuracy", lambda run: bool(run.evaluations), figures.accuracy)
             + _numbered(runs),
         ),
@@ -79,8 +80,19 @@ def page(runs: Sequence[RunResult]) -> str:
         ),
         _section(
             "Every score",
-            "",
+            "As it was at the end.",
             tables.scores(runs),
+        ),
+        _section(
+            "The scores over the stream",
+            "What each was after every evaluation. ACC counts a subject from its first sample on, and so "
+            "steps down where a new one begins. WC-ACC counts the old ones at their worst moment so far: "
+            "what is shaded between the two was lost at a switch and won back since, the stability gap.",
+            _legend((of.name, of.colour, of.dashed) for of in LEVELS)
+            + panels("levels", has_course, levels)
+            + '<div class="apart"></div>'
+            + _legend((of.name, of.colour, of.dashed) for of in CHANGES)
+            + panels("changes", has_course, changes),
         ),
         _section(
             "Predicted before learned",
@@ -93,7 +105,7 @@ def page(runs: Sequence[RunResult]) -> str:
             "Expected calibration error of each probe: how far the learner's confidence is from how often it "
             "is right. At 0, it is right in 8 of 10 cases of which it is 80 % sure. What is forgotten is "
             "often still believed. Fewer images make the error a little larger: large dots are whole probes.",
-            _legend(axes)
+            _probes(axes)
             + panels("calibration", lambda run: any(p.ece for p in run.evaluations), figures.calibration),
         ),
         _section(
@@ -155,12 +167,19 @@ def _stream(runs: Sequence[RunResult]) -> str:
 
 
 def _summary(run: RunResult) -> str:
-    big = (
-        (percent(run.acc), "average accuracy at the end (ACC)"),
-        (points(run.bwt), "points of accuracy that old skills gained or lost by learning on (BWT)"),
-        (percent(run.min_acc), "old skills at their worst moment (min\N{NON-BREAKING HYPHEN}ACC)"),
-        (number(run.samples_per_second), "samples learned a second"),
-    )
+    if run.segments:
+        skills = (
+            (percent(run.acc), "average accuracy at the end (ACC)"),
+            (points(run.bwt), "points of accuracy that old skills gained or lost by learning on (BWT)"),
+            (percent(run.min_acc), "old skills at their worst moment (min\N{NON-BREAKING HYPHEN}ACC)"),
+        )
+    else:
+        skills = (
+            (percent(run.prequential_accuracy), "predicted right before it was learned"),
+            (points(run.forgetting), "points that probes are below their best (forgetting)"),
+            (points(run.windowed_forgetting), "points that a probe fell at most within a window (WF)"),
+        )
+    big = (*skills, (number(run.samples_per_second), "samples learned a second"))
     numbers = "".join(
         f"<div><dd{' class=undefined' if value == UNDEFINED else ''}>{value}</dd><dt>{meaning}</dt></div>"
         for value, meaning in big
@@ -185,11 +204,18 @@ def _panel(run: RunResult, body: str) -> str:
     return f'<figure class="panel"><figcaption>{escape(run.learner)}</figcaption>{body}</figure>'
 
 
-def _legend(axes: Axes) -> str:
-    chips = "".join(
-        f"<li><i{' class=dashed' if figures.is_dashed(axes.probes, probe) else ''} "
-        f'style="--chip:var({figures.colour(axes.probes, probe)})"></i>{escape(probe)}</li>'
+def _probes(axes: Axes) -> str:
+    return _legend(
+        (probe, figures.colour(axes.probes, probe), figures.is_dashed(axes.probes, probe))
         for probe in axes.probes
+    )
+
+
+def _legend(lines: Iterable[tuple[str, str, bool]]) -> str:
+    """Return what tells lines apart, each a name, a colour and whether it is dashed."""
+    chips = "".join(
+        f'<li><i{" class=dashed" if dashed else ""} style="--chip:var({colour})"></i>{escape(name)}</li>'
+        for name, colour, dashed in lines
     )
     return f'<ul class="legend">{chips}</ul>'
 

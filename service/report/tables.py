@@ -8,12 +8,13 @@ from typing import Final
 from service.report.words import UNDEFINED, mebibytes, number, percent, points, seconds
 from service.result import RunResult
 
-__all__ = ["matrix", "measurement", "samples", "scores"]
+__all__ = ["glance", "matrix", "measurement", "samples", "scores"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Score:
     name: str
+    brief: str
     formula: str
     meaning: str
     value: Callable[[RunResult], str]
@@ -22,66 +23,79 @@ class _Score:
 SCORES: Final = (
     _Score(
         "ACC",
+        "mean accuracy on the subjects seen so far",
         "(1/T) Σ_j R[T,j]",
-        "Average accuracy on the probes of all T segments seen, after the last one.",
+        "Average accuracy on the probes of all T segments seen so far.",
         lambda run: percent(run.acc),
     ),
     _Score(
         "BWT",
+        "what learning on did to old skills, in points",
         "1/(T−1) Σ_{j<T} (R[T,j] − R[j,j])",
         "Backward transfer: what learning on did to old skills, in points. Below zero is forgetting.",
         lambda run: points(run.bwt),
     ),
     _Score(
         "FWT",
+        "what earlier subjects taught about later ones, in points",
         "1/(T−1) Σ_{j≥2} (R[j−1,j] − R[0,j])",
         "Forward transfer: how much earlier segments helped with later ones before these began, in points.",
         lambda run: points(run.fwt),
     ),
     _Score(
         "Forgetting",
+        "how far old skills are below their best, in points",
         "mean of f_j = max_{l<T} R[l,j] − R[T,j]",
-        "How far each old skill fell below its best, in points.",
+        "How far each old skill is below its best at a segment's end, in points; where no segments are "
+        "named, how far each probe's subset is below its best in any evaluation.",
         lambda run: points(run.forgetting),
     ),
     _Score(
         "min-ACC",
+        "old skills at their worst moment",
         "mean of min_n A(E_j, f_n)",
         "The worst moment of each old skill since its segment ended: sees dips that recover.",
         lambda run: percent(run.min_acc),
     ),
     _Score(
         "WC-ACC",
+        "the current skill as it is, old ones at their worst",
         "(1/k) A(E_k) + (1 − 1/k) min-ACC",
         "Worst-case accuracy: the current skill as it is, the old ones at their worst moment.",
         lambda run: percent(run.wc_acc),
     ),
     _Score(
         "WF",
-        "mean of max A(E_j, f_m) − A(E_j, f_n) for m < n < m + w",
-        "Windowed forgetting: how far each skill fell within w evaluations at most, in points.",
+        "the most that a skill fell within a window, in points",
+        "mean of max A(E_j, f_m) − A(E_j, f_n) for b_j ≤ m < n < m + w",
+        "Windowed forgetting: how far each skill fell within w evaluations at most since it was first taught "
+        "(b_j is the last evaluation before that), in points.",
         lambda run: points(run.windowed_forgetting),
     ),
     _Score(
         "WP",
-        "mean of max A(E_j, f_n) − A(E_j, f_m) for m < n < m + w",
+        "the most that a skill rose within a window, in points",
+        "mean of max A(E_j, f_n) − A(E_j, f_m) for m < n < m + w, n ≤ b_j or b_j ≤ m",
         "Windowed plasticity: how far each skill rose within w evaluations at most, in points.",
         lambda run: points(run.windowed_plasticity),
     ),
     _Score(
         "Anytime accuracy",
+        "mean of ACC over all evaluations",
         "mean over evaluations of ACC so far",
         "What one would have found when looking at a random moment.",
         lambda run: percent(run.anytime_accuracy),
     ),
     _Score(
         "ECE",
+        "how far confidence is from accuracy",
         "Σ_m (n_m/n) |acc_m − conf_m|, 15 bins",
         "Expected calibration error: how far the learner's confidence is from its accuracy.",
         lambda run: percent(run.ece),
     ),
     _Score(
         "Prequential accuracy",
+        "predicted right before it was learned",
         "right answers / samples",
         "Test-then-train: each sample is predicted before it is learned.",
         lambda run: percent(run.prequential_accuracy),
@@ -119,6 +133,15 @@ def scores(runs: Sequence[RunResult]) -> str:
         for score in SCORES
     ]
     return _by_learner(runs, rows)
+
+
+def glance(run: RunResult) -> str:
+    """Every score of one learner, in a line each."""
+    rows = (
+        f"<div><dt>{score.name}<small>{escape(score.brief)}</small></dt><dd>{score.value(run)}</dd></div>"
+        for score in SCORES
+    )
+    return f'<dl class="glance">{"".join(rows)}</dl>'
 
 
 def samples(runs: Sequence[RunResult]) -> str:

@@ -1,5 +1,6 @@
 """Numbers as people read them, and the headline made from them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,8 @@ FORGOT: Final = 0.10
 """A skill that lost at least this much is called forgotten."""
 KEPT: Final = 0.02
 """A skill that lost less than this is called kept."""
+KNOWN: Final = 0.50
+"""Where no segment says what was taught, a skill whose best is below this was never there."""
 
 _THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 _MINUS: Final = "\N{MINUS SIGN}"
@@ -57,6 +60,8 @@ class Headline:
 
 def headline(run: RunResult) -> Headline:
     """Return the one sentence about ``run`` that a newcomer should read."""
+    if run.samples.learned and not run.segments:
+        return _without_segments(run)
     if run.acc is None or not run.R:
         return Headline(f"{run.learner} finished no segment", number(run.samples.learned), "samples learned")
     if not run.forgetting_by_probe:
@@ -65,19 +70,38 @@ def headline(run: RunResult) -> Headline:
     # a segment may still be going on: what is lost, and so what is left, is as of the latest evaluation
     after = run.evaluations[-1].accuracy[probe] if run.evaluations else run.R[-1][run.probes.index(probe)]
     return Headline(
-        f"{run.learner} {_verdict(run, probe, lost)}",
+        f"{run.learner} {_verdict(run.forgetting_by_probe, probe)}",
         f"{percent(after + lost)} → {percent(after)}",
         f"while learning {_what_followed(run, probe)}",
     )
 
 
-def _verdict(run: RunResult, probe: str, lost: float) -> str:
+def _without_segments(run: RunResult) -> Headline:
+    """Nobody says what is taught: a skill is held against its own best, on the images of the subset."""
+    now = run.evaluations[-1].on_subset if run.evaluations else {}
+    known = {name: lost for name, lost in run.forgetting_by_probe.items() if now[name] + lost >= KNOWN}
+    if not known:
+        return Headline(
+            f"{run.learner} has learned {number(run.samples.learned)} samples",
+            percent(run.prequential_accuracy),
+            "predicted right before they were learned",
+        )
+    probe = max(known, key=lambda name: known[name])
+    return Headline(
+        f"{run.learner} {_verdict(known, probe)}",
+        f"{percent(now[probe] + known[probe])} → {percent(now[probe])}",
+        "from its best to the latest evaluation",
+    )
+
+
+def _verdict(forgetting: Mapping[str, float], probe: str) -> str:
+    lost = forgetting[probe]
     if lost >= FORGOT:
-        verb, alike = "forgot", sum(value >= FORGOT for value in run.forgetting_by_probe.values())
+        verb, alike = "forgot", sum(value >= FORGOT for value in forgetting.values())
     elif lost >= KEPT:
         return f"lost some of {probe}"
     else:
-        verb, alike = "kept", len(run.forgetting_by_probe)
+        verb, alike = "kept", len(forgetting)
     return f"{verb} {probe}" if alike == 1 else f"{verb} {probe} and {alike - 1} more"
 
 

@@ -83,7 +83,13 @@ def create_app(
 
 
 _HEALTH: Responses = {code: {"model": Problem} for code in (200, 503)}
-_LOCKED: Responses = {401: {"model": Problem, "description": "The bearer token is missing or wrong."}}
+_LOCKED: Responses = {
+    401: {
+        "description": "The bearer token is missing or wrong.",
+        # a model would be described as the route's own kind of text, which a refusal is not
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
 
 
 def _health(good: bool, yes: str, no: str) -> Response:

@@ -172,7 +172,8 @@ def _drawn(run: RunResult) -> dict[str, Any]:
         "learner": run.learner,
         "summary": run.summary,
         "sentence": _sentence(run),
-        "scores": {"bwt": points(run.bwt), "forgetting": points(run.forgetting), "fwt": points(run.fwt)},
+        "tiles": {"bwt": points(run.bwt), "forgetting": points(run.forgetting)},
+        "scores": tables.glance(run),
         "figures": {name: figure for name, figure in drawn.items() if figure is not None},
         "classes": [
             {"name": probe, "figure": by_class(run, probe, axes)}
@@ -187,13 +188,13 @@ def _drawn(run: RunResult) -> dict[str, Any]:
 
 def _sentence(run: RunResult) -> dict[str, str]:
     """Return the headline, as HTML: of the old skill that lost most, or of what is learned first."""
-    if not run.segments:
+    if not (run.segments or run.samples.learned):
         return {
             "verdict": f"{escape(run.learner)} waits for its first sample",
             "numbers": "",
             "circumstance": "",
         }
-    if not run.forgetting_by_probe:
+    if run.segments and not run.forgetting_by_probe:
         verdict = f"{escape(run.learner)} is learning {escape(run.segments[-1])}"
         return {"verdict": verdict, "numbers": percent(run.acc), "circumstance": "so far"}
     said = headline(run)

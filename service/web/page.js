@@ -51,7 +51,7 @@
     tile("lag", number(sum(state.lag)));
     tile("resident", number(samples.resident));
     rows("stream", [
-      ["learning", state.segment ?? "nothing yet"],
+      ["learning", state.segment ?? (samples.learned ? "a stream that names no segments" : "nothing yet")],
       ["received", number(samples.received)],
       ["learned and discarded", number(samples.discarded)],
       ["dead letters", samples.dead_lettered ? `${number(samples.dead_lettered)} (${listed(state.dead_letters)})` : "0"],
@@ -119,8 +119,10 @@
     by("sentence").innerHTML = `<span>${verdict}${numbers ? `: <b>${numbers}</b>` : ""} <small>${circumstance}</small></span>`;
     document.title = `${by("sentence").textContent.trim()} · Lethe`;
     by("summary").textContent = `${heard.summary[0].toUpperCase()}${heard.summary.slice(1)}.`;
-    tile("bwt", heard.scores.bwt, heard.scores.bwt.startsWith(MINUS) && parseFloat(heard.scores.bwt.slice(1)) >= 10);
-    tile("forgetting", heard.scores.forgetting, parseFloat(heard.scores.forgetting) >= 10);
+    const { bwt, forgetting } = heard.tiles;
+    tile("bwt", bwt, bwt.startsWith(MINUS) && parseFloat(bwt.slice(1)) >= 10);
+    tile("forgetting", forgetting, parseFloat(forgetting) >= 10);
+    by("scores").innerHTML = heard.scores;
     by("legend").replaceChildren(...heard.legend.map(({ name, color, dashed }) => {
       const item = document.createElement("li"), chip = document.createElement("i");
       chip.style.setProperty("--chip", `var(${color})`);

@@ -43,6 +43,7 @@ class Scores(_Part):
     """Backward transfer: below 0 is forgetting."""
     fwt: float | None = None
     forgetting: float | None = None
+    """Mean over the old probes; over every probe as long as no segment has been named."""
     min_acc: float | None = None
     wc_acc: float | None = None
     windowed_forgetting: float | None = None
@@ -146,6 +147,8 @@ class State(_Part):
     ece: dict[str, float]
     """Expected calibration error of each probe, as last measured."""
     scores: Scores
+    forgetting_by_probe: dict[str, float]
+    """How far each old probe, or any where no segments are named, is below its best."""
     R: list[list[float]] = Field(default_factory=list)
     """Accuracy on each probe (column) after each segment (row); row 0 is the untrained learner."""
     privacy: PrivacyAccount | None = None

@@ -1,0 +1,70 @@
+"""A small stream whose subject changes: a bright corner means another class by day than by night."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from service.probeset import ProbeSet, save_probe
+from service.stream.embedded import EmbeddedBroker
+from service.wire import Labels, Pixels, Sample, encode
+from tests.brokers import StreamBroker, of_embedded
+from tests.services import Service, service, until
+from tests.streams import send
+
+__all__ = ["Corners", "corners"]
+
+TOPIC = "corners"
+TURNED = {"day": 0, "night": 1}
+"""Segments: in each, a bright corner means the class of the next one."""
+
+
+class Corners:
+    """A service that learns corners, as many as it is sent; ``named`` tells it the segments."""
+
+    def __init__(self, broker: StreamBroker, service: Service, named: bool) -> None:
+        self._broker, self.service, self._named = broker, service, named
+        self.sent = 0
+
+    def teach(self, segment: str, count: int) -> None:
+        """Send samples of a segment and wait until they are learned."""
+        x_NCHW, y_N = _images(segment, count, self.sent)
+        name = segment if self._named else None
+        records = [(0, *encode(Sample(x, int(y), name))) for x, y in zip(x_NCHW, y_N, strict=True)]
+        send(self._broker, TOPIC, records)
+        self.sent += count
+        until(lambda: self.service.state["samples"]["learned"] == self.sent, "all is learned")
+
+
+@contextmanager
+def corners(folder: Path, *, named: bool = True, **variables: object) -> Iterator[Corners]:
+    """Run a service with a probe of each segment, on a topic that is empty still."""
+    for order, segment in enumerate(TURNED):
+        x_NCHW, y_N = _images(segment, 200, seed=99)
+        save_probe(
+            ProbeSet(segment, x_NCHW, y_N, "drawn for this test", "synthetic"), folder / "probes", order
+        )
+    settings = {
+        "EVALUATION__PROBES": folder / "probes",
+        "EVALUATION__EVERY": 320,
+        "SAMPLE__HEIGHT": 8,
+        "SAMPLE__WIDTH": 8,
+        "SAMPLE__CLASSES": 4,
+        "CHECKPOINT__FOLDER": folder / "state",
+        **variables,
+    }
+    with EmbeddedBroker() as broker:
+        broker.create_topic(TOPIC, 1)
+        with service(of_embedded(broker), TOPIC, folder, **settings) as running:
+            yield Corners(of_embedded(broker), running, named)
+
+
+def _images(segment: str, count: int, seed: int) -> tuple[Pixels, Labels]:
+    rng = np.random.default_rng(seed)
+    corner_N = rng.integers(0, 4, count)
+    x_NCHW = rng.integers(0, 90, (count, 1, 8, 8), np.uint8)
+    for x_HW, corner in zip(x_NCHW[:, 0], corner_N, strict=True):
+        top, left = 4 * (corner // 2), 4 * (corner % 2)
+        x_HW[top : top + 4, left : left + 4] += 150
+    return x_NCHW, (corner_N + TURNED[segment]) % 4
