@@ -33,7 +33,8 @@ def forgetting() -> model.Dashboard:
     )
     lost = chart(
         "Forgetting of each old skill",
-        "Best accuracy at the end of a segment less the present one. Chaudhry et al. 2018.",
+        "Best accuracy at the end of a segment less the present one; where the stream names no segments, "
+        "best so far. Chaudhry et al. 2018.",
         "percentunit",
         [Query(f"lethe_forgetting_ratio{{{CHOSEN}}}", "{{service}}: {{probe}}")],
         limits=FORGOTTEN,

@@ -118,7 +118,8 @@ def _vital_signs() -> list[Builder[model.Panel]]:
         answer(
             "Is it forgetting?",
             "The largest loss of accuracy on a skill that was learned, against its best at the end of a "
-            f"segment. Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten. "
+            "segment; where the stream names none, against its best so far. "
+            f"Red from {100 * FORGOTTEN.bad:g} points on, as the alert LetheProbeForgotten. "
             f"Probes whose best is below {100 * LEARNED:g} % were never learned, and do not count.",
             "max by (service) "
             f"(lethe_forgetting_ratio{{{CHOSEN}}} and lethe:probe_accuracy_floor:ratio{{{CHOSEN}}})",
