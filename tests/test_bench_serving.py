@@ -141,3 +141,12 @@ def test_every_side_has_the_stream_in_every_round(monkeypatch: pytest.MonkeyPatc
     assert 0 < cost.latency(0.5) <= cost.latency(0.99)
     (journal,) = journals
     assert journal.result().evaluations == EvaluationPoint.of(history_of_a_run()), "none within the turns"
+
+
+@pytest.mark.alone
+@pytest.mark.needs("embedded")
+def test_an_answer_does_not_wait_for_what_is_being_learned() -> None:
+    (cost,) = bench_serving(ServingBench(rounds=4))
+    assert len(cost.latencies) > 20
+    assert cost.latency(0.9) <= 0.05, "seconds; the bench says how it is at 99 %, on a quiet machine"
+    assert cost.asked.value > 0.6, "learning goes on meanwhile"
