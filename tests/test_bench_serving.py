@@ -93,6 +93,18 @@ def test_a_visitor_asks_at_its_rate_while_it_is_told_to() -> None:
     assert all(latency > 0 for _, latency in answered)
 
 
+def test_a_visitor_whose_host_is_gone_goes() -> None:
+    here, there = multiprocessing.Pipe()
+    with Server(FastAPI(), "127.0.0.1", 0) as server:
+        asked = Visit("127.0.0.1", int(server.address.rsplit(":", 1)[1]), 40.0)
+        visitor = threading.Thread(target=visit, args=(there, asked))
+        visitor.start()
+        assert here.recv() == "ready"
+        here.close()
+        visitor.join(5)
+    assert not visitor.is_alive()
+
+
 def test_a_visitor_that_is_refused_says_so() -> None:
     here, there = multiprocessing.Pipe()
     with Server(FastAPI(), "127.0.0.1", 0) as server:

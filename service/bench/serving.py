@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from service.bench.past import history_of_a_run, retold
 from service.bench.pipeline import WARM_BATCHES, filled_topic, images, learn_topic
 from service.bench.relay import SETTLING, Relay, Stretch
-from service.bench.visitor import SIDES, Visit, visit
+from service.bench.visitor import SIDES, Visit, visit_apart
 from service.errors import LetheError
 from service.events import BatchLearned, Event
 from service.journal import Journal
@@ -162,7 +162,7 @@ def _run(
         asked = Visit(str(place.hostname), place.port or 0, bench.rate, image, {"content-type": PNG})
         context = multiprocessing.get_context("spawn")
         connection, far = context.Pipe()
-        process = context.Process(target=visit, args=(far, asked), name="lethe-visitor", daemon=True)
+        process = context.Process(target=visit_apart, args=(far, asked), name="lethe-visitor", daemon=True)
         process.start()
         far.close()
         relay = Relay(order, bench.samples, WARM_BATCHES * settings.batch.size, connection.send)

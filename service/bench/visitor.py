@@ -1,6 +1,7 @@
 """A visitor of a service, in a process of its own: watches the page, scrapes metrics, asks for classes."""
 
 import http.client
+import signal
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import BinaryIO, Final
 
-__all__ = ["SIDES", "Visit", "visit"]
+__all__ = ["SIDES", "Visit", "visit", "visit_apart"]
 
 SIDES: Final = ("alone", "watched", "asked")
 """What a visitor can be told to do: nothing; watch the page and scrape; ask for classes, too."""
@@ -68,10 +69,20 @@ def visit(connection: Connection, visit: Visit) -> None:
         thread.start()
     connection.send("ready")
     while not orders.leave.is_set():
-        orders.obey(connection.recv())
+        try:
+            orders.obey(connection.recv())
+        except EOFError:
+            orders.leave.set()  # whoever gave them is gone, and nobody waits for an answer
+            return
     for thread in threads:
         thread.join(10)
     connection.send((latencies, failures[0] if failures else None))
+
+
+def visit_apart(connection: Connection, wanted: Visit) -> None:
+    """Do the same as a process's target: Ctrl-C is for whoever gives the orders."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    visit(connection, wanted)
 
 
 def _ask(visit: Visit, orders: _Orders, latencies: list[tuple[float, float]]) -> None:
