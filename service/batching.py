@@ -16,7 +16,7 @@ from service.stream.deadletter import DeadLetters
 from service.stream.source import Position, Record, Source
 from service.wire import Layout, decode
 
-__all__ = ["Batcher", "Filled", "Start"]
+__all__ = ["Batcher", "Filled", "Start", "count_segment"]
 
 AHEAD: Final = 512
 """Records of one partition that may wait for those of another before it is left alone."""
@@ -201,19 +201,13 @@ class Batcher:
                 self._arrived, self._produced = polled.at, record.timestamp / 1000
             self._arrived = min(self._arrived, polled.at)
             self._samples += 1
-            self._count_segment(sample.segment)
+            count_segment(self._segments, sample.segment)
         self._taken = self._clock()
         self._lost += gap
         self._received += 1
         self._next[record.partition] = record.offset + 1
         if self._left is not None:
             self._left -= 1 + gap
-
-    def _count_segment(self, segment: str | None) -> None:
-        if self._segments and self._segments[-1][0] == segment:
-            self._segments[-1] = (segment, self._segments[-1][1] + 1)
-        else:
-            self._segments.append((segment, 1))
 
     def _lingered(self) -> bool:
         return self._received > 0 and self._linger_over()
@@ -240,3 +234,11 @@ class Batcher:
         )
         self._begin()
         return filled
+
+
+def count_segment(runs: list[tuple[str | None, int]], segment: str | None) -> None:
+    """Add a sample of ``segment`` to the runs of equal ones."""
+    if runs and runs[-1][0] == segment:
+        runs[-1] = (segment, runs[-1][1] + 1)
+    else:
+        runs.append((segment, 1))

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Generator, Iterator
 
 import pytest
+import torch
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from deploy.kafka.kraft import FAST_RETENTION, KafkaNode
@@ -78,6 +79,15 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread of torch, by which small batches are learned faster than by several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -3,7 +3,10 @@
 import multiprocessing
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from statistics import stdev
 from typing import Any
 
@@ -66,25 +69,33 @@ def test_a_latency_is_one_that_so_many_requests_did_not_exceed() -> None:
     assert (cost.latency(0.5), cost.latency(0.99)) == (51, 100)
 
 
-def test_a_visitor_asks_at_its_rate_while_it_is_told_to() -> None:
+@contextmanager
+def visited(app: FastAPI) -> Iterator[Connection]:
+    """A visitor of ``app``, ready for orders at the other end; afterwards it has left."""
     here, there = multiprocessing.Pipe()
-    began: dict[str, float] = {}
-    with (
-        Predictions(Snapshots(LEARNER), LAYOUT) as predictions,
-        Server(create(predictions), "127.0.0.1", 0) as server,
-    ):
+    with Server(app, "127.0.0.1", 0) as server:
         port = int(server.address.rsplit(":", 1)[1])
         asked = Visit("127.0.0.1", port, 40.0, png(), {"content-type": PNG})
         visitor = threading.Thread(target=visit, args=(there, asked))
         visitor.start()
         assert here.recv() == "ready"
+        yield here
+        visitor.join(5)
+        assert not visitor.is_alive()
+
+
+def test_a_visitor_asks_at_its_rate_while_it_is_told_to() -> None:
+    began: dict[str, float] = {}
+    with (
+        Predictions(Snapshots(LEARNER), LAYOUT) as predictions,
+        visited(create(predictions)) as here,
+    ):
         for order, seconds in (("watched", 0.3), ("asked", 1.0), ("alone", 1.0)):
             began[order] = time.monotonic()
             here.send(order)
             time.sleep(seconds)
         here.send("leave")
         answered, failure = here.recv()
-        visitor.join()
     assert failure is None
     due = [moment for moment, _ in answered]
     assert [later - sooner for sooner, later in pairwise(due)] == pytest.approx([1 / 40] * (len(due) - 1))
@@ -94,29 +105,16 @@ def test_a_visitor_asks_at_its_rate_while_it_is_told_to() -> None:
 
 
 def test_a_visitor_whose_host_is_gone_goes() -> None:
-    here, there = multiprocessing.Pipe()
-    with Server(FastAPI(), "127.0.0.1", 0) as server:
-        asked = Visit("127.0.0.1", int(server.address.rsplit(":", 1)[1]), 40.0)
-        visitor = threading.Thread(target=visit, args=(there, asked))
-        visitor.start()
-        assert here.recv() == "ready"
+    with visited(FastAPI()) as here:
         here.close()
-        visitor.join(5)
-    assert not visitor.is_alive()
 
 
 def test_a_visitor_that_is_refused_says_so() -> None:
-    here, there = multiprocessing.Pipe()
-    with Server(FastAPI(), "127.0.0.1", 0) as server:
-        asked = Visit("127.0.0.1", int(server.address.rsplit(":", 1)[1]), 40.0)
-        visitor = threading.Thread(target=visit, args=(there, asked))
-        visitor.start()
-        assert here.recv() == "ready"
+    with visited(FastAPI()) as here:
         here.send("asked")
         time.sleep(0.5)
         here.send("leave")
         _, failure = here.recv()
-        visitor.join()
     assert "404" in failure
 
 

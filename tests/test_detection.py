@@ -1,24 +1,16 @@
 """Boundaries of every scenario that ships, on its own images: found in time, and nowhere else."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-import torch
 
 from producers.scenario import Scenario, shipped_scenarios
 from service.bench.rehearsal import Rehearsal, rehearse
 from service.drift.watch import SETTLED
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SAMPLES = 5 * SETTLED // 2
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so a small network is learned faster by one
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.needs("datasets")

@@ -1,7 +1,5 @@
 """SLDA and nearest class mean: exact sums, in whatever order the samples come."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,16 +11,10 @@ from service.learners.ncm import NCM
 from service.learners.slda import SLDA
 from service.wire import Layout
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAYOUT = Layout(height=12, width=12, classes=4)
 CONTEXT = LearnerContext(LAYOUT, options={"waves": 40})
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small batches are learned faster by one
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(seed: int, count: int = 400) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,5 @@
 """Experts: regimes are told by the images alone, recognised when they recur, and kept apart."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,16 +12,10 @@ from service.learners.regimes import LEAST_TO_OPEN, NEW, SETTLED, assign
 from service.learners.signature import PIXELS, Signature, thumbnails
 from service.wire import Layout
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAYOUT = Layout(height=12, width=12, classes=4)
 OPTIONS = {"waves": 60, "refresh_every": 1024}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small batches are learned faster by one
-    yield
-    torch.set_num_threads(threads)
 
 
 def subject(which: int, seed: int, count: int = 64) -> tuple[Tensor, Tensor]:

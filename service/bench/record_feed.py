@@ -4,15 +4,14 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 
 from producers.records import Record
-from service.batching import Filled, Start
+from service.batching import Filled, Start, count_segment
 from service.errors import MalformedRecord
 from service.feed import Batch
 from service.slots import BatchSettings, Slots
 from service.stream.source import Position
-from service.wire import Layout, Sample, decode
+from service.wire import Layout, decode
 
 __all__ = ["RecordFeed"]
 
@@ -48,7 +47,7 @@ class RecordFeed:
                 continue
             self._slots.put(0, samples, sample)
             samples += 1
-            _count(runs, sample if self._segments else replace(sample, segment=None))
+            count_segment(runs, sample.segment if self._segments else None)
         filled = Filled(
             slot=0,
             samples=samples,
@@ -88,11 +87,3 @@ class RecordFeed:
     def close(self) -> None:
         """Overwrite what is left."""
         self._slots.discard_all()
-
-
-def _count(runs: list[tuple[str | None, int]], sample: Sample) -> None:
-    """Add a sample to the runs of equal segments."""
-    if runs and runs[-1][0] == sample.segment:
-        runs[-1] = (sample.segment, runs[-1][1] + 1)
-    else:
-        runs.append((sample.segment, 1))
