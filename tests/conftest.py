@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 
@@ -19,6 +20,8 @@ from tests.turns import turn
 
 def pytest_configure(config: pytest.Config) -> None:
     required()  # a misspelt component must not pass for one that is required
+    # a script's job in the background is started to ignore it, and so would be what tests start and interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,10 +12,9 @@ from service.demo.processes import ChildFailed, Children
 from tests.services import until
 
 HOST = """
-import signal, sys, time
+import sys, time
 from pathlib import Path
 from service.demo.processes import Children
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a script starts jobs in its background without
 with Children() as children:
     child = children.run("sleeper", ["sleep", "600"], Path(sys.argv[1]) / "log", {})
     print(child.pid, flush=True)
