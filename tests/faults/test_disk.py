@@ -26,7 +26,8 @@ def learns_on_without_a_disk(service: Forked, state: Path, good: Path, reason: s
     """See checkpoints fail while learning goes on, and the one before stay; then let the disk be good."""
     until(lambda: len(checkpoint_files(state)) >= 1, "a checkpoint is written")
     until(lambda: service.metric(FAILURES) >= 3, "failures are counted")
-    assert service.log.count("checkpoint not written, learning goes on") >= 3
+    told = "checkpoint not written, learning goes on"
+    until(lambda: service.log.count(told) >= 3, "each is told, just after it was counted")
     assert reason in service.log
     newest = read_checkpoint(checkpoint_files(state)[-1])
     assert service.metric(WRITTEN) == len(checkpoint_files(state))
