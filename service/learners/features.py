@@ -9,10 +9,10 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from service.learners.products import unit
+from service.learners.products import rounded, unit
 from service.learners.sharing import share
 from service.learners.wavelets import ModulusMaps, morlet_bank
-from service.learners.waves import FEW, PIECE, RandomWaves
+from service.learners.waves import RandomWaves
 from service.wire import Layout
 
 __all__ = ["WaveletFeatures"]
@@ -20,6 +20,7 @@ __all__ = ["WaveletFeatures"]
 SIDES: Final = range(8, 65)
 """Pixels a side that are taken."""
 _BLOCK: Final = 4
+_HALF: Final = 2
 _ORIENTATIONS: Final = 8
 _FINE: Final = (7, 0.8, 3 * math.pi / 4)
 _COARSE: Final = (13, 1.6, 3 * math.pi / 8)
@@ -60,10 +61,8 @@ class WaveletFeatures:
         rows, columns = (-(-side // self._shrink) for side in (layout.height, layout.width))
         self._padding = (0, -columns % _BLOCK, 0, -rows % _BLOCK)
         fine, coarse = morlet_bank(*_FINE, _ORIENTATIONS), morlet_bank(*_COARSE, _ORIENTATIONS)
-        margin = (len(coarse[0]) - len(fine[0])) // 2
-        both = torch.cat((nn.functional.pad(fine, [margin] * 4), coarse))
-        self._first = ModulusMaps(both, _BLOCK, device)
-        self._second = ModulusMaps(fine, 2, device)
+        self._fine = ModulusMaps(fine, _HALF, device)
+        self._coarse = ModulusMaps(coarse, _BLOCK, device)
         cells = -(-rows // _BLOCK) * -(-columns // _BLOCK)
         self._linear = cells * (layout.channels + 2 * _ORIENTATIONS)
         self._looks_twice = waves > 0  # order two is for the random waves alone
@@ -79,24 +78,17 @@ class WaveletFeatures:
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return features of shape [B, D], on the device, for uint8 images; they are `products.rounded`."""
         x_BCHW = x_BCHW.to(self._device)
-        coefficients_BC = torch.empty(len(x_BCHW), self._coefficients, device=self._device)
         features_BD = torch.empty(len(x_BCHW), self.count, device=self._device)
         features_BD[:, -1] = 1
-        waves_BW = features_BD[:, self._linear : -1]
 
-        def look(rows: slice) -> None:
-            coefficients_BC[rows] = self._looked(x_BCHW[rows]).to(torch.bfloat16)
-            features_BD[rows, : self._linear] = coefficients_BC[rows, : self._linear]
-
-        def wave(first: int) -> None:
-            waves_BW[:, first : first + PIECE] = self._waves(coefficients_BC, first).to(torch.bfloat16)
+        def look(first: int) -> None:
+            rows = slice(first, first + _AT_ONCE)
+            coefficients_BC = rounded(self._looked(x_BCHW[rows]))
+            features_BD[rows, : self._linear] = coefficients_BC[:, : self._linear]
+            features_BD[rows, self._linear : -1] = self._waves(coefficients_BC).to(torch.bfloat16)
 
         with unit():
-            share(look, [slice(row, row + _AT_ONCE) for row in range(0, len(x_BCHW), _AT_ONCE)])
-            if len(x_BCHW) <= FEW:
-                waves_BW.copy_(self._waves.of_few(coefficients_BC).to(torch.bfloat16))
-            else:
-                share(wave, range(0, self._waves.count, PIECE))
+            share(look, range(0, len(x_BCHW), _AT_ONCE))
         return features_BD
 
     def _looked(self, x_BCHW: Tensor) -> Tensor:
@@ -107,9 +99,10 @@ class WaveletFeatures:
             x = nn.functional.avg_pool2d(x, self._shrink, ceil_mode=True)
         x = nn.functional.pad(x, self._padding)
         grey = x.mean(1)
-        maps = self._first(grey)
-        orders = [nn.functional.avg_pool2d(x, _BLOCK), maps.mean((3, 4))]
+        fine = self._fine(grey)
+        halves = (batch, fine.shape[1] // 2, 2, fine.shape[2] // 2, 2, _ORIENTATIONS)
+        first = torch.cat((fine.view(halves).mean((2, 4)), self._coarse(grey)), 3)
+        orders = [nn.functional.avg_pool2d(x, _BLOCK), first]
         if self._looks_twice:
-            fine = maps[..., :_ORIENTATIONS].permute(0, 5, 1, 3, 2, 4)
-            orders.append(self._second(fine.reshape(-1, grey.shape[1] // 2, grey.shape[2] // 2)))
+            orders.append(self._fine(fine.permute(0, 3, 1, 2).flatten(0, 1)))
         return torch.cat([order.reshape(batch, -1) for order in orders], 1).mul_(_COMPRESSION).log1p_()

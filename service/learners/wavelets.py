@@ -40,37 +40,34 @@ def morlet_bank(size: int, sigma: float, frequency: float, orientations: int) ->
 
 
 class ModulusMaps:
-    """The moduli of an image's responses to a bank of complex filters, averaged over 2×2 pixels."""
+    """The moduli of an image's responses to a bank of complex filters, averaged over blocks."""
 
     def __init__(self, bank_Fkk: Tensor, block: int, device: torch.device) -> None:
-        """``block``, an even number, is how many pixels a side one matrix product answers for."""
+        """``block`` is the side of one, in pixels."""
         self._filters, self._size, _ = bank_Fkk.shape
         self._block = block
         self._matrix = rounded(self._responses_of_a_block(bank_Fkk)).to(device)
 
     def __call__(self, x_NHW: Tensor) -> Tensor:
-        """Return maps of shape [N, h, w, block/2, block/2, F]: position of the block, then within it.
+        """Return maps of shape [N, h, w, F].
 
         H and W are multiples of ``block``; pixels beyond the border count as 0.
         """
         side, margin = self._block + self._size - 1, self._size // 2
         padded = nn.functional.pad(rounded(x_NHW), (margin, margin, margin, margin))
         patches = padded.unfold(1, side, self._block).unfold(2, side, self._block)
-        n, h, w = patches.shape[:3]
         squares = (patches.reshape(-1, side * side) @ self._matrix).square_()
         half = squares.shape[1] // 2  # real parts first, imaginary parts second
         moduli = (squares[:, :half] + squares[:, half:]).sqrt_()
-        cells = self._block // 2
-        return moduli.view(n, h, w, 4, -1).mean(3).view(n, h, w, cells, cells, self._filters)
+        return moduli.view(*patches.shape[:3], self._block**2, self._filters).mean(3)
 
     def _responses_of_a_block(self, bank_Fkk: Tensor) -> Tensor:
-        """Return the matrix from a patch to [part, place in a cell of 2×2, cell of the block, filter]."""
-        filters, size, cells = self._filters, self._size, self._block // 2
-        side = self._block + size - 1
-        matrix = torch.zeros(side, side, 2, 2, 2, cells, cells, filters, dtype=torch.float64)
-        for i in range(self._block):
-            for j in range(self._block):
-                place = (i % 2, j % 2, i // 2, j // 2)
+        """Return the matrix from a patch to [part, row in the block, column in it, filter]."""
+        block, size = self._block, self._size
+        side = block + size - 1
+        matrix = torch.zeros(side, side, 2, block, block, self._filters, dtype=torch.float64)
+        for i in range(block):
+            for j in range(block):
                 for part, values in enumerate((bank_Fkk.real, bank_Fkk.imag)):
-                    matrix[i : i + size, j : j + size, part, *place] = values.permute(1, 2, 0)
+                    matrix[i : i + size, j : j + size, part, i, j] = values.permute(1, 2, 0)
         return matrix.reshape(side * side, -1)
