@@ -1,0 +1,90 @@
+"""The dashboards as Grafana takes them: their data source, and its schema."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from tests.grafana_schema import misfits
+from tests.watching import DEPLOY, dashboards, panels
+
+
+def sources(part: Any) -> Iterator[dict[str, str]]:
+    """Every data source that is named somewhere in ``part``."""
+    if isinstance(part, dict):
+        if "datasource" in part:
+            yield part["datasource"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from sources(inner)
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_whatever_is_asked_for_is_asked_from_the_prometheus_that_is_chosen(board: dict[str, Any]) -> None:
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    asking = [*panels(board), *board["annotations"]["list"], board["templating"]["list"][1]]
+    assert [part["datasource"] for part in asking] == [chosen] * len(asking)
+    assert all(source == chosen for source in sources(board))
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_the_prometheus_that_is_provisioned_is_chosen_first(board: dict[str, Any]) -> None:
+    folder = DEPLOY / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    variable = board["templating"]["list"][0]
+    assert (variable["type"], variable["name"], variable["query"]) == (
+        "datasource",
+        "datasource",
+        source["type"],
+    )
+    assert (variable["current"]["text"], variable["current"]["value"]) == (source["name"], source["uid"])
+
+
+def test_grafana_knows_how_often_is_scraped() -> None:
+    folder = DEPLOY / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    interval = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["global"][
+        "scrape_interval"
+    ]
+    assert source["jsonData"]["timeInterval"] == interval
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_every_value_is_what_grafana_s_schema_asks_for(board: dict[str, Any]) -> None:
+    assert misfits(board) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("title",), 3),
+        (("refresh",), True),
+        (("panels", 0, "gridPos", "w"), "6"),
+        (("panels", 0, "options", "colorMode"), "sometimes"),
+        (("panels", 0, "targets", 0, "expr"), 5),
+        (("panels", 0, "fieldConfig", "defaults", "thresholds", "mode"), "per mille"),
+        (("templating", "list", 0, "type"), "guess"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_a_value_that_is_not_is_found(place: tuple[str | int, ...], value: object) -> None:
+    board = json.loads(json.dumps(dashboards()[0]))
+    part = board
+    for name in place[:-1]:
+        part = part[name]
+    assert part[place[-1]] != value
+    part[place[-1]] = value
+    assert len(misfits(board)) == 1
+
+
+@pytest.mark.parametrize("board", dashboards(), ids=lambda board: board["uid"])
+def test_grafana_s_own_model_keeps_every_field(board: dict[str, Any]) -> None:
+    for mark in board["annotations"]["list"]:  # these three belong to the plugin for Prometheus
+        for text in ("titleFormat", "textFormat", "step"):
+            mark.pop(text, None)
+    assert json.loads(json.dumps(Dashboard.from_json(board), cls=JSONEncoder)) == board
