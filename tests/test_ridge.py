@@ -153,6 +153,20 @@ def test_features_of_an_image_do_not_depend_on_its_batch() -> None:
     torch.testing.assert_close(features(x_BCHW)[7:9], features(x_BCHW[7:9]))
 
 
+@pytest.mark.parametrize("batch", [8, 40, 68, 132, 197])
+def test_a_sample_has_the_same_features_to_the_last_bit_at_every_place_of_its_batch(batch: int) -> None:
+    layout = Layout(height=28, width=28)
+    x_BCHW, _ = images(batch, layout)
+    x_BCHW[-4:] = x_BCHW[:4]
+    phi = WaveletFeatures(layout, 0, 4600, CPU)(x_BCHW)
+    assert torch.equal(phi[-4:], phi[:4])
+
+
+def test_no_images_have_no_features() -> None:
+    features = WaveletFeatures(LAYOUT, 0, 50, CPU)
+    assert features(images(0)[0]).shape == (0, features.count)
+
+
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 8, 64), (3, 32, 32), (1, 33, 17), (3, 64, 64)])
 def test_features_take_grey_and_colour_images_of_many_sizes(channels: int, height: int, width: int) -> None:
     layout = Layout(channels=channels, height=height, width=width)

@@ -19,8 +19,8 @@ __all__ = ["WaveletFeatures"]
 
 SIDES: Final = range(8, 65)
 """Pixels a side that are taken."""
-_BLOCK: Final = 4
-_HALF: Final = 2
+_BLOCK: Final = 4  # pixels a side that a coefficient is averaged over
+_HALF: Final = 2  # and a modulus that is looked at again: 4 pixels are then 2
 _ORIENTATIONS: Final = 8
 _FINE: Final = (7, 0.8, 3 * math.pi / 4)
 _COARSE: Final = (13, 1.6, 3 * math.pi / 8)
@@ -67,7 +67,6 @@ class WaveletFeatures:
         self._linear = cells * (layout.channels + 2 * _ORIENTATIONS)
         self._looks_twice = waves > 0  # order two is for the random waves alone
         coefficients = self._linear + self._looks_twice * cells * _ORIENTATIONS**2
-        self._coefficients = coefficients
         weights = torch.full((coefficients,), _SCALE / math.sqrt(coefficients))
         weights[: cells * layout.channels] *= _GREY
         generator = torch.Generator().manual_seed(seed)
@@ -81,14 +80,16 @@ class WaveletFeatures:
         features_BD = torch.empty(len(x_BCHW), self.count, device=self._device)
         features_BD[:, -1] = 1
 
-        def look(first: int) -> None:
-            rows = slice(first, first + _AT_ONCE)
-            coefficients_BC = rounded(self._looked(x_BCHW[rows]))
-            features_BD[rows, : self._linear] = coefficients_BC[:, : self._linear]
-            features_BD[rows, self._linear : -1] = self._waves(coefficients_BC).to(torch.bfloat16)
+        def look(part: tuple[Tensor, Tensor]) -> None:
+            x_PCHW, features_PD = part
+            coefficients_PC = rounded(self._looked(x_PCHW))
+            features_PD[:, : self._linear] = coefficients_PC[:, : self._linear]
+            features_PD[:, self._linear : -1] = self._waves(coefficients_PC).to(torch.bfloat16)
 
-        with unit():
-            share(look, range(0, len(x_BCHW), _AT_ONCE))
+        parts = -(-len(x_BCHW) // _AT_ONCE)
+        if parts:
+            with unit():  # in parts alike: how a sum is rounded may depend on their size
+                share(look, zip(x_BCHW.tensor_split(parts), features_BD.tensor_split(parts), strict=True))
         return features_BD
 
     def _looked(self, x_BCHW: Tensor) -> Tensor:
