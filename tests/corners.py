@@ -10,8 +10,9 @@ from service.probeset import ProbeSet, save_probe
 from service.stream.embedded import EmbeddedBroker
 from service.wire import Labels, Pixels, Sample, encode
 from tests.brokers import StreamBroker, of_embedded
-from tests.services import Service, service, until
+from tests.services import Service, service
 from tests.streams import send
+from tests.waiting import until
 
 __all__ = ["Corners", "corners"]
 

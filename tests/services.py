@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import httpx
 
 from tests.brokers import StreamBroker
 from tests.forked import forked
+from tests.waiting import until
 
-__all__ = ["Command", "Service", "api_version", "service", "until"]
+__all__ = ["Command", "Service", "api_version", "service"]
 
 
 class Command:
@@ -119,11 +120,3 @@ def service(broker: StreamBroker, topic: str, folder: Path, **variables: object)
 def api_version(broker: StreamBroker) -> str | None:
     """What a client must be told, as a setting."""
     return None if broker.api_version is None else ".".join(map(str, broker.api_version))
-
-
-def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait until ``true`` says so; fail when it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.demo.processes import ChildFailed, Children
-from tests.services import until
+from tests.waiting import until
 
 HOST = """
 import sys, time

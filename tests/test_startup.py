@@ -6,7 +6,7 @@ import time
 
 from service.events import BatchLearned, Event, LearningBegan, Turned
 from service.startup import Startup, age
-from tests.services import until
+from tests.waiting import until
 
 BATCH = BatchLearned(64, 64, 60, 0.5, 0.01, 0.1, 0.2, 0.9, 0.9)
 

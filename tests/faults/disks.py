@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from service.state_folder import checkpoint_files
-from tests.faults.harness import until
+from tests.waiting import until
 
 __all__ = ["FULL", "TORN", "BadDisk", "FailAt", "Filled", "flip", "truncate"]
 

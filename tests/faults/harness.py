@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from service.feed import Processes
 from service.learners import LEARNERS
 from service.settings import Settings
 from tests.forked import fork_server, forked, share
+from tests.waiting import until
 
 __all__ = [
     "EVERY",
@@ -32,7 +32,6 @@ __all__ = [
     "Start",
     "all_running",
     "running",
-    "until",
 ]
 
 SIZE: Final = 8
@@ -150,14 +149,6 @@ class Forked:
     def has_learned(self, samples: int) -> None:
         """Wait until so many samples are learned."""
         until(lambda: self.ended() or self.learned() >= samples, f"{samples} samples are learned")
-
-
-def until(true: Any, what: str, seconds: float = 90) -> None:
-    """Wait until ``true`` says so; fail when it takes too long."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
 
 
 @contextmanager

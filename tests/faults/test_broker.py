@@ -19,8 +19,9 @@ from service.learners import LEARNERS
 from service.state_folder import checkpoint_files
 from tests.faults.clocks import Clock
 from tests.faults.conftest import PARTITIONS, Fill, Outgoing, records
-from tests.faults.harness import EVERY, FAILED, Forked, Stage, all_running, running, until
+from tests.faults.harness import EVERY, FAILED, Forked, Stage, all_running, running
 from tests.faults.test_kills import KillAt
+from tests.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
 

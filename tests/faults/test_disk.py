@@ -12,7 +12,8 @@ from service.checkpoint import At, read_checkpoint
 from service.learners import LEARNERS
 from service.state_folder import checkpoint_files
 from tests.faults.disks import FULL, TORN, BadDisk, FailAt, Filled, flip, truncate
-from tests.faults.harness import EVERY, FAILED, Forked, Stage, running, until
+from tests.faults.harness import EVERY, FAILED, Forked, Stage, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
 

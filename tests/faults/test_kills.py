@@ -16,7 +16,8 @@ from service.chaos.victim import run_through
 from service.feed import SPAWN, Processes
 from service.learners import LEARNERS
 from tests.faults.conftest import Fill, records
-from tests.faults.harness import EVERY, FAILED, Forked, Stage, all_running, running, until
+from tests.faults.harness import EVERY, FAILED, Forked, Stage, all_running, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
 

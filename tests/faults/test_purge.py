@@ -17,8 +17,9 @@ from service.privacy.policy import load_policy
 from service.resume import resumed
 from service.state_folder import checkpoint_files
 from tests.faults.conftest import PARTITIONS, Fill, records
-from tests.faults.harness import EVERY, FAILED, Stage, running, until
+from tests.faults.harness import EVERY, FAILED, Stage, running
 from tests.faults.test_kills import KillAt
+from tests.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
 

@@ -14,7 +14,7 @@ from kafka import KafkaAdminClient
 
 from deploy.kafka.kraft import KafkaNode
 from service.result import RunResult
-from tests.services import until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("datasets")]
 

@@ -12,8 +12,9 @@ from service.stream.embedded import EmbeddedBroker
 from service.wire import PNG, encode
 from tests.brokers import of_embedded
 from tests.feeds import LAYOUT, segment
-from tests.services import service, until
+from tests.services import service
 from tests.streams import send
+from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("embedded")]
 

@@ -12,8 +12,8 @@ from service.stream.embedded import EmbeddedBroker
 from service.stream.source import Position
 from service.wire import encode
 from tests.brokers import StreamBroker, of_embedded
-from tests.services import until
 from tests.streams import LAYOUT, Heard, closing, hear, sample, send, sent, settings_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("embedded")]
 

@@ -15,7 +15,8 @@ from service.result import RunResult
 from service.wire import Reason
 from tests.brokers import StreamBroker
 from tests.scenarios import send_all, write_probes
-from tests.services import Service, service, until
+from tests.services import Service, service
+from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("datasets")]
 

@@ -14,8 +14,9 @@ from service.privacy.ledger import read_entries
 from service.privacy.policy import load_policy
 from service.stream.embedded import EmbeddedBroker
 from tests.brokers import of_embedded
-from tests.services import Service, service, until
+from tests.services import Service, service
 from tests.streams import LAYOUT, sample, send, sent
+from tests.waiting import until
 
 SECONDS = 12.0
 POLICY = {"name": "brief", "retention": "samples", "samples": {"capacity": 50, "ttl_seconds": SECONDS}}
