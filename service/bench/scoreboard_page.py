@@ -8,7 +8,7 @@ from typing import Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from service.bench.scores import JOINT, Summary
+from service.bench.scores import JOINT, Summary, basis
 
 __all__ = ["write_page"]
 
@@ -29,7 +29,10 @@ _PANELS: Final = {
     "state_bytes": ("bytes of a checkpoint", ".3~s"),
 }
 
-
+_BAR: Final = 14  # pixels, as the next three
+_LEAST: Final = 160
+_GAP: Final = 80
+_MARGIN: Final = 120
 _OF_THE_UNTOLD: Final = {"found", "false_alarms", "delay", "longest_delay"}
 """What makes no difference to a learner that is told of the switches."""
 
@@ -42,9 +45,8 @@ def write_page(summaries: Sequence[Summary], path: Path) -> None:
     scenarios = list(dict.fromkeys(summary.scenario for summary in summaries))
     shown = [name for name in _PANELS if any(s.measures[name] is not None for s in summaries)]
     titles = [*(_PANELS[name][0] for name in shown), "ACC against speed"]
-    figure = make_subplots(
-        rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=0.2 / len(titles)
-    )
+    panels = len(titles) * max(_LEAST, _BAR * len(summaries)) + _GAP * (len(titles) - 1)
+    figure = make_subplots(rows=len(titles), cols=1, subplot_titles=titles, vertical_spacing=_GAP / panels)
     for place, scenario in enumerate(scenarios):
         here = [summary for summary in summaries if summary.scenario == scenario]
         colour = f"hsl({round(360 * place / len(scenarios))}, 55%, 50%)"
@@ -57,10 +59,10 @@ def write_page(summaries: Sequence[Summary], path: Path) -> None:
     figure.update_yaxes(tickformat=_RATIO, row=len(titles), col=1)
     figure.update_xaxes(title="samples learned a second", type="log", row=len(titles), col=1)
     figure.update_layout(
-        title=f"Scoreboard: mean ± standard deviation over {max(s.seeds for s in summaries)} seeds",
+        title=f"Scoreboard: {basis(summaries)}",
         barmode="group",
         template="plotly_white",
-        height=(120 + 18 * len(summaries)) * len(titles),
+        height=panels + 2 * _MARGIN,
         legend={
             "orientation": "h",
             "yref": "container",
@@ -69,7 +71,7 @@ def write_page(summaries: Sequence[Summary], path: Path) -> None:
             "x": 1,
             "xanchor": "right",
         },
-        margin={"t": 120},
+        margin={"t": _MARGIN, "b": _MARGIN},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(path, include_plotlyjs=True)

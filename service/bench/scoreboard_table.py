@@ -5,7 +5,7 @@ from typing import Final
 
 from rich.table import Table
 
-from service.bench.scores import Summary
+from service.bench.scores import Summary, basis
 
 __all__ = ["WIDTH", "scoreboard_table"]
 
@@ -24,7 +24,7 @@ _COLUMNS: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
 
 def scoreboard_table(summaries: Sequence[Summary]) -> Table:
     """Return a row for each learner on each scenario, mean ± standard deviation over the seeds."""
-    table = Table(title=f"mean ± standard deviation, {max(s.seeds for s in summaries)} seeds", expand=False)
+    table = Table(title=basis(summaries), expand=False)
     shown = [name for name in _COLUMNS if any(s.measures[name] is not None for s in summaries)]
     returning = any(_mean(summary, "returns") for summary in summaries)
     several = len({summary.scenario for summary in summaries}) > 1

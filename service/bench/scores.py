@@ -7,7 +7,7 @@ from typing import Final
 
 from service.bench.rehearsal import Rehearsal, Rehearsed
 
-__all__ = ["JOINT", "MEASURES", "Key", "Score", "Summary", "summarise"]
+__all__ = ["JOINT", "MEASURES", "Key", "Score", "Summary", "basis", "summarise"]
 
 JOINT: Final = "joint"
 
@@ -145,6 +145,12 @@ def summarise(scores: Sequence[Score]) -> list[Summary]:
         )
         for (scenario, learner, told), group in groups.items()
     ]
+
+
+def basis(summaries: Sequence[Summary]) -> str:
+    """Return what the numbers are, in words."""
+    seeds = max(summary.seeds for summary in summaries)
+    return "one seed" if seeds == 1 else f"mean ± standard deviation over {seeds} seeds"
 
 
 def _spread(values: Sequence[float | None]) -> tuple[float, float | None] | None:
