@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from producers.holdback import HoldBack
+from producers.interruption import Interruption
 from producers.records import Record
 from service.errors import InvalidSetting
 
@@ -123,20 +124,25 @@ def replay(
     queued are flushed first.
     """
     start = clock()
-    try:
-        for nth, index in enumerate(indices):
-            partition = index % sink.partitions
-            asked = clock()
-            hold_back.before_send(partition)
-            now = clock()
-            late = now - start - pace.due(nth)
-            if late < 0:
-                sleep(-late)
-            else:
-                start += min(late, now - asked)
-            sink.send(record_at(index), partition)
-            sent(index)
-    except KeyboardInterrupt:
+    with Interruption() as interruption:
+        try:
+            for nth, index in enumerate(indices):
+                partition = index % sink.partitions
+                asked = clock()
+                hold_back.before_send(partition)
+                now = clock()
+                late = now - start - pace.due(nth)
+                if late < 0:
+                    sleep(-late)
+                else:
+                    start += min(late, now - asked)
+                record = record_at(index)
+                with (
+                    interruption.held()
+                ):  # or a record would be queued, and its acknowledgement not waited for
+                    sink.send(record, partition)
+                sent(index)
+        except KeyboardInterrupt:
+            sink.flush()
+            raise
         sink.flush()
-        raise
-    sink.flush()
