@@ -137,9 +137,7 @@ def replay(
                 else:
                     start += min(late, now - asked)
                 record = record_at(index)
-                with (
-                    interruption.held()
-                ):  # or a record would be queued, and its acknowledgement not waited for
+                with interruption.held():  # or it may be queued and its acknowledgement not waited for
                     sink.send(record, partition)
                 sent(index)
         except KeyboardInterrupt:
