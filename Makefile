@@ -1,43 +1,51 @@
-# Lethe: everything that is typed often. `make` alone lists it.
+# Common tasks; `make` without a target lists them.
 
 VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-# The first Python that is new enough and can create environments; PYTHON=... chooses another.
+# The first Python >= 3.11 with the venv module; PYTHON=... selects another.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$candidate -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 FOUND = @test -n "$(PYTHON)" || { echo "error: no Python 3.11 or later with venv in PATH (Debian: apt install python3 python3-venv)" >&2; exit 1; }
 INSTALL = -m pip --disable-pip-version-check --no-input install --quiet
+HASHED = --require-hashes --only-binary=:all: # only files with a known hash, and no source builds
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint bench peers kafka stack dashboards constraints clean
+.PHONY: help env demo docs test test-long lint bench peers kafka stack dashboards pictures constraints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-env: $(READY) ## create .venv with everything, tests included
+env: $(READY) ## create .venv with all dependencies, including those of tests
 
 $(READY): pyproject.toml deploy/constraints.txt
 	$(FOUND)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(INSTALL) -c deploy/constraints.txt -e '.[embedded,test]'
+	$(BIN)/python $(INSTALL) $(HASHED) -r deploy/constraints.txt
+	$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(READY) ## stream MNIST, then Fashion-MNIST, to two learners and write a report (ARGS="--samples 2000")
 	$(BIN)/lethe demo $(ARGS)
 
-lint: $(READY) ## ruff and mypy
+docs: $(READY) ## build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f docs/mkdocs.yml
+
+lint: $(READY) ## run ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Two workers: much of a test's time is waiting. Whole modules, long ones first: their fixtures are made once.
-test: lint ## lint, then pytest (ARGS="-k embedded")
+# Two workers, since tests wait a lot. By module, long ones first, so that module fixtures are created once.
+test: lint ## run lint, then pytest (ARGS="-k embedded")
 	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
-bench: $(READY) ## speed through Apache Kafka over speed from memory (ARGS="--threads 2")
+test-long: $(READY) ## run the tests that take minutes, which `make test` skips (ARGS="-k sigterm")
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -m long $(ARGS)
+
+bench: $(READY) ## measure speed through Apache Kafka relative to speed from memory (ARGS="--threads 2")
 	$(BIN)/python -m deploy.bench $(ARGS)
 
 peers: .venv-peers/.ready ## create .venv-peers with CapyMOA (needs Java) and Avalanche, for tests/benchmarks/peers
@@ -48,23 +56,27 @@ peers: .venv-peers/.ready ## create .venv-peers with CapyMOA (needs Java) and Av
 	.venv-peers/bin/python $(INSTALL) -r $<
 	@touch $@
 
-kafka: ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C, data in .kafka (ARGS="--port 9093")
+kafka: ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C; data in .kafka (ARGS="--port 9093")
 	$(FOUND)
 	$(PYTHON) deploy/kafka/node.py run --port 9092 --dir .kafka $(ARGS)
 
-stack: $(READY) ## Kafka, two services, producer, Prometheus and Grafana without Docker, until Ctrl-C (ARGS="--samples 5000")
+stack: $(READY) ## run Kafka, two services, producer, Prometheus and Grafana without Docker until Ctrl-C (ARGS="--samples 5000")
 	$(BIN)/python deploy/stack.py $(ARGS)
 
-dashboards: $(READY) ## write deploy/grafana/dashboards and deploy/kubernetes/rules.yaml anew from what they are made of
+dashboards: $(READY) ## regenerate deploy/grafana/dashboards and deploy/kubernetes/rules.yaml
 	$(BIN)/python deploy/grafana/generate.py
 	$(BIN)/python deploy/kubernetes/generate.py
 
-constraints: ## renew deploy/constraints.txt with the newest versions that pyproject.toml allows
+pictures: $(READY) ## draw the dashboards of the documentation from a run of some minutes (ARGS="--samples 5000")
+	$(BIN)/python -m tests.boards.pictures $(ARGS)
+
+constraints: ## update deploy/constraints.txt to the newest versions allowed by pyproject.toml
 	$(FOUND)
 	$(PYTHON) -m venv --clear build/constraints
-	build/constraints/bin/python $(INSTALL) -e '.[embedded,test]'
-	build/constraints/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude-editable > deploy/constraints.txt
+	build/constraints/bin/python $(INSTALL) uv -e '.[docs,embedded,test]'
+	build/constraints/bin/python deploy/constraints.py > build/constraints.txt
+	mv build/constraints.txt deploy/constraints.txt
 	rm -rf build/constraints
 
-clean: ## remove .venv, .venv-peers and the tools' caches; data in .kafka, lethe-demo and lethe-stack stay
+clean: ## remove .venv, .venv-peers and caches; keeps .kafka, lethe-demo and lethe-stack
 	rm -rf $(VENV) .venv-peers build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

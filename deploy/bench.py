@@ -1,4 +1,4 @@
-"""Measures what the stream costs on real Apache Kafka, which it starts on this machine for that."""
+"""Runs ``lethe bench pipeline`` against an Apache Kafka node that it starts on this machine."""
 
 import subprocess
 import sys
@@ -12,11 +12,11 @@ __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> int:
-    """Run ``lethe bench pipeline`` with ``arguments`` through a fresh broker; return its exit status."""
+    """Run the benchmark with ``arguments`` on a new broker and return its exit status."""
     try:
         fetch()
         with tempfile.TemporaryDirectory() as folder, KafkaNode(Path(folder) / "kafka") as node:
-            command = [sys.executable, "-m", "service.cli", "bench", "pipeline"]
+            command = [sys.executable, "-m", "lethe", "bench", "pipeline"]
             return subprocess.run(
                 [*command, "--broker", node.bootstrap_servers, *arguments], check=False
             ).returncode

@@ -2,8 +2,8 @@
 
     python deploy/stack.py --samples 5000
 
-Prints where each part can be reached and runs until SIGTERM or Ctrl-C. Its data stay in the
-folder, so that the next start goes on from there; Grafana is started where it is installed.
+Prints the address of each component and runs until SIGTERM or Ctrl-C. Data stay in the folder, and the
+next start resumes from them. Grafana is started if it is installed.
 """
 
 import argparse
@@ -18,20 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from a checkout
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script, from a checkout
 
 import httpx
 
-from deploy.composition import Composition
+from deploy.compose_file import Composition
 from deploy.grafana.command import find_grafana, grafana_command
 from deploy.kafka.jars import NodeError
 from deploy.kafka.kraft import KafkaNode, free_port
-from deploy.pairs import pair
+from deploy.kafka.node import pair
 from deploy.prometheus.files import write_prometheus
-from service.demo.processes import Children
-from service.errors import LetheError
-from service.stream.cluster import ensure_topic
-from service.stream.settings import StreamSettings
+from lethe.errors import LetheError
+from lethe.experiments.processes import Children
+from lethe.stream.admin import ensure_topic
+from lethe.stream.settings import StreamSettings
 
 __all__ = ["NotReady", "Plan", "Stack", "main", "run"]
 
@@ -42,45 +42,46 @@ REFRESH_SECONDS: Final = 0.5
 
 
 class NotReady(LetheError):
-    """A part of the stack is not installed, or did not become ready in time."""
+    """A component of the stack is not installed or did not become ready in time."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What differs from compose.yaml."""
+    """Options of the stack that differ from compose.yaml."""
 
     folder: Path = Path("lethe-stack")
     """Data, checkpoints and logs."""
     samples: int | None = None
-    """At most so many of each segment."""
+    """Limit of samples per segment."""
     probes: Path | None = None
-    """Probe sets to use; None writes the scenario's, once."""
+    """Folder of probe sets; None writes the scenario's own on the first start."""
     interval: str | None = None
-    """How often Prometheus scrapes and evaluates its rules."""
+    """Prometheus' scrape and evaluation interval, such as ``1s``; None is that of prometheus.yml."""
     free_ports: bool = False
-    """Whether to take any free ports instead of those that compose.yaml publishes."""
+    """Use any free ports instead of those published by compose.yaml."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Variables of the services."""
+    """Environment variables of the services."""
 
 
 class Stack:
-    """Starts the parts of compose.yaml one by one; ``addresses`` has where each can be reached.
+    """Starts the components of compose.yaml one by one; ``addresses`` maps each to its address.
 
-    The methods are called in their order. They raise LetheError when a part cannot start.
+    Call the methods in the order in which they are defined. They raise LetheError when a component cannot
+    start.
     """
 
     def __init__(self, plan: Plan, children: Children) -> None:
         self._plan, self._children = plan, children
         self._compose = Composition()
         program = shutil.which("prometheus")
-        if program is None:  # said before anything is started
+        if program is None:  # reported before anything is started
             raise NotReady("no prometheus in PATH (Debian: apt install prometheus)")
         self._prometheus = program
         self.addresses: dict[str, str] = {}
 
     @contextmanager
     def broker(self) -> Iterator[None]:
-        """Run Kafka with the topic; stop it on exit, after everything else."""
+        """Run Kafka and create the topic; stop Kafka on exit."""
         folder, properties = self._plan.folder / "kafka", self._compose.broker_properties()
         with KafkaNode(folder, port=self._port("kafka"), properties=properties) as node:
             self.addresses["kafka"] = node.bootstrap_servers
@@ -90,14 +91,14 @@ class Stack:
             yield
 
     def learners(self) -> None:
-        """Start the services, each with its own state, and wait until they are ready."""
+        """Start the services, each with its own state folder, and wait until they are ready."""
         probes = self._plan.probes or self._write_probes()
         for learner in self._compose.learners:
             folder, port = self._plan.folder / learner, self._port(learner)
             places = self._places({"/probes": probes, "/state": folder / "state", "0.0.0.0": HOST})  # noqa: S104 - replaced
             settings = _native(self._compose.environment(learner), places)
             settings |= {"LETHE_SERVE__PORT": str(port), **self._plan.settings}
-            self._children.start(learner, "service.cli", ["run"], folder / "service.log", settings)
+            self._children.start(learner, "lethe", ["run"], folder / "service.log", settings)
             self.addresses[learner] = f"http://{HOST}:{port}"
         for learner in self._compose.learners:
             self._await(f"{self.addresses[learner]}/readyz")
@@ -115,7 +116,7 @@ class Stack:
         self._await(f"{self.addresses['prometheus']}/-/ready")
 
     def grafana(self) -> bool:
-        """Start Grafana and wait until it is ready; tell whether it is installed at all."""
+        """Start Grafana and wait until it is ready; return False if it is not installed."""
         program = find_grafana()
         if program is None:
             return False
@@ -133,10 +134,10 @@ class Stack:
         return True
 
     def producer(self) -> None:
-        """Start the stream."""
+        """Start the producer."""
         words = [_replaced(word, self._places({})) for word in self._compose.command("producer")]
         words += [] if self._plan.samples is None else ["--samples", str(self._plan.samples)]
-        self._children.start("producer", "producers", words, self._plan.folder / "producer.log", {})
+        self._children.start("producer", "lethe_producers", words, self._plan.folder / "producer.log", {})
 
     def _write_probes(self) -> Path:
         probes = self._plan.folder / "probes"
@@ -144,9 +145,9 @@ class Stack:
             words = ["probes", "--out", str(probes)]
             log = self._plan.folder / "probes.log"
             try:
-                self._children.start("probes", "producers", words, log, {}).wait(READY_SECONDS)
+                self._children.start("probes", "lethe_producers", words, log, {}).wait(READY_SECONDS)
             except subprocess.TimeoutExpired:
-                raise NotReady(f"no probes after {READY_SECONDS:.0f} s; their log is {log}") from None
+                raise NotReady(f"no probe sets after {READY_SECONDS:.0f} s; see {log}") from None
             self._children.check()
         return probes
 
@@ -167,7 +168,7 @@ class Stack:
                 if httpx.get(url, timeout=5).is_success:
                     return
             except httpx.TransportError:
-                pass  # it is starting
+                pass  # still starting
             time.sleep(REFRESH_SECONDS)
         raise NotReady(f"{url} was not ready within {READY_SECONDS:.0f} s")
 
@@ -177,7 +178,7 @@ def _native(settings: Mapping[str, str], places: Mapping[str, str]) -> dict[str,
 
 
 def _replaced(value: str, places: Mapping[str, str]) -> str:
-    """Return a word of compose.yaml with its hosts and folders as they are on this machine."""
+    """Replace the hosts and folders of compose.yaml in ``value`` by those of this machine."""
     for inside, here in places.items():
         value = value.replace(inside, here)
     return value
@@ -187,30 +188,33 @@ def run(plan: Plan) -> NoReturn:
     """Run the stack until it is interrupted. Raises LetheError or NodeError when a part fails."""
     children = Children()
     stack = Stack(plan, children)
-    with stack.broker(), children:  # the broker is the last to stop
+    with stack.broker(), children:  # the broker stops last
         stack.learners()
         stack.prometheus()
         if not stack.grafana():
-            print("no grafana in PATH: its dashboards are in deploy/grafana/dashboards", file=sys.stderr)
+            print(
+                "no grafana in PATH, not started; the dashboards are in deploy/grafana/dashboards",
+                file=sys.stderr,
+            )
         stack.producer()
         for name, address in stack.addresses.items():
             print(f"{name:12}{address}", flush=True)
-        print(f"the stream is running, logs are in {plan.folder}; Ctrl-C ends it", flush=True)
+        print(f"streaming; logs are in {plan.folder}; press Ctrl-C to stop", flush=True)
         while True:
             children.check()
             time.sleep(REFRESH_SECONDS)
 
 
 def main() -> int:
-    """The command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="stack.py", description="The stack of compose.yaml without Docker.")
     parser.add_argument(
         "--dir", type=Path, default=Plan.folder, help="data, checkpoints and logs [%(default)s]"
     )
-    parser.add_argument("--samples", type=int, help="at most so many of each segment")
-    parser.add_argument("--probes", type=Path, help="folder of probe sets [the scenario's own]")
-    parser.add_argument("--interval", help="how often Prometheus scrapes and evaluates, such as 1s")
-    parser.add_argument("--free-ports", action="store_true", help="any free ports, not the usual ones")
+    parser.add_argument("--samples", type=int, help="limit of samples per segment")
+    parser.add_argument("--probes", type=Path, help="folder of probe sets [default: the scenario's own]")
+    parser.add_argument("--interval", help="scrape and evaluation interval of Prometheus, such as 1s")
+    parser.add_argument("--free-ports", action="store_true", help="use any free ports")
     parser.add_argument("--set", type=pair, action="append", default=[], metavar="LETHE_X__Y=VALUE")
     given = parser.parse_args()
     plan = Plan(given.dir, given.samples, given.probes, given.interval, given.free_ports, dict(given.set))

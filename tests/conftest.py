@@ -1,4 +1,4 @@
-"""Fixtures that more than one room uses, and the gate of tests/components.py."""
+"""Fixtures that several rooms use, and the check for optional components."""
 
 import os
 import shutil
@@ -11,11 +11,11 @@ import torch
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from deploy.kafka.kraft import FAST_RETENTION, KafkaNode
-from service.stream.embedded import EmbeddedBroker
-from tests.brokers import StreamBroker, of_embedded, of_kafka
-from tests.commands import Lethe
-from tests.components import COMPONENTS, require, required
-from tests.turns import turn
+from lethe.stream.embedded_broker import EmbeddedBroker
+from tests.support.brokers import StreamBroker, of_embedded, of_kafka
+from tests.support.commands import Lethe
+from tests.support.components import COMPONENTS, require, required
+from tests.support.worker_locks import worker_slot
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
-    with turn(alone=item.get_closest_marker("alone") is not None):
+    with worker_slot(alone=item.get_closest_marker("alone") is not None):
         return (yield)
 
 
@@ -86,7 +86,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """One thread of torch, by which small batches are learned faster than by several."""
+    """One thread of torch: small batches are learned faster than with several."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

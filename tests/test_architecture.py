@@ -1,13 +1,14 @@
-"""The map in the design holds: who may import whom is read from the code itself, lazy imports included."""
+"""Which rooms and modules may import which; read from the code, including lazy imports."""
 
 import ast
 import subprocess
 import sys
 from dataclasses import dataclass
+from graphlib import CycleError
 
 import pytest
 
-from tests.modules import Module, imports_in, of, within
+from docs.modules import Module, floors, imports_in, of, rooms, within
 
 
 @dataclass(frozen=True)
@@ -28,107 +29,138 @@ class Only:
         ]
 
     def _allows(self, module: Module, name: str) -> bool:
-        # `from service.web import app` counts as service.web, too, which alone says nothing
+        # `from lethe.web import app` counts as lethe.web, too, which alone says nothing
         packages = any(within(allowed, name) for allowed in self.allowed)
         return packages or any(within(name, allowed) for allowed in (*self.allowed, module.name))
 
 
 ONLY = [
     Only(
-        who=("producers",),
-        what="service",
+        who=("lethe_producers",),
+        what="lethe",
         allowed=(
-            "service.wire",
-            "service.probeset",
-            "service.errors",
-            "service.section",
-            "service.stream.client",
+            "lethe.wire",
+            "lethe.probeset",
+            "lethe.errors",
+            "lethe.models",
+            "lethe.stream.addresses",
+            "lethe.stream.admin",
+            "lethe.stream.broker_errors",
+            "lethe.stream.connection",
+            "lethe.stream.kafka_patches",
+            "lethe.stream.security",
+            "lethe.files.bounded_json",
+            "lethe.terminal",
+            "lethe.files.yaml",
         ),
-        why="a producer knows the two contracts and how kafka-python is tamed, not the service behind them",
+        why="producers share the wire format, probe sets, and how to connect to a cluster and find a file",
     ),
     Only(
-        who=("service.wire",),
-        what="service",
-        allowed=("service.errors", "service.section"),
-        why="the contract stands on its own: any producer can use it",
+        who=("lethe.wire",),
+        what="lethe",
+        allowed=("lethe.errors", "lethe.models", "lethe.wire"),
+        why="any producer can use the wire format without the service",
     ),
     Only(
-        who=("service.errors", "service.section"),
-        what="service",
+        who=("lethe.errors", "lethe.models"),
+        what="lethe",
         allowed=(),
-        why="everybody imports these, so they import nobody",
+        why="imported everywhere, so they import nothing",
     ),
     Only(
-        who=("service.events",),
-        what="service",
-        allowed=("service.events",),
-        why="numbers alone: an event that knew more could carry it out of the loop",
+        who=("lethe.events",),
+        what="lethe",
+        allowed=("lethe.events",),
+        why="events are plain numbers, so that no sample can leave the loop in one",
     ),
     Only(
-        who=("service.metrics", "service.knowledge_metrics", "service.run_metrics", "service.log"),
-        what="service",
-        allowed=("service.events", "service.knowledge_metrics", "service.run_metrics"),
-        why="numbers are all that leaves the loop: no pixel can reach a metric or a log",
-    ),
-    Only(
-        who=("service.learners",),
-        what="service",
-        allowed=("service.wire", "service.errors", "service.learners"),
-        why="a learner sees a batch: not where it came from, nor how it is judged",
-    ),
-    Only(
-        who=("service.evaluation",),
-        what="service",
-        allowed=(
-            "service.evaluation",
-            "service.events",
-            "service.errors",
-            "service.probeset",
-            "service.learners.base",
+        who=(
+            "lethe.observability.metrics",
+            "lethe.observability.learning_metrics",
+            "lethe.observability.run_metrics",
+            "lethe.observability.log",
         ),
-        why="every learner is measured through the contract, by one and the same code",
+        what="lethe",
+        allowed=("lethe.events", "lethe.observability.learning_metrics", "lethe.observability.run_metrics"),
+        why="no pixel can reach a metric or a log",
     ),
     Only(
-        who=("service.evaluation.forgetting", "service.evaluation.prequential"),
-        what="service",
+        who=("lethe.learners",),
+        what="lethe",
+        allowed=("lethe.wire", "lethe.errors", "lethe.learners"),
+        why="a learner sees batches, not where they come from or how it is evaluated",
+    ),
+    Only(
+        who=("lethe.evaluation",),
+        what="lethe",
+        allowed=(
+            "lethe.evaluation",
+            "lethe.events",
+            "lethe.errors",
+            "lethe.probeset",
+            "lethe.models",
+            "lethe.learners.base",
+            "lethe.learners.state",
+        ),
+        why="every learner is evaluated by the same code, through its base class",
+    ),
+    Only(
+        who=("lethe.evaluation.score_formulas", "lethe.evaluation.prequential"),
+        what="lethe",
         allowed=(),
         why="the formulas are pure functions of numbers",
     ),
     Only(
-        who=("service.drift",),
-        what="service",
-        allowed=("service.drift",),
-        why="boundaries are found in plain numbers: neither learners nor headers are asked",
+        who=("lethe.drift",),
+        what="lethe",
+        allowed=("lethe.drift",),
+        why="detection works on plain numbers and depends on neither learners nor headers",
     ),
     Only(
-        who=("service.slots", "service.stream.source", "service.probeset"),
-        what="service",
-        allowed=("service.wire", "service.section", "service.errors"),
-        why="both sides of the process boundary stand on these",
-    ),
-    Only(
-        who=("service.web",),
-        what="service",
+        who=("lethe.ingest.slots", "lethe.stream.source", "lethe.probeset"),
+        what="lethe",
         allowed=(
-            "service.web",
-            "service.journal",
-            "service.privacy.standing",
-            "service.result",
-            "service.report",
-            "service.prediction",
-            "service.wire",
-            "service.errors",
+            "lethe.wire",
+            "lethe.models",
+            "lethe.errors",
+            "lethe.files.bounded_json",
+            "lethe.settings.BatchSettings",
         ),
-        why="what is shown over HTTP is numbers, and pixels come in, for a prediction, but never out",
+        why="both processes import these",
     ),
     Only(
-        who=("service.report",),
-        what="service",
-        allowed=("service.report", "service.result", "service.evaluation.forgetting"),
-        why="a report is drawn from the document that a run left, also long afterwards",
+        who=("lethe.web",),
+        what="lethe",
+        allowed=(
+            "lethe.web",
+            "lethe.files.html.templates",
+            "lethe.observability.run_state",
+            "lethe.privacy.status",
+            "lethe.observability.result",
+            "lethe.report",
+            "lethe.events",
+            "lethe.learners.base",
+            "lethe.learners.finite",
+            "lethe.learners.predictor",
+            "lethe.wire",
+            "lethe.errors",
+        ),
+        why="HTTP serves numbers; pixels are received for predictions and never sent",
+    ),
+    Only(
+        who=("lethe.report",),
+        what="lethe",
+        allowed=(
+            "lethe.report",
+            "lethe.files.html.templates",
+            "lethe.observability.result",
+            "lethe.evaluation.score_formulas",
+            "lethe.events",
+        ),
+        why="a report needs nothing but run.json",
     ),
 ]
-"""Who imports nothing else of something."""
+"""What the modules of a room may import."""
 
 
 @pytest.mark.parametrize("rule", ONLY, ids=lambda rule: f"{rule.who[0]}: {rule.why}")
@@ -157,83 +189,94 @@ class Never:
 
 NEVER = [
     Never(
-        who=("service",),
-        what=("producers",),
-        except_in=("service.demo", "service.bench", "service.chaos", "service.attack"),
-        why="the road has one direction; demo, benchmarks and chaos stand above both ends of it",
+        who=("lethe",),
+        what=("lethe_producers",),
+        except_in=("lethe.experiments",),
+        why="only experiments stand above both the producers and the service",
     ),
     Never(
-        who=("service", "producers", "deploy"),
+        who=("lethe", "lethe_producers", "deploy"),
         what=("kafka",),
         except_in=(
-            "service.stream.broker",
-            "service.stream.cluster",
-            "service.stream.client",
-            "service.stream.refusal",
-            "service.stream.deadletter",
-            "service.stream.purge",
-            "producers.publisher",
+            "lethe.stream.consumer",
+            "lethe.stream.admin",
+            "lethe.stream.kafka_patches",
+            "lethe.stream.broker_errors",
+            "lethe.stream.connection",
+            "lethe.stream.purge",
+            "lethe.stream.commits",
+            "lethe.stream.security",
+            "lethe_producers.publisher",
+            "lethe.experiments.chaos.clients",
         ),
-        why="one client library can be exchanged in five places",
+        why="few places depend on the client library",
     ),
     Never(
-        who=("service", "producers"),
+        who=("lethe", "lethe_producers"),
         what=("confluent_kafka",),
-        except_in=("service.stream.embedded",),
-        why="the embedded broker is an extra that a deployment does without",
+        except_in=("lethe.stream.embedded_broker",),
+        why="the embedded broker is an optional extra",
     ),
     Never(
-        who=("service",),
+        who=("lethe",),
         what=("torchvision",),
-        why="the service knows samples and probe files, not data sets",
+        why="the service reads samples and probe files, not data sets",
     ),
     Never(
-        who=("service", "producers"),
+        who=("lethe", "lethe_producers"),
         what=("pickle", "shelve", "marshal", "dill", "joblib"),
-        why="whoever can change a pickle runs code here; tensors are safetensors, the rest is JSON",
+        why="a modified pickle executes code; tensors are safetensors, the rest is JSON",
     ),
     Never(
-        who=("service.loop",),
+        who=("lethe.runtime.loop",),
         what=(
-            "service.compose",
-            "service.journal",
-            "service.metrics",
-            "service.settings",
-            "service.stream.broker",
-            "service.stream.embedded",
-            "service.stream.deadletter",
-            "service.feed.FeederProcess",
-            "service.learners.finetune",
-            "service.learners.ridge",
-            "service.learners.LEARNERS",
-            "service.web",
+            "lethe.runtime.run",
+            "lethe.observability.run_state",
+            "lethe.observability.metrics",
+            "lethe.settings",
+            "lethe.stream.consumer",
+            "lethe.stream.embedded_broker",
+            "lethe.stream.dead_letters",
+            "lethe.stream.line_topic",
+            "lethe.ingest.reader_process.ReaderProcess",
+            "lethe.learners.gradient.finetune",
+            "lethe.learners.analytic.ridge",
+            "lethe.learners.registry.LEARNERS",
+            "lethe.web",
             "kafka",
         ),
-        why="the loop is given its feed, learner and subscribers ready-made",
+        why="the loop is passed its feed, learner and subscribers",
     ),
     Never(
-        who=("service.learners", "service.evaluation", "service.feeder", "service.batching", "service.loop"),
+        who=(
+            "lethe.learners",
+            "lethe.evaluation",
+            "lethe.ingest.reader",
+            "lethe.ingest.batcher",
+            "lethe.runtime.loop",
+        ),
         what=("prometheus_client", "fastapi", "uvicorn", "plotly", "rich", "typer"),
-        why="learning does not know who watches",
+        why="learning does not depend on what displays it",
     ),
     Never(
-        who=("service", "producers", "deploy"),
+        who=("lethe", "lethe_producers", "deploy", "docs"),
         what=("tests", "pytest", "hypothesis"),
-        why="tests depend on the code",
+        why="neither code nor site depends on the tests",
     ),
     Never(
-        who=("service",),
-        what=("service.cli",),
-        why="commands are where everything begins",
+        who=("lethe",),
+        what=("lethe.cli.main",),
+        except_in=("lethe.__main__",),
+        why="commands are entry points",
     ),
     Never(
-        who=("service",),
-        what=("service.compose",),
-        except_in=("service.cli", "service.bench"),
-        why="the composition root is for commands",
+        who=("lethe",),
+        what=("lethe.runtime.run",),
+        except_in=("lethe.cli.run", "lethe.experiments.bench"),
+        why="only commands start a service",
     ),
 ]
-"""Who never imports something."""
+"""What the modules of a room never import."""
 
 
 @pytest.mark.parametrize("rule", NEVER, ids=lambda rule: f"no {rule.what[0]} in {rule.who[0]}: {rule.why}")
@@ -242,23 +285,27 @@ def test_a_module_never_imports_what_it_must_not(rule: Never) -> None:
 
 
 LIGHT = [
-    ("service", ("torch", "kafka", "numpy"), "the package imports nothing"),
-    ("service.wire", ("torch", "kafka"), "a producer is small"),
-    ("service.probeset", ("torch", "kafka"), "so is what writes probes"),
-    ("service.slots", ("torch", "kafka"), "the feeder's process starts quickly"),
-    ("service.batching", ("torch",), "the feeder's process starts quickly, and stays small"),
-    ("service.feed", ("torch",), "the same"),
-    ("service.feeder", ("torch",), "the same"),
-    ("service.events", ("torch", "kafka", "numpy"), "plain numbers"),
-    ("service.metrics", ("torch", "kafka"), "plain numbers"),
-    ("service.log", ("torch", "kafka"), "plain numbers"),
-    ("service.result", ("torch", "kafka"), "a report needs no learner"),
-    ("service.report", ("torch", "kafka", "plotly"), "of Plotly, the script alone"),
-    ("service.settings", ("torch", "kafka"), "lethe run --help answers at once"),
-    ("service.flags", ("torch", "kafka"), "lethe run --help answers at once"),
-    ("service.cli", ("torch", "kafka", "plotly", "uvicorn", "producers"), "lethe --help answers at once"),
-    ("producers", ("torch", "kafka"), "the package imports nothing"),
-    ("producers.__main__", ("torch", "kafka"), "lethe-replay --help answers at once"),
+    ("lethe", ("torch", "kafka", "numpy"), "the package imports nothing"),
+    ("lethe.wire", ("torch", "kafka"), "a producer is small"),
+    ("lethe.probeset", ("torch", "kafka"), "so is what writes probes"),
+    ("lethe.ingest.slots", ("torch", "kafka"), "the reader process starts quickly"),
+    ("lethe.ingest.batcher", ("torch",), "the reader process starts quickly, and stays small"),
+    ("lethe.ingest.reader_process", ("torch",), "the same"),
+    ("lethe.ingest.reader", ("torch",), "the same"),
+    ("lethe.events", ("torch", "kafka", "numpy"), "plain numbers"),
+    ("lethe.observability.metrics", ("torch", "kafka"), "plain numbers"),
+    ("lethe.observability.log", ("torch", "kafka"), "plain numbers"),
+    ("lethe.observability.result", ("torch", "kafka"), "a report needs no learner"),
+    ("lethe.report", ("torch", "kafka", "plotly"), "of Plotly, the script alone"),
+    ("lethe.settings", ("torch", "kafka"), "lethe run --help answers at once"),
+    ("lethe.cli.flags", ("torch", "kafka"), "lethe run --help answers at once"),
+    (
+        "lethe.cli.main",
+        ("torch", "kafka", "plotly", "uvicorn", "lethe_producers"),
+        "lethe --help answers at once",
+    ),
+    ("lethe_producers", ("torch", "kafka"), "the package imports nothing"),
+    ("lethe_producers.__main__", ("torch", "kafka"), "lethe-replay --help answers at once"),
 ]
 """What importing a module must not load, and why."""
 
@@ -271,6 +318,36 @@ def test_importing_a_light_module_loads_nothing_heavy(module: str, heavy: tuple[
     assert done.stdout.split() == [], why
 
 
+def test_no_test_module_is_imported_by_another() -> None:
+    importers = {
+        f"{module.name} imports {name}"
+        for module in of("tests")
+        for name in module.imports
+        if within(name, "tests") and name.split(".")[-1].startswith(("test_", "conftest"))
+    }
+    assert importers == set(), "what tests share is in tests/support"
+
+
 def test_a_lazy_import_counts() -> None:
     tree = ast.parse("def f():\n    from kafka.admin import NewTopic\n    import torch\n")
     assert set(imports_in(ast.walk(tree))) == {"kafka.admin", "kafka.admin.NewTopic", "torch"}
+
+
+MOST_ROOMS, MOST_FLOORS = 22, 10
+
+
+def test_there_are_few_rooms_and_every_import_leads_down() -> None:
+    plan = rooms()
+    floor = floors(plan)
+    for room in sorted(plan, key=lambda room: (floor[room], room)):
+        print(f"{floor[room]:2} {room:18} imports {', '.join(sorted(plan[room])) or 'none'}")
+    imports, height = sum(map(len, plan.values())), 1 + max(floor.values())
+    print(f"{len(plan)} rooms on {height} floors, {imports} imports between them")
+    assert len(plan) <= MOST_ROOMS
+    assert height <= MOST_FLOORS
+    assert all(floor[other] < floor[room] for room in plan for other in plan[room])
+
+
+def test_rooms_that_import_each_other_would_be_found() -> None:
+    with pytest.raises(CycleError):
+        floors({"a": frozenset("b"), "b": frozenset("a")})

@@ -1,4 +1,4 @@
-"""The gate of tests/components.py, seen from outside: pytest runs on files of its own."""
+"""The gate of tests/support/components.py, seen from outside: pytest runs on files of its own."""
 
 import os
 import subprocess

@@ -1,25 +1,14 @@
-"""What is true of every module: one job, a sentence on what it is, and names that it offers."""
+"""Every module opens with a sentence, and lists its public names."""
 
 import ast
 import importlib
 
 import pytest
 
-from tests.modules import MODULES, OURS, Module, of, within
+from docs.modules import MODULES, OURS, Module, of, within
 
-LONGEST = 300
-"""Lines; a file that needs more has two jobs."""
-
-CODE = of("service", "producers")
+CODE = of("lethe", "lethe_producers")
 PUBLIC = [module for module in CODE if not module.name.endswith("__main__")]
-
-
-def test_a_file_has_one_job() -> None:
-    lengths = {
-        module.name: len(module.path.read_text(encoding="utf-8").splitlines())
-        for module in of("service", "producers", "deploy")
-    }
-    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
 
 
 def test_a_module_opens_with_one_sentence_on_what_it_is() -> None:
@@ -32,18 +21,18 @@ def _opens_with_a_sentence(module: Module) -> bool:
 
 
 @pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.name)
-def test_what_a_module_offers_is_there_once(module: Module) -> None:
+def test_exported_names_exist_and_are_listed_once(module: Module) -> None:
     loaded = importlib.import_module(module.name)
     offered = getattr(loaded, "__all__", None)
     if offered is None:
-        assert module.path.name == "__init__.py", "a module says what it offers"
-        assert not module.imports, "a package that gathers names lists them"
+        assert module.path.name == "__init__.py", "a module lists its names in __all__"
+        assert not module.imports, "a package that imports names lists them in __all__"
         return
     assert len(offered) == len(set(offered))
     assert [name for name in offered if not hasattr(loaded, name)] == []
 
 
-def test_nobody_imports_what_another_module_does_not_offer() -> None:
+def test_no_module_imports_a_name_that_another_does_not_export() -> None:
     assert {f"{module.name} imports {name}" for module in CODE for name in _hidden(module)} == set()
 
 
@@ -61,7 +50,7 @@ def _hidden(module: Module) -> list[str]:
 def test_no_two_modules_import_each_other() -> None:
     edges = {
         module.name: {name for name in module.imports if name in OURS and name != module.name}
-        for module in of("service", "producers")
+        for module in of("lethe", "lethe_producers")
     }
     assert _cycle(edges) is None
 

@@ -1,7 +1,9 @@
-"""Probe files: what is written comes back, and what was changed since is refused."""
+"""Probe files: a round trip, and the rejection of modified and invalid files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from service.errors import InvalidFile
-from service.probeset import ProbeSet, load_folder, load_probe, save_probe
+from lethe.errors import InvalidFile, InvalidSetting
+from lethe.evaluation.evaluator import Evaluator
+from lethe.learners.checks.helpers import CONTEXT, batch
+from lethe.learners.registry import LEARNERS, create
+from lethe.probeset import ProbeSet, load_folder, load_probe, save_probe
+from lethe.runtime.factories import load_probes
+from lethe.settings import EvaluationSettings
+from lethe.wire import Layout
 
 
 def probe(name: str = "mnist", samples: int = 4, seed: int = 0) -> ProbeSet:
@@ -20,19 +28,19 @@ def probe(name: str = "mnist", samples: int = 4, seed: int = 0) -> ProbeSet:
 
 
 def header_end(path: Path) -> int:
-    """Where a safetensors file's tensors begin."""
+    """The position of a safetensors file's tensors."""
     return 8 + int.from_bytes(path.read_bytes()[:8], "little")
 
 
 def rewrite(path: Path, **changes: object) -> None:
-    """Write ``path`` anew with other metadata around the same tensors."""
+    """Rewrite ``path`` with other metadata around the same tensors."""
     saved = probe()
     about = {"schema": "lethe-probe/1", "name": saved.name, "source": saved.source, "consent": saved.consent}
     metadata = {"lethe": json.dumps(about | {"sha256": saved.sha256} | changes)}
     save_file({"x": saved.x_NCHW, "y": saved.y_N}, path, metadata)
 
 
-def test_a_probe_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_probe_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     saved = probe()
     path = save_probe(saved, tmp_path / "new" / "folder", 3)
     assert path == tmp_path / "new" / "folder" / "03-mnist.safetensors"
@@ -44,7 +52,7 @@ def test_a_probe_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert back.sha256 == saved.sha256
 
 
-def test_a_view_in_another_memory_order_is_written_as_what_it_shows(tmp_path: Path) -> None:
+def test_a_view_in_another_memory_order_is_written_as_its_values(tmp_path: Path) -> None:
     plain = probe()
     turned = ProbeSet(
         plain.name, np.asfortranarray(plain.x_NCHW), plain.y_N[::-1][::-1], plain.source, plain.consent
@@ -62,7 +70,7 @@ def test_every_changed_byte_of_the_tensors_is_found(tmp_path: Path) -> None:
         changed = bytearray(whole)
         changed[place] ^= 1
         path.write_bytes(changed)
-        with pytest.raises(InvalidFile, match=r"00-mnist\.safetensors has changed since it was written"):
+        with pytest.raises(InvalidFile, match=r"00-mnist\.safetensors was modified or damaged"):
             load_probe(path)
 
 
@@ -83,7 +91,7 @@ def test_the_digest_tells_pixels_of_one_shape_from_those_of_another() -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidFile, match=r"absent\.safetensors is not a probe file"):
+    with pytest.raises(InvalidFile, match=r"absent\.safetensors is not a readable probe file"):
         load_probe(tmp_path / "absent.safetensors")
 
 
@@ -93,17 +101,17 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
         load_folder(tmp_path)
 
 
-def test_a_safetensors_file_of_somebody_else_is_named(tmp_path: Path) -> None:
+def test_a_safetensors_file_of_another_program_is_named(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"x": np.zeros(3)}, path)
-    with pytest.raises(InvalidFile, match=r"weights\.safetensors is not a probe file"):
+    with pytest.raises(InvalidFile, match=r"weights\.safetensors is not a readable probe file"):
         load_probe(path)
 
 
 def test_metadata_that_is_no_object_is_named(tmp_path: Path) -> None:
     path = tmp_path / "list.safetensors"
     save_file({"x": np.zeros(3), "y": np.zeros(3)}, path, {"lethe": "[1, 2]"})
-    with pytest.raises(InvalidFile, match=r"list\.safetensors is not a probe file"):
+    with pytest.raises(InvalidFile, match=r"list\.safetensors is not a readable probe file"):
         load_probe(path)
 
 
@@ -117,7 +125,7 @@ def test_a_file_of_another_schema_is_named(tmp_path: Path) -> None:
 def test_a_digest_that_does_not_match_is_found(tmp_path: Path) -> None:
     path = tmp_path / "forged.safetensors"
     rewrite(path, sha256="0" * 64)
-    with pytest.raises(InvalidFile, match=r"forged\.safetensors has changed"):
+    with pytest.raises(InvalidFile, match=r"forged\.safetensors was modified"):
         load_probe(path)
 
 
@@ -141,5 +149,84 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_two_probes_of_one_name_are_refused(tmp_path: Path) -> None:
     save_probe(probe("mnist"), tmp_path, 0)
     save_probe(probe("mnist", seed=1), tmp_path, 1)
-    with pytest.raises(InvalidFile, match=f"{tmp_path} holds two probes of one name: mnist, mnist"):
+    with pytest.raises(InvalidFile, match=f"{tmp_path} holds two probes of the same name: mnist, mnist"):
         load_folder(tmp_path)
+
+
+def of(**changes: Any) -> ProbeSet:
+    return replace(probe(), **changes)
+
+
+X, Y = probe().x_NCHW, probe().y_N
+REFUSED = {
+    "float32 from 0 to 255": (of(x_NCHW=X.astype(np.float32)), "mnist: x is float32, expected uint8"),
+    "float64 from 0 to 1": (of(x_NCHW=X / 255), "mnist: x is float64, expected uint8"),
+    "not finite": (of(x_NCHW=np.full(X.shape, np.nan, np.float32)), "mnist: x is float32"),
+    "signed bytes": (of(x_NCHW=X.astype(np.int8)), "mnist: x is int8"),
+    "flat images": (of(x_NCHW=X.reshape(4, 30)), r"mnist: x has shape \[4, 30\], expected \[N, C, H, W\]"),
+    "images of no channel": (of(x_NCHW=X[:, 0]), r"mnist: x has shape \[4, 5, 6\]"),
+    "no array": (of(x_NCHW=X.tolist()), "mnist: x is a list, not a numpy array"),
+    "more images than labels": (of(y_N=Y[:3]), "mnist: 4 images but 3 labels"),
+    "more labels than images": (of(x_NCHW=X[:3]), "mnist: 3 images but 4 labels"),
+    "labels of two dimensions": (
+        of(y_N=np.eye(4, dtype=np.int64)),
+        r"mnist: y has shape \[4, 4\], expected \[N\]",
+    ),
+    "one label": (of(y_N=np.array(3)), r"mnist: y has shape \[\], expected \[N\]"),
+    "labels as floats": (of(y_N=Y.astype(np.float64)), "mnist: y is float64, expected int64"),
+    "short labels": (of(y_N=Y.astype(np.int32)), "mnist: y is int32, expected int64"),
+    "a negative label": (of(y_N=Y - 10), "mnist: label -"),
+    "a slash in the name": (of(name="a/b"), "probe 'a/b': a name must have"),
+    "a way out of the folder": (of(name="/../../b"), "probe '/../../b': a name must have"),
+    "a line break in the name": (of(name="a\nb"), r"probe 'a\\nb': a name must have"),
+    "a zero in the name": (of(name="a\0b"), "a name must have"),
+    "half a character in the name": (of(name="a\ud800"), "a name must have"),
+    "no name": (of(name=""), "probe '': a name must have"),
+    "a long name": (of(name="a" * 65), "a name must have"),
+    "a name of many bytes": (of(name="𝔸" * 64), "a name must have"),
+    "a number for a name": (of(name=3), "probe 3: a name must have"),
+    "no consent": (of(consent=None), "mnist: source and consent must be strings"),
+}
+
+
+@pytest.mark.parametrize(("bad", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_an_invalid_probe_is_neither_written_nor_used(tmp_path: Path, bad: ProbeSet, message: str) -> None:
+    with pytest.raises(InvalidFile, match=message):
+        save_probe(bad, tmp_path / "probes", 0)
+    assert not (tmp_path / "probes").exists()
+    with pytest.raises(InvalidFile, match=message):
+        Evaluator([bad], 10, seed=0)
+
+
+WRITABLE = {name: bad for name, (bad, _) in REFUSED.items() if isinstance(bad.x_NCHW, np.ndarray)}
+
+
+@pytest.mark.parametrize("name", WRITABLE)
+def test_a_file_that_holds_no_probe_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    bad, message = REFUSED[name]
+    path = tmp_path / "07-bad.safetensors"
+    about = {"schema": "lethe-probe/1", "name": bad.name, "source": bad.source, "consent": bad.consent}
+    metadata = {"lethe": json.dumps(about | {"sha256": bad.sha256})}
+    save_file({"x": np.ascontiguousarray(bad.x_NCHW), "y": np.asarray(bad.y_N)}, path, metadata)
+    with pytest.raises(InvalidFile, match=rf"07-bad\.safetensors: .*{message}"):
+        load_probe(path)
+    with pytest.raises(InvalidFile, match=rf"07-bad\.safetensors: .*{message}"):
+        load_probes(EvaluationSettings(probes=tmp_path), Layout(height=5, width=6))
+
+
+@pytest.mark.parametrize("label", [10, 2**40])
+def test_a_label_that_the_stream_does_not_have_is_refused_by_name(tmp_path: Path, label: int) -> None:
+    save_probe(of(y_N=np.array([0, 1, 2, label])), tmp_path, 0)
+    with pytest.raises(InvalidSetting, match=f"mnist has images .* labels up to {label}, .* up to 9"):
+        load_probes(EvaluationSettings(probes=tmp_path), Layout(height=5, width=6))
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_measuring_writes_into_no_probe(learner: str) -> None:
+    seen = ProbeSet("seen", batch(20, 0)[0].numpy(), np.arange(20) % 4, "made up", "none")
+    before = seen.sha256
+    evaluator = Evaluator([seen], 10, seed=0)
+    measured = create(learner, CONTEXT)
+    first = evaluator.evaluate(measured, full=True)
+    assert evaluator.evaluate(measured, full=True) == first
+    assert seen.sha256 == before

@@ -1,4 +1,4 @@
-"""Grafana without Docker: its command, with the provisioning of compose.yaml."""
+"""The command line of a local Grafana with the provisioning of compose.yaml."""
 
 import shutil
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ PACKAGED_HOME: Final = Path("/usr/share/grafana")
 
 
 def find_grafana() -> Path | None:
-    """Return Grafana's program, None where there is none on the PATH."""
+    """Return the path of Grafana's executable, or None if it is not in PATH."""
     found = shutil.which("grafana") or shutil.which("grafana-server")
     return None if found is None else Path(found).resolve()
 
@@ -21,7 +21,7 @@ def find_grafana() -> Path | None:
 def grafana_command(
     program: Path, folder: Path, port: int, environment: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the command and the variables that start Grafana with its data in ``folder``."""
+    """Return the command and environment variables that run Grafana with its data in ``folder``."""
     unpacked = program.parent.parent
     home = unpacked if (unpacked / "conf" / "defaults.ini").exists() else PACKAGED_HOME
     command = [str(program), *(["server"] if program.name == "grafana" else []), f"--homepath={home}"]

@@ -1,169 +1,339 @@
-"""The dashboard that shows catastrophic forgetting: what is still known, and what was lost when."""
+"""The forgetting dashboard: what is forgotten since when, accuracy on each probe, and the scores."""
 
+from typing import Final
+
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
-from deploy.grafana.frame import CHOSEN, FORGOTTEN, frame
-from deploy.grafana.panels import WIDTH, Limits, Query, chart, matrix
+from deploy.grafana.decisions import decision
+from deploy.grafana.frame import (
+    BUDGET,
+    CHOSEN,
+    FORGETTING,
+    FORGOTTEN,
+    LEARNING,
+    LEFT,
+    UNSURE,
+    Row,
+    alerts,
+    frame,
+    vital_signs,
+)
+from deploy.grafana.panels import WIDTH, Column, Limits, Query, chart, grid, matrix, of_service, timeline
 
 __all__ = ["forgetting"]
+
+OBJECTIVE: Final = decision("skills_within_floor_objective")
 
 
 def forgetting() -> model.Dashboard:
     """Return the dashboard."""
-    knows = chart(
-        "Accuracy on each probe: $service",
-        "Held-out images of each subject, measured while the stream goes on. A purple mark is a switch: the "
-        "stream changes its subject. A skill that falls after it is being forgotten; below its dashed floor "
-        "the alert fires.",
-        "percentunit",
-        [
-            Query(f"lethe_probe_accuracy_ratio{{{CHOSEN}}}", "{{probe}}"),
-            Query(f"lethe:probe_accuracy_floor:ratio{{{CHOSEN}}}", "{{probe}}: floor"),
-        ],
-        ratio=True,
-        span=WIDTH // 2,
-    )
-    dashes = {"fill": "dash", "dash": [6, 6]}
-    floor = [
-        model.DynamicConfigValue("custom.lineStyle", dashes),
-        model.DynamicConfigValue("custom.lineWidth", 1),
-    ]
-    knows = (
-        knows.override_by_regexp(".*: floor", floor).repeat("service").repeat_direction("h").max_per_row(2)
-    )
-    lost = chart(
-        "Forgetting of each old skill",
-        "Best accuracy at the end of a segment less the present one; where the stream names no segments, "
-        "best so far. Chaudhry et al. 2018.",
-        "percentunit",
-        [Query(f"lethe_forgetting_ratio{{{CHOSEN}}}", "{{service}}: {{probe}}")],
-        limits=FORGOTTEN,
-    )
-    transfer = chart(
-        "Backward and forward transfer",
-        "BWT: what learning on did to old skills, below 0 is forgetting. FWT: what earlier subjects taught "
-        "about later ones, before those were learned. Lopez-Paz & Ranzato 2017.",
-        "percentunit",
-        [
-            Query(f"lethe_backward_transfer_ratio{{{CHOSEN}}}", "{{service}}: BWT"),
-            Query(f"lethe_forward_transfer_ratio{{{CHOSEN}}}", "{{service}}: FWT"),
-        ],
-        limits=Limits(0, -0.05, below=True),
-    )
-    gap = chart(
-        "Stability gap: the drop of each skill",
-        "How far each skill that was learned is below its best of five minutes. Right after a switch even a "
-        "learner that ends well may dip: a peak that ends at once is such a gap, one that stays for five "
-        "minutes was lost. De Lange et al. 2023.",
-        "percentunit",
-        [
-            Query(
-                f"max_over_time(lethe:probe_drop:ratio5m{{{CHOSEN}}}[$__rate_interval])",
-                "{{service}}: {{probe}}",
-            )
-        ],
-        limits=FORGOTTEN,
-    )
-    mean = chart(
-        "ACC, and over time",
-        "ACC: mean accuracy over the skills seen so far. Anytime: its mean over the whole stream.",
-        "percentunit",
-        [
-            Query(f"lethe_average_accuracy_ratio{{{CHOSEN}}}", "{{service}}: ACC"),
-            Query(f"lethe_anytime_accuracy_ratio{{{CHOSEN}}}", "{{service}}: anytime"),
-        ],
-        limits=Limits(0.8, 0.5, below=True),
-        ratio=True,
-    )
-    worst = chart(
-        "Worst cases",
-        "min-ACC: mean of the old skills' lowest accuracies since each was learned. WC-ACC weighs it with "
-        "the present skill. A guarantee, where ACC is a hope. De Lange et al. 2023.",
-        "percentunit",
-        [
-            Query(f"lethe_min_accuracy_ratio{{{CHOSEN}}}", "{{service}}: min-ACC"),
-            Query(f"lethe_worst_case_accuracy_ratio{{{CHOSEN}}}", "{{service}}: WC-ACC"),
-        ],
-        limits=Limits(0.8, 0.5, below=True),
-        ratio=True,
-    )
-    stream = chart(
-        "Accuracy on the stream itself",
-        "Each batch is predicted before it is learned: over the whole stream, and with old batches fading.",
-        "percentunit",
-        [Query(f"lethe_prequential_accuracy_ratio{{{CHOSEN}}}", "{{service}}: {{kind}}")],
-        limits=Limits(0.8, 0.5, below=True),
-        ratio=True,
-    )
-    windows = chart(
-        "Windowed forgetting and plasticity",
-        "How far a skill fell, or rose, within a window of evaluations at most, whenever that was: a mean "
-        "over the skills seen so far. Forgetting that is undone later stays on record. De Lange et al. 2023.",
-        "percentunit",
-        [
-            Query(f"lethe_windowed_forgetting_ratio{{{CHOSEN}}}", "{{service}}: WF"),
-            Query(f"lethe_windowed_plasticity_ratio{{{CHOSEN}}}", "{{service}}: WP"),
-        ],
-        ratio=True,
-    )
-    calibration = chart(
-        "Calibration error of each probe",
-        "ECE: how far what the learner says of its certainty is from how often it is right. What is "
-        "forgotten is often still believed. Guo et al. 2017.",
-        "percentunit",
-        [Query(f"lethe_probe_calibration_error_ratio{{{CHOSEN}}}", "{{service}}: {{probe}}")],
-        limits=Limits(0.1, 0.3),
-    )
-    classes = (
-        matrix(
-            "Accuracy class by class: $service",
-            "As last measured: a row for each class, a column for each probe.",
-            f"lethe_probe_class_accuracy_ratio{{{CHOSEN}}}",
-            rows="class",
-            columns="probe",
-            limits=Limits(0.9, 0.6, below=True),
-        )
-        .repeat("service")
-        .repeat_direction("h")
-        .max_per_row(2)
-    )
-    poorest = chart(
-        "Worst class of each probe",
-        "The lowest accuracy on the images of one class: a mean over all classes may hide that one is gone.",
-        "percentunit",
-        [
-            Query(
-                f"min by (service, probe) (lethe_probe_class_accuracy_ratio{{{CHOSEN}}})",
-                "{{service}}: {{probe}}",
-            )
-        ],
-        limits=Limits(0.8, 0.5, below=True),
-        ratio=True,
-    )
-    R = (
-        matrix(
-            "R after each segment: $service",
-            "A row after each segment, 0 is the untrained learner; a column for each probe. Read down a "
-            "column: a skill appears, and stays or fades.",
-            f"lethe_accuracy_matrix_ratio{{{CHOSEN}}}",
-            rows="after",
-            columns="probe",
-            limits=Limits(0.9, 0.6, below=True),
-        )
-        .repeat("service")
-        .repeat_direction("h")
-        .max_per_row(2)
-    )
     return frame(
         "lethe-forgetting",
         "Forgetting",
-        "What each service still knows of what it learned, and what it lost when.",
+        "Which service forgets what since when, what it still knows, and what it has learned.",
         [
-            ("What it still knows", [knows]),
-            ("What it lost", [lost, transfer, gap]),
-            ("How good it is", [mean, worst, stream]),
-            ("How fast it changes, and what it believes of itself", [windows, calibration, poorest]),
-            ("The matrix R", [R]),
-            ("Class by class", [classes]),
+            vital_signs(),
+            _now(),
+            _losses(),
+            _service(),
+            _objective(),
+            _scores(),
+            _probes(),
+            _classes(),
         ],
+    )
+
+
+def _now() -> Row:
+    below = f"(lethe_probe_accuracy_ratio{{{CHOSEN}}} < lethe:probe_accuracy_floor:ratio{{{CHOSEN}}})"
+    each = "max by (service, probe)"
+    forgotten = grid(
+        "Forgotten now",
+        "Probes below their floor: how much is lost of the best accuracy, what is left, and since when. "
+        "Noise is two standard errors of an accuracy on so many images.",
+        [
+            f"{each} (lethe_forgetting_ratio{{{CHOSEN}}} and {below})",
+            f"{each} {below}",
+            f"{each} (lethe:probe_best_accuracy:ratio{{{CHOSEN}}} and {below})",
+            f"{each} (lethe:probe_accuracy_noise:ratio{{{CHOSEN}}} and {below})",
+            f'1000 * {each} (ALERTS_FOR_STATE{{alertname="LetheProbeForgotten", {CHOSEN}}})',
+        ],
+        {
+            "service": Column("Service", leads_to=of_service("lethe-forgetting", "${__value.raw}")),
+            "probe": Column("Probe"),
+            "Value #A": Column("Lost", "percentunit", 1, FORGOTTEN),
+            "Value #B": Column("Left", "percentunit", 1),
+            "Value #C": Column("Best", "percentunit", 1),
+            "Value #D": Column("Noise ±", "percentunit", 1),
+            "Value #E": Column("Since", "dateTimeFromNow"),
+        },
+        nothing="nothing is forgotten",
+        sort="Lost",
+    )
+    return Row("", [forgotten, alerts(WIDTH // 2)])
+
+
+def _losses() -> Row:
+    lost = chart(
+        "Forgetting",
+        "The largest loss of each service: best accuracy on a probe at the end of a segment minus the "
+        "current one; in a stream without segments, best accuracy so far. Noise is two standard errors of an "
+        "accuracy on so many images. Chaudhry et al. 2018.",
+        "percentunit",
+        [
+            Query(FORGETTING),
+            Query(f"max(lethe:probe_accuracy_noise:ratio{{{CHOSEN}}})", "noise", grey=True),
+        ],
+        limits=FORGOTTEN,
+        steps=True,
+        decimals=1,
+        span=WIDTH // 2,
+    )
+    learning = chart(
+        "Learning",
+        "Accuracy on each batch before it is learned, older batches fading, and the accuracy of guessing. It "
+        "falls at a new segment and rises again while that is learned; if it stays low, nothing is learned.",
+        "percentunit",
+        [
+            Query(LEARNING),
+            Query(f"max(lethe:chance_accuracy:ratio{{{CHOSEN}}})", "chance", grey=True),
+        ],
+        limits=UNSURE,
+        ratio=True,
+        decimals=1,
+        span=WIDTH // 2,
+    )
+    return Row("Forgetting and learning", [lost, learning])
+
+
+def _service() -> Row:
+    started = f"lethe_segments_started_total{{{CHOSEN}}}"
+    before = f"{started} offset $__interval"
+    accuracy = chart(
+        "Accuracy on each probe: $service",
+        "Accuracy on held-out images of each segment, measured while the stream is learned. A purple line is "
+        "the start of a segment. A fall after it is forgetting; below the grey floor the alert "
+        "LetheProbeForgotten fires.",
+        "percentunit",
+        [
+            Query(f"lethe_probe_accuracy_ratio{{{CHOSEN}}}", "{{probe}}"),
+            Query(f"lethe:probe_accuracy_floor:ratio{{{CHOSEN}}}", "floor of {{probe}}", floor=True),
+            Query(
+                f"lethe_segment_info{{{CHOSEN}}}"
+                f" and ignoring (segment, visit) ({started} > {before} or ({started} > 0 unless {before}))",
+                "start of {{segment}}",
+                mark=True,
+            ),
+        ],
+        ratio=True,
+        steps=True,
+        decimals=1,
+        span=WIDTH // 2,
+        height=9,
+    )
+    R = matrix(
+        "R after each segment: $service",
+        "Accuracy in percent. One row after each segment, the first one of the untrained learner; one column "
+        "per probe. Down a column, accuracy rises when the segment is learned, then stays or fades.",
+        f'label_join(lethe_accuracy_matrix_ratio{{{CHOSEN}}}, "row", " ", "after", "segment")',
+        rows="row",
+        order="after",
+        columns="probe",
+        span=WIDTH // 2,
+        height=12,
+    )
+    segments = timeline(
+        "Segments: $service",
+        "The segment that is learned.",
+        f"max by (segment, visit) (lethe_segment_info{{{CHOSEN}}})",
+        "segment",
+    )
+    return Row("$service", [(accuracy, segments), R], repeat="service")
+
+
+def _objective() -> Row:
+    share = "max by (service) (lethe:skills_within_floor:ratio{window}{{{chosen}}})"
+    limits = Limits(OBJECTIVE, OBJECTIVE, below=True)
+    kept = grid(
+        "Time within the floor",
+        "Share of the time in which every old skill was within its floor, and what is left of the budget of "
+        f"{100 * (1 - OBJECTIVE):g} % of 30 days. Red below {100 * OBJECTIVE:g} %.",
+        [
+            *(share.format(window=window, chosen=CHOSEN) for window in ("1h", "1d", "30d")),
+            BUDGET,
+        ],
+        {
+            "service": Column("Service"),
+            "Value #A": Column("1 hour", "percentunit", 2, limits),
+            "Value #B": Column("1 day", "percentunit", 2, limits),
+            "Value #C": Column("30 days", "percentunit", 2, limits),
+            "Value #D": Column("Budget left", "percentunit", 1, LEFT),
+        },
+        nothing="no skill is old yet",
+        span=WIDTH // 3,
+        height=8,
+    )
+    left = chart(
+        "Forgetting budget left",
+        "What is left of the 30 days' budget. A fall is time in which an old skill was below its floor.",
+        "percentunit",
+        [Query(BUDGET)],
+        limits=LEFT,
+        decimals=1,
+    )
+    burn = chart(
+        "Burn rate",
+        "How fast the budget is used up, over an hour: at 1 it lasts exactly 30 days. Red from 14.4 on, as "
+        "in the alert LetheForgettingBudgetBurnsFast.",
+        "suffix:×",
+        [Query(f"(1 - {share.format(window='1h', chosen=CHOSEN)}) / {1 - OBJECTIVE:g}")],
+        limits=Limits(6, 14.4),
+        decimals=1,
+    )
+    return Row("Objective", [kept, left, burn])
+
+
+def _scores() -> Row:
+    good = Limits(0.8, 0.5, below=True)
+
+    def score(
+        title: str, description: str, metric: str, limits: Limits | None = good, *, ratio: bool = True
+    ) -> Builder[model.Panel]:
+        expr = f"max by (service) (lethe_{metric})"
+        return chart(
+            title,
+            description,
+            "percentunit",
+            [Query(expr)],
+            limits=limits,
+            ratio=ratio,
+            steps=True,
+            decimals=1,
+        )
+
+    backward = "The mean change of earlier probes since their segments ended; below 0 is forgetting."
+    return Row(
+        "Scores",
+        [
+            score(
+                "Backward transfer",
+                f"BWT. {backward} Lopez-Paz & Ranzato 2017.",
+                f"backward_transfer_ratio{{{CHOSEN}}}",
+                Limits(-0.02, -0.05, below=True),
+                ratio=False,
+            ),
+            score(
+                "Forward transfer",
+                "FWT: the effect of earlier segments on later ones before those are learned. Lopez-Paz & "
+                "Ranzato 2017.",
+                f"forward_transfer_ratio{{{CHOSEN}}}",
+                None,
+                ratio=False,
+            ),
+            score(
+                "Average accuracy",
+                "ACC: mean accuracy over the probes of the segments so far.",
+                f"average_accuracy_ratio{{{CHOSEN}}}",
+            ),
+            score(
+                "Anytime accuracy",
+                "ACC, averaged over the whole stream.",
+                f"anytime_accuracy_ratio{{{CHOSEN}}}",
+            ),
+            score(
+                "Lowest accuracy",
+                "min-ACC: mean over earlier probes of the lowest accuracy since each was learned. De Lange "
+                "et al. 2023.",
+                f"min_accuracy_ratio{{{CHOSEN}}}",
+            ),
+            score(
+                "Worst-case accuracy",
+                "WC-ACC: min-ACC weighted with the current probe's accuracy; a lower bound where ACC is an "
+                "average. De Lange et al. 2023.",
+                f"worst_case_accuracy_ratio{{{CHOSEN}}}",
+            ),
+            score(
+                "Windowed forgetting",
+                "WF: the largest fall of a probe since its segment began within a window of evaluations, a "
+                "mean over the probes so far. Forgetting that is recovered later still counts. De Lange et "
+                "al. 2023.",
+                f"windowed_forgetting_ratio{{{CHOSEN}}}",
+                FORGOTTEN,
+                ratio=False,
+            ),
+            score(
+                "Windowed plasticity",
+                "WP: the largest rise of a probe within a window of evaluations, a mean over the probes so "
+                "far. De Lange et al. 2023.",
+                f"windowed_plasticity_ratio{{{CHOSEN}}}",
+                None,
+            ),
+            score(
+                "Prequential accuracy",
+                "Each batch is predicted before it is learned: mean over the whole stream.",
+                f'prequential_accuracy_ratio{{kind="cumulative", {CHOSEN}}}',
+            ),
+        ],
+        collapsed=True,
+    )
+
+
+def _probes() -> Row:
+    gap = chart(
+        "Stability gap",
+        "The largest drop of a learned probe below its best accuracy of the last five minutes. A short peak "
+        "after a boundary is a stability gap; a drop that stays for five minutes is lost accuracy. De Lange "
+        "et al. 2023.",
+        "percentunit",
+        [Query(f"max by (service) (max_over_time(lethe:probe_drop:ratio5m{{{CHOSEN}}}[$__rate_interval]))")],
+        limits=FORGOTTEN,
+        steps=True,
+        decimals=1,
+    )
+    calibration = chart(
+        "Calibration error",
+        "ECE of the worst probe: the gap between the learner's confidence and its accuracy. A forgotten "
+        "probe is often still predicted with high confidence. Guo et al. 2017.",
+        "percentunit",
+        [Query(f"max by (service) (lethe_probe_calibration_error_ratio{{{CHOSEN}}})")],
+        limits=Limits(0.1, 0.3),
+        steps=True,
+        decimals=1,
+    )
+    poorest = chart(
+        "Worst class",
+        "The lowest accuracy of a single class of a probe that was learned: a mean over classes can hide "
+        "that one of them is lost.",
+        "percentunit",
+        [
+            Query(
+                "min by (service) (min by (job, instance, service, probe)"
+                f" (lethe_probe_class_accuracy_ratio{{{CHOSEN}}})"
+                f" and lethe:probe_accuracy_floor:ratio{{{CHOSEN}}})"
+            )
+        ],
+        limits=Limits(0.8, 0.5, below=True),
+        ratio=True,
+        steps=True,
+        decimals=1,
+    )
+    return Row("Stability, calibration and classes", [gap, calibration, poorest], collapsed=True)
+
+
+def _classes() -> Row:
+    classes = matrix(
+        "Accuracy by class: $service",
+        "Accuracy in percent of the latest evaluation: one row per class, one column per probe.",
+        f'label_replace(lethe_probe_class_accuracy_ratio{{{CHOSEN}}}, "row", "class $1", "class", "(.*)")',
+        rows="row",
+        order="class",
+        columns="probe",
+        span=WIDTH // 2,
+        height=12,
+    )
+    return Row(
+        "Accuracy by class",
+        [classes.repeat("service").repeat_direction("h").max_per_row(2)],
+        collapsed=True,
     )

@@ -1,163 +1,188 @@
-"""The rows that show how a service is doing itself: what it is asked for, what it keeps, how it lives."""
+"""Dashboard rows on the service itself: HTTP requests, checkpoints and processes."""
 
 from deploy.grafana.frame import CHOSEN, LAST_TURN, Row
-from deploy.grafana.panels import WIDTH, Limits, Query, chart, grid
-from deploy.grafana.percentiles import percentiles
+from deploy.grafana.panels import WIDTH, Limits, Query, chart
+from deploy.grafana.percentiles import percentile
 
 __all__ = ["checkpoints", "health", "predictions"]
 
 
 def _asked(matching: str, within: str = "$__rate_interval") -> str:
-    return f"rate(lethe_predict_requests_total{{{matching}}}[{within}])"
+    return f"sum by (service) (rate(lethe_predict_requests_total{{{matching}}}[{within}]))"
 
 
 def predictions() -> Row:
-    """Return the row on /predict."""
+    """Return the row on HTTP requests."""
     requests = chart(
-        "Predictions asked for",
-        "Requests to /predict a second, by the status of their answer: 200 has one, 503 was turned away "
-        "because too many waited, 500 got none. A refused request is its client's fault.",
+        "Prediction requests",
+        "Requests to /predict per second, whatever the answer.",
         "reqps",
-        [
-            Query(
-                f"sum by (service, status) ({_asked(CHOSEN)} > 0)",
-                "{{service}}: {{status}}",
-            ),
-            Query(f"sum by (service) ({_asked(CHOSEN)})", "{{service}}: all"),
-        ],
+        [Query(_asked(CHOSEN))],
     )
     latency = chart(
-        "Time to a prediction",
-        "From a request's head to its answer, of those that got one. They are answered beside learning, "
-        "which must not hold them up.",
+        "Prediction latency, 99th percentile",
+        "From the head of a request to its response, for answered requests. Predictions run beside "
+        "learning, which must not delay them.",
         "s",
-        percentiles("lethe_predict_duration_seconds"),
+        percentile("lethe_predict_duration_seconds"),
+        nothing="no request",
         limits=Limits(0.025, 0.05),
     )
     unanswered = f'status=~"500|503", {CHOSEN}'
     failed = chart(
-        "Predictions that failed",
-        "Share of the requests over five minutes that were turned away or got no answer, through no fault of "
-        "their own; no line where nobody asks.",
+        "Failed predictions",
+        "Share of requests over five minutes that got 500, or 503 because the queue was full; no line "
+        "without requests.",
         "percentunit",
-        [
-            Query(
-                f"sum by (service) ({_asked(unanswered, '5m')})"
-                f" / (sum by (service) ({_asked(CHOSEN, '5m')}) > 0)"
-            )
-        ],
+        [Query(f"{_asked(unanswered, '5m')} / ({_asked(CHOSEN, '5m')} > 0)")],
+        nothing="no request",
         limits=Limits(0.001, 0.01),
     )
-    return "Predictions", [requests, latency, failed]
+    rejected = chart(
+        "Rejected requests",
+        "Requests rejected and connections closed before an answer, per second, for any reason. Red from 0.2 "
+        "on, like the alert LetheRequestsRejected.",
+        "reqps",
+        [
+            Query(
+                f"sum by (service) (rate(lethe_http_refusals_total{{{CHOSEN}}}[5m]))"
+                f" or 0 * max by (service) (lethe_build_info{{{CHOSEN}}})"
+            )
+        ],
+        limits=Limits(0.05, 0.2),
+    )
+    return Row("Requests", [panel.span(WIDTH // 4) for panel in (requests, latency, failed, rejected)])
 
 
 def checkpoints() -> Row:
     """Return the row on checkpoints."""
     age = chart(
         "Age of the newest checkpoint",
-        "What a crash now would have to be learned again. Red from five minutes on, as the alert "
+        "What would have to be learned again after a crash. Red from five minutes on, like the alert "
         "LetheCheckpointStale.",
         "s",
-        [Query(f"time() - (lethe_last_checkpoint_timestamp_seconds{{{CHOSEN}}} > 0)")],
+        [Query(f"time() - max by (service) (lethe_last_checkpoint_timestamp_seconds{{{CHOSEN}}} > 0)")],
         limits=Limits(60, 300),
+        decimals=0,
     )
     writing = chart(
-        "Writing a checkpoint",
-        "From taking it to having it on the disk, mean over five minutes; most of it beside learning.",
+        "Checkpoint duration",
+        "From taking a checkpoint until it is on disk, mean over five minutes; most of it runs beside "
+        "learning.",
         "s",
         [
             Query(
-                f"rate(lethe_checkpoint_duration_seconds_sum{{{CHOSEN}}}[5m])"
-                f" / rate(lethe_checkpoint_duration_seconds_count{{{CHOSEN}}}[5m])"
+                f"sum by (service) (rate(lethe_checkpoint_duration_seconds_sum{{{CHOSEN}}}[5m]))"
+                f" / sum by (service) (rate(lethe_checkpoint_duration_seconds_count{{{CHOSEN}}}[5m]))"
             )
         ],
         limits=Limits(5, 30),
     )
-    outcome = chart(
-        "Checkpoints",
-        "How many the process has written, could not write, and could not read at its start.",
-        "short",
+    failed = chart(
+        "Checkpoints that failed",
+        "Checkpoints that could not be written, or could not be read at startup, since the process started.",
+        "none",
         [
-            Query(f"lethe_checkpoints_written_total{{{CHOSEN}}}", "{{service}}: written"),
-            Query(f"lethe_checkpoint_failures_total{{{CHOSEN}}}", "{{service}}: failed"),
-            Query(f"lethe_checkpoints_unreadable_total{{{CHOSEN}}}", "{{service}}: unreadable"),
+            Query(
+                f"sum by (service) (lethe_checkpoint_failures_total{{{CHOSEN}}})"
+                f" + sum by (service) (lethe_checkpoints_unreadable_total{{{CHOSEN}}})"
+            )
         ],
+        limits=Limits(1, 1),
+        decimals=0,
     )
     size = chart(
         "Size of the newest checkpoint",
-        "Learner, random state, history and positions in one file.",
+        "Learner, random state, evaluation history and offsets in one file.",
         "bytes",
-        [Query(f"lethe_checkpoint_size_bytes{{{CHOSEN}}}")],
-        limits=Limits(1e9, 1e10),
+        [Query(f"max by (service) (lethe_checkpoint_size_bytes{{{CHOSEN}}})")],
     )
-    return "Checkpoints", [panel.span(WIDTH // 4) for panel in (age, writing, outcome, size)]
+    written = chart(
+        "Checkpoints written",
+        "Since the process started.",
+        "none",
+        [Query(f"sum by (service) (lethe_checkpoints_written_total{{{CHOSEN}}})")],
+        decimals=0,
+    )
+    returns = chart(
+        "Batches returned to the broker",
+        "How often the same batch was returned in a row because it could not be filled within half of the"
+        " policy's residency limit; 0 once it was. Red from 4 on, like the alert LetheBatchGoesBack.",
+        "none",
+        [Query(f"max by (service) (lethe_batch_returns{{{CHOSEN}}})")],
+        limits=Limits(2, 4),
+        decimals=0,
+    )
+    return Row("Checkpoints", [age, writing, size, written, failed, returns], collapsed=True)
 
 
 def health() -> Row:
-    """Return the row on the processes, and on what is wrong."""
-    learning = f"process_resident_memory_bytes{{{CHOSEN}}}"
-    reading = f"lethe_feeder_{learning}"
+    """Return the row on processes."""
     memory = chart(
         "Memory",
-        "Resident memory of the learning process, and of the one that reads the broker; the slots that they "
-        "share are in both. It must not grow with the stream. Red from 3 GB on, where the limits of "
-        "compose.yaml and Kubernetes, which are for both, are near.",
+        "Resident memory of the learning process and of the reader process together; their shared slots "
+        "count twice. It must not grow with the stream. Red from 3 GB on, near the limits of compose.yaml "
+        "and Kubernetes.",
         "bytes",
         [
-            Query(learning, "{{service}}: learning"),
-            Query(reading, "{{service}}: reading"),
-            Query(f"{learning} + {reading}", "{{service}}: both"),
+            Query(
+                f"sum by (service) (process_resident_memory_bytes{{{CHOSEN}}})"
+                f" + sum by (service) (lethe_feeder_process_resident_memory_bytes{{{CHOSEN}}})"
+            )
         ],
         limits=Limits(2e9, 3e9),
     )
     cores = chart(
         "Cores in use",
-        "Of the learning process, and of the one that reads the broker.",
-        "short",
+        "CPU cores used by the learning process and the reader process together.",
+        "none",
         [
-            Query(f"rate(process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: learning"),
             Query(
-                f"rate(lethe_feeder_process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval])",
-                "{{service}}: reading",
-            ),
+                f"sum by (service) (rate(process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval]))"
+                f" + sum by (service) (rate(lethe_feeder_process_cpu_seconds_total{{{CHOSEN}}}"
+                "[$__rate_interval]))"
+            )
         ],
+        decimals=2,
     )
-    alive = chart(
-        "Since the last turn, and the last batch",
-        "Seconds since the loop went round, and since something was learned. Red from two minutes on: stuck, "
-        "or stalled.",
+    turn = chart(
+        "Time since the last iteration",
+        "Since the training loop last ran. Red from two minutes on: stuck.",
         "s",
-        [
-            Query(f"time() - {LAST_TURN}", "{{service}}: turn"),
-            Query(f"time() - (lethe_last_progress_timestamp_seconds{{{CHOSEN}}} > 0)", "{{service}}: batch"),
-        ],
+        [Query(f"time() - max by (service) ({LAST_TURN})")],
         limits=Limits(30, 120),
+        decimals=0,
+    )
+    batch = chart(
+        "Time since the last batch",
+        "Since a batch was learned. With a lag, the learner is stalled; without one, nothing was produced.",
+        "s",
+        [Query(f"time() - max by (service) (lethe_last_progress_timestamp_seconds{{{CHOSEN}}} > 0)")],
+        limits=Limits(60, 120),
+        decimals=0,
+    )
+    evaluated = chart(
+        "Time since the last evaluation",
+        "Since the probes were last evaluated, which happens every so many learned samples. What the "
+        "dashboards show of accuracy and forgetting is that old.",
+        "s",
+        [Query(f"time() - max by (service) (lethe_last_evaluation_timestamp_seconds{{{CHOSEN}}} > 0)")],
+        decimals=0,
     )
     up = chart(
-        "Answers",
-        "1 while the service answers Prometheus, and while the broker answers the service.",
-        "short",
+        "Reachability",
+        "1 while the service answers Prometheus and the broker answers the service, 0 otherwise.",
+        "none",
         [
-            Query(f'up{{job="lethe", {CHOSEN}}}', "{{service}}: service"),
-            Query(f"lethe_broker_up{{{CHOSEN}}}", "{{service}}: broker"),
+            Query(
+                f'min by (service) (up{{job="lethe", {CHOSEN}}}'
+                f" * on (job, instance, service) lethe_broker_up{{{CHOSEN}}}"
+                f' or up{{job="lethe", {CHOSEN}}})'
+            )
         ],
         limits=Limits(1, 0.5, below=True),
         ratio=True,
+        steps=True,
+        decimals=0,
     )
-    segment = chart(
-        "Segment",
-        "Number of the segment being learned, the marks have its name; and the boundaries detected.",
-        "short",
-        [
-            Query(f"lethe_segment_visit{{{CHOSEN}}}"),
-            Query(f"sum by (service) (lethe_run_boundaries{{{CHOSEN}}})", "{{service}}: detected"),
-        ],
-    )
-    alerts = grid(
-        "Alerts firing",
-        "What Prometheus has to say now; deploy/runbook.md has a section for each.",
-        f'ALERTS{{alertstate="firing", {CHOSEN}}}',
-        ["alertname", "severity", "service", "probe"],
-        span=WIDTH // 3,
-    )
-    return "Health", [memory, cores, alive, up, segment, alerts]
+    return Row("Health", [memory, cores, up, turn, batch, evaluated])

@@ -1,10 +1,10 @@
-"""The dashboard that shows whether a service keeps up with its stream, and how it is doing itself."""
+"""The stream dashboard: throughput, lag, malformed records, boundaries and the service's health."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from deploy.grafana.frame import CHOSEN, Row, frame
-from deploy.grafana.panels import WIDTH, Limits, Query, chart
-from deploy.grafana.percentiles import percentiles
+from deploy.grafana.frame import CHOSEN, Row, alerts, frame, vital_signs
+from deploy.grafana.panels import WIDTH, Limits, Query, chart, crosstab
+from deploy.grafana.percentiles import percentile
 from deploy.grafana.service import checkpoints, health, predictions
 
 __all__ = ["stream"]
@@ -15,141 +15,174 @@ def stream() -> model.Dashboard:
     return frame(
         "lethe-stream",
         "Stream and service",
-        "Whether each service keeps up, what it could not use, and how it is doing.",
+        "Throughput and lag of each service, malformed records, and the health of its processes.",
         [
+            vital_signs(),
+            Row("", [alerts()]),
             _keeping_up(),
             _time(),
             _bad_records(),
-            _boundaries(),
+            health(),
             predictions(),
             checkpoints(),
-            health(),
+            _boundaries(),
+            _partitions(),
         ],
     )
+
+
+def _rate(metric: str) -> list[Query]:
+    return [Query(f"sum by (service) (rate({metric}{{{CHOSEN}}}[$__rate_interval]))")]
 
 
 def _keeping_up() -> Row:
     throughput = chart(
-        "Throughput",
-        "Records taken from the topic, samples learned, and records that the broker no longer had, a second.",
-        "cps",
-        [
-            Query(f"rate(lethe_samples_learned_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: learned"),
-            Query(
-                f"rate(lethe_samples_received_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: received"
-            ),
-            Query(f"rate(lethe_samples_lost_total{{{CHOSEN}}}[$__rate_interval])", "{{service}}: lost"),
-        ],
+        "Samples learned per second",
+        "Each sample counts once.",
+        "count:/s",
+        _rate("lethe_samples_learned_total"),
+    )
+    received = chart(
+        "Records received per second",
+        "Valid and malformed records read from the topic. More than is learned fills the slots, then waits.",
+        "count:/s",
+        _rate("lethe_samples_received_total"),
     )
     lag = chart(
-        "Lag of each partition",
+        "Lag",
         "Records in the topic that are not learned yet, as of the last batch.",
         "short",
-        [Query(f"lethe_partition_lag_records{{{CHOSEN}}}", "{{service}}: partition {{partition}}")],
-        limits=Limits(100_000, 1_000_000),
+        [Query(f"sum by (service) (lethe:lag:records{{{CHOSEN}}})")],
+        decimals=0,
     )
-    totals = chart(
-        "What became of the records",
-        "Of the whole run, as checkpoints keep it: received = learned + dead-lettered. After a crash it goes "
-        "on from the newest checkpoint, a little further back.",
-        "short",
-        [Query(f"lethe_run_samples{{{CHOSEN}}}", "{{service}}: {{outcome}}")],
-    )
-    position = chart(
-        "Position in each partition",
-        "The first offset that is not learned yet. A flat line is a partition that does not move.",
-        "short",
-        [Query(f"lethe_partition_offset{{{CHOSEN}}}", "{{service}}: partition {{partition}}")],
-    )
-    return "Keeping up", [panel.span(WIDTH // 4) for panel in (throughput, lag, position, totals)]
+    return Row("Throughput and lag", [throughput, received, lag])
 
 
 def _time() -> Row:
     latency = chart(
-        "End-to-end latency",
-        "From a batch's first sample being produced to being learned.",
+        "End-to-end latency, 99th percentile",
+        "From the production of a batch's first sample until the batch is learned.",
         "s",
-        percentiles("lethe_end_to_end_latency_seconds"),
+        percentile("lethe_end_to_end_latency_seconds"),
         limits=Limits(60, 600),
     )
     step = chart(
-        "Step time",
+        "Training step duration, 99th percentile",
         "Predicting and learning one batch.",
         "s",
-        percentiles("lethe_step_duration_seconds"),
+        percentile("lethe_step_duration_seconds"),
         limits=Limits(0.25, 1),
     )
     evaluation = chart(
-        "Evaluation time",
-        "Measuring all probes once; learning waits meanwhile. Mean over five minutes.",
+        "Evaluation duration",
+        "Evaluating all probes once; learning waits meanwhile. Mean over five minutes.",
         "s",
         [
             Query(
-                f"rate(lethe_evaluation_duration_seconds_sum{{{CHOSEN}}}[5m])"
-                f" / rate(lethe_evaluation_duration_seconds_count{{{CHOSEN}}}[5m])"
+                f"sum by (service) (rate(lethe_evaluation_duration_seconds_sum{{{CHOSEN}}}[5m]))"
+                f" / sum by (service) (rate(lethe_evaluation_duration_seconds_count{{{CHOSEN}}}[5m]))"
             )
         ],
         limits=Limits(5, 30),
     )
-    return "Where time goes", [latency, step, evaluation]
+    return Row("Durations", [latency, step, evaluation])
 
 
 def _bad_records() -> Row:
-    reasons = chart(
-        "Dead letters by reason",
-        "Malformed records a second. Each is reported to the dead-letter topic, and the stream goes on.",
-        "cps",
-        [
-            Query(
-                f"rate(lethe_samples_dead_lettered_total{{{CHOSEN}}}[$__rate_interval])",
-                "{{service}}: {{reason}}",
-            )
-        ],
-        limits=Limits(1, 10),
-        stacked=True,
+    outcomes = crosstab(
+        "Record outcomes",
+        "Of the whole run, as stored in checkpoints: received = learned + dead-lettered. After a crash it"
+        " resumes from the newest checkpoint, slightly further back.",
+        f"max by (service, outcome) (lethe_run_samples{{{CHOSEN}}})",
+        rows="service",
+        columns="outcome",
     )
     share = chart(
         "Share of malformed records",
-        "Over five minutes. Red from 1 in 100 on, as the alert LetheDeadLetterRatioHigh.",
+        "Over five minutes. Red from 1 % on, like the alert LetheDeadLetterRatioHigh.",
         "percentunit",
-        [Query(f"lethe:dead_letters:ratio5m{{{CHOSEN}}}")],
+        [Query(f"max by (service) (lethe:dead_letters:ratio5m{{{CHOSEN}}})")],
         limits=Limits(0.001, 0.01),
     )
     loss = chart(
         "Loss",
-        "Mean loss of the last batch, before it was learned; learners without a loss have none.",
-        "short",
-        [Query(f"lethe_batch_loss{{{CHOSEN}}}")],
+        "Mean loss of the last batch before it was learned; no data for learners without a loss.",
+        "none",
+        [Query(f"max by (service) (lethe_batch_loss{{{CHOSEN}}})")],
         limits=Limits(2.3, 10),  # ln 10: as bad as guessing among ten classes
+        decimals=2,
     )
-    return "What it reads", [reasons, share, loss]
+    return Row("Data quality", [outcomes, share, loss])
 
 
 def _boundaries() -> Row:
-    verdicts = chart(
-        "Boundaries, judged",
-        "Switches that were found in the stream itself, missed, or not found yet, and alarms where there was "
-        "none: against the segments that the records name.",
-        "short",
-        [Query(f"lethe_boundary_verdicts{{{CHOSEN}}}", "{{service}}: {{verdict}}")],
+    verdicts = crosstab(
+        "Boundary detection",
+        "Detected, missed and pending boundaries, and false alarms, compared with the segments named in "
+        "the records.",
+        f"max by (service, verdict) (lethe_boundary_verdicts{{{CHOSEN}}})",
+        rows="service",
+        columns="verdict",
+    )
+    regimes = crosstab(
+        "Regime recognition",
+        "Recurring segments that were recognised or not, and new segments mistaken for a known regime.",
+        f"max by (service, verdict) (lethe_regime_verdicts{{{CHOSEN}}})",
+        rows="service",
+        columns="verdict",
     )
     delay = chart(
-        "Delay of the latest boundary",
-        "Samples from the latest switch that was found until it was.",
-        "short",
-        [Query(f"lethe_boundary_delay_samples{{{CHOSEN}}}")],
+        "Detection delay",
+        "Samples between the latest detected boundary and its detection.",
+        "count:samples",
+        [Query(f"max by (service) (lethe_boundary_delay_samples{{{CHOSEN}}})")],
         limits=Limits(1000, 2000),
+        steps=True,
+        decimals=0,
     )
     regime = chart(
         "Regime",
-        "Number of the regime that was told last: one that comes back has the number that it had.",
-        "short",
-        [Query(f"lethe_regime{{{CHOSEN}}}")],
+        "Number of the current regime; a recurring regime keeps its number.",
+        "none",
+        [Query(f"max by (service) (lethe_regime{{{CHOSEN}}})")],
+        steps=True,
+        decimals=0,
     )
-    regimes = chart(
-        "Regimes, judged",
-        "Segments that came back and were recognised, or not, and new ones that were taken for old.",
-        "short",
-        [Query(f"lethe_regime_verdicts{{{CHOSEN}}}", "{{service}}: {{verdict}}")],
+    detected = chart(
+        "Boundaries detected",
+        "In the whole run, by any signal.",
+        "none",
+        [Query(f"sum by (service) (lethe_run_boundaries{{{CHOSEN}}})")],
+        steps=True,
+        decimals=0,
     )
-    return "Boundaries", [panel.span(WIDTH // 4) for panel in (verdicts, delay, regime, regimes)]
+    visit = chart(
+        "Segment",
+        "Number of the segment that is learned.",
+        "none",
+        [Query(f"max by (service) (lethe_segment_visit{{{CHOSEN}}})")],
+        steps=True,
+        decimals=0,
+    )
+    return Row("Boundaries", [verdicts, delay, detected, regimes, regime, visit], collapsed=True)
+
+
+def _partitions() -> Row:
+    lag = chart(
+        "Lag by partition: $service",
+        "Records in the topic that are not learned yet, as of the last batch.",
+        "short",
+        [Query(f"lethe_partition_lag_records{{{CHOSEN}}}", "partition {{partition}}")],
+        decimals=0,
+        span=WIDTH,
+    )
+    position = chart(
+        "Offset by partition: $service",
+        "The first offset that is not learned yet. A flat line is a partition without progress.",
+        "short",
+        [Query(f"lethe_partition_offset{{{CHOSEN}}}", "partition {{partition}}")],
+        decimals=0,
+        span=WIDTH,
+    )
+    repeated = [panel.repeat("service").repeat_direction("h").max_per_row(2) for panel in (lag, position)]
+    return Row("Partitions", repeated, collapsed=True)

@@ -1,4 +1,4 @@
-"""The jars of Apache Kafka, from Maven Central, and the Java to run them with."""
+"""Fetches the jars of Apache Kafka from Maven Central, and finds the Java to run them."""
 
 import os
 import re
@@ -20,15 +20,15 @@ class NodeError(Exception):
 
 
 def version() -> str:
-    """The version of Apache Kafka that pom.xml asks for."""
+    """Return the version of Apache Kafka in pom.xml."""
     found = re.search(r"<kafka\.version>(.+)</kafka\.version>", (HERE / "pom.xml").read_text("utf-8"))
     if found is None:
-        raise NodeError(f"{HERE / 'pom.xml'} names no kafka.version")
+        raise NodeError(f"{HERE / 'pom.xml'} has no property kafka.version")
     return found[1]
 
 
 def home() -> Path:
-    """Where the jars are kept: ``$LETHE_KAFKA``, else ``lethe/kafka-VERSION`` in the user's cache folder."""
+    """Return the jars' folder: ``$LETHE_KAFKA`` or ``lethe/kafka-VERSION`` in the user's cache folder."""
     if given := os.environ.get("LETHE_KAFKA"):
         return Path(given)
     cache = os.environ.get("XDG_CACHE_HOME")
@@ -36,15 +36,15 @@ def home() -> Path:
 
 
 def is_fetched() -> bool:
-    """Whether the jars of the wanted version are in `home`."""
+    """Return whether `home` contains the jars of the required version."""
     return (home() / f"kafka_2.13-{version()}.jar").is_file()
 
 
 def find_java() -> str:
-    """The ``java`` to run: of ``$JAVA_HOME``, else of the path.
+    """Return the path of ``java``, from ``$JAVA_HOME`` or else ``PATH``.
 
     Raises:
-        NodeError: there is none, or it is older than Java 17.
+        NodeError: there is no ``java``, or it is older than Java 17.
     """
     java_home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=f"{java_home}/bin") if java_home else shutil.which("java")
@@ -57,13 +57,13 @@ def find_java() -> str:
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
     if found is None or int(found[1]) < OLDEST_JAVA:
-        told = answer.stderr.strip().partition("\n")[0]
-        raise NodeError(f"Apache Kafka needs Java {OLDEST_JAVA} or later, but {java} says: {told}")
+        line = answer.stderr.strip().partition("\n")[0]
+        raise NodeError(f"Apache Kafka needs Java {OLDEST_JAVA} or later, but {java} says: {line}")
     return java
 
 
 def fetch() -> Path:
-    """Fetch the jars from Maven Central unless they are there; returns `home`.
+    """Fetch the jars from Maven Central unless they exist, and return `home`.
 
     Raises:
         NodeError: Maven or Java is missing, or Maven failed.
@@ -76,7 +76,7 @@ def fetch() -> Path:
         raise NodeError("fetching Apache Kafka needs Maven: no mvn in PATH (Debian: apt install maven)")
     find_java()
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Into a folder of its own first: an interrupted fetch must not pass for a finished one.
+    # Into a temporary folder first, so that an interrupted fetch leaves no incomplete `home`.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="kafka-") as part:
         jars = Path(part) / "jars"
         command = [maven, "--batch-mode", "--quiet", "--strict-checksums", f"--file={HERE / 'pom.xml'}"]
@@ -85,13 +85,13 @@ def fetch() -> Path:
         try:
             jars.rename(target)
         except OSError as taken:
-            if not is_fetched():  # else somebody fetched it at the same time
-                raise NodeError(f"{target} is in the way: it is not Apache Kafka {version()}") from taken
+            if not is_fetched():  # otherwise another process has fetched it meanwhile
+                raise NodeError(f"{target} exists but is not Apache Kafka {version()}: delete it") from taken
     return target
 
 
 def complete(command: list[str], failure: str) -> None:
-    """Run a command to its end; what it prints goes into the error, if it comes to one."""
+    """Run a command; raises NodeError with its output if it fails or takes longer than five minutes."""
     try:
         subprocess.run(
             command,
@@ -104,7 +104,7 @@ def complete(command: list[str], failure: str) -> None:
         )
     except subprocess.CalledProcessError as failed:
         frames = ("\tat ", "\t... ")  # of a Java stack trace
-        told = [line for line in failed.stdout.splitlines() if line and not line.startswith(frames)]
-        raise NodeError("\n".join([f"{failure}:", *told])) from failed
+        lines = [line for line in failed.stdout.splitlines() if line and not line.startswith(frames)]
+        raise NodeError("\n".join([f"{failure}:", *lines])) from failed
     except subprocess.TimeoutExpired as late:
-        raise NodeError(f"{failure}: no end within {COMMAND_SECONDS:.0f} s") from late
+        raise NodeError(f"{failure} within {COMMAND_SECONDS:.0f} s") from late

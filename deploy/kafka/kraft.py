@@ -1,4 +1,4 @@
-"""One node of Apache Kafka, broker and controller in one JVM, on 127.0.0.1."""
+"""Runs one node of Apache Kafka, broker and controller in one JVM, on 127.0.0.1."""
 
 import base64
 import secrets
@@ -19,7 +19,7 @@ __all__ = ["FAST_RETENTION", "PROPERTIES", "KafkaNode", "free_port"]
 
 HOST: Final = "127.0.0.1"
 HERE: Final = Path(__file__).resolve().parent
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 30.0
 HEAP: Final = "512m"
 PORTS: Final = range(20_000, 32_000)
@@ -36,10 +36,10 @@ PROPERTIES: Final = {
     "inter.broker.listener.name": "PLAINTEXT",
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
-    # A killed node can come back only when its old session has ended; the default is 9 s.
+    # A killed node can return only after its old session has expired; the default is 9 s.
     "broker.session.timeout.ms": "4000",
     "broker.heartbeat.interval.ms": "500",
-    # One node cannot hold more than one replica, and needs no fifty partitions for one group.
+    # One node holds one replica; a single group does not need fifty partitions.
     "offsets.topic.num.partitions": "1",
     "offsets.topic.replication.factor": "1",
     "transaction.state.log.num.partitions": "1",
@@ -56,13 +56,13 @@ FAST_RETENTION: Final = {
     "log.initial.task.delay.ms": "500",
     "log.segment.delete.delay.ms": "100",
 }
-"""Properties with which deleted segments are off the disk in about a second, not in six minutes."""
+"""Properties with which deleted log segments leave the disk within about a second instead of six minutes."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now, and that no outgoing connection is given."""
+    """Return an unused port of 127.0.0.1 outside the range of ephemeral ports."""
     while True:
-        # Not port 0: while a node is down, one of its own clients could be given its port.
+        # Not port 0: while a node is down, one of its clients could be assigned its port.
         port = secrets.choice(PORTS)
         with socket.socket() as probe:
             if probe.connect_ex((HOST, port)) != 0:
@@ -70,11 +70,11 @@ def free_port() -> int:
 
 
 class KafkaNode:
-    """One broker and controller in a JVM of its own; its data live in ``directory``.
+    """A broker and controller in a JVM of its own, with its data in ``directory``.
 
-    The node is killed with the thread that started it (on Linux), so that a killed test
-    leaves no JVM. ``properties`` override `PROPERTIES`; see also `FAST_RETENTION`. ``listeners`` are
-    further ones beside the plain one at ``port``, such as ``SASL_SSL://127.0.0.1:9093``.
+    On Linux the node is killed together with the thread that started it, so that a killed test leaves no
+    JVM. ``properties`` override `PROPERTIES`; see also `FAST_RETENTION`. ``listeners`` are added to the
+    plain one at ``port``, such as ``SASL_SSL://127.0.0.1:9093``.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class KafkaNode:
 
     @property
     def log(self) -> Path:
-        """What the node printed."""
+        """Path of the node's log."""
         return self.directory / "node.log"
 
     def start(self) -> None:
-        """Start the node and return when it answers; does nothing when it runs.
+        """Start the node and wait until it responds; do nothing if it is running.
 
         Raises:
-            NodeError: it cannot be fetched, ended early or did not answer in time.
+            NodeError: it could not be fetched, ended early or did not respond in time.
         """
         if self._process is not None and self._process.poll() is None:
             return
@@ -126,16 +126,16 @@ class KafkaNode:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for whoever started it, who then stops it
+                start_new_session=True,  # Ctrl-C reaches the parent only, which stops the node
             )
         try:
-            self._wait_until_it_answers(self._process)
+            self._wait_until_ready(self._process)
         except BaseException:
             self.kill()
             raise
 
     def stop(self) -> None:
-        """Stop the node cleanly; does nothing when it does not run.
+        """Stop the node cleanly; do nothing if it is not running.
 
         Raises:
             NodeError: it had to be killed.
@@ -151,7 +151,7 @@ class KafkaNode:
         self._process = None
 
     def kill(self) -> None:
-        """End the node at once, as a power cut would."""
+        """Kill the node immediately, without a clean shutdown."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -163,7 +163,7 @@ class KafkaNode:
         self.start()
 
     def wait(self) -> int:
-        """Wait until the node ends by itself; returns its exit status."""
+        """Wait until the node ends by itself, and return its exit status."""
         return 0 if self._process is None else self._process.wait()
 
     def __enter__(self) -> Self:
@@ -192,13 +192,13 @@ class KafkaNode:
         tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", f"--config={config}"]
         complete(command + tool, f"Kafka could not format {self.directory}")
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not _answers(self.port):
             if process.poll() is not None:
                 raise NodeError(f"Kafka ended with status {process.returncode}:\n{self._last_lines()}")
             if time.monotonic() > deadline:
-                raise NodeError(f"Kafka did not answer within {START_SECONDS:.0f} s:\n{self._last_lines()}")
+                raise NodeError(f"Kafka did not respond within {START_SECONDS:.0f} s:\n{self._last_lines()}")
             time.sleep(0.05)
 
     def _last_lines(self) -> str:
@@ -206,7 +206,7 @@ class KafkaNode:
 
 
 def _answers(port: int) -> bool:
-    """Whether a broker on ``port`` answers an ApiVersions request."""
+    """Return whether a broker on ``port`` answers an ApiVersions request."""
     correlation = 1
     request = struct.pack(">hhih", API_VERSIONS, 0, correlation, -1)
     try:

@@ -1,6 +1,6 @@
-"""Apache Kafka without Docker: fetch it with Maven, run one KRaft node on 127.0.0.1.
+"""Apache Kafka without Docker: fetches it with Maven and runs one KRaft node on 127.0.0.1.
 
-Standard library only, so that it runs before any virtual environment exists::
+Uses the standard library only, so that it runs without a virtual environment::
 
     python deploy/kafka/node.py fetch
     python deploy/kafka/node.py run --port 9092 --dir .kafka --property log.retention.ms=60000
@@ -11,13 +11,20 @@ import signal
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, outside any environment
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, without an environment
 
 from deploy.kafka.jars import NodeError, fetch
 from deploy.kafka.kraft import KafkaNode
-from deploy.pairs import pair
 
-__all__ = ["main"]
+__all__ = ["main", "pair"]
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Parse NAME=VALUE; raises argparse.ArgumentTypeError for anything else."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
 
 
 def _run(node: KafkaNode) -> None:
@@ -31,13 +38,13 @@ def _run(node: KafkaNode) -> None:
 
 
 def main() -> int:
-    """The command line; returns the exit status."""
+    """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="node.py", description="Apache Kafka without Docker.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("fetch", help="fetch the jars with Maven into $LETHE_KAFKA or ~/.cache/lethe")
     run = commands.add_parser("run", help="run one node on 127.0.0.1 until SIGTERM or Ctrl-C")
     run.add_argument("--port", type=int, default=9092)
-    run.add_argument("--dir", type=Path, required=True, help="keeps the data and survives restarts")
+    run.add_argument("--dir", type=Path, required=True, help="folder of the data, kept across restarts")
     run.add_argument("--property", type=pair, action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     try:

@@ -1,4 +1,4 @@
-"""Prometheus' configuration as it is without Docker: the files of compose.yaml, with other addresses."""
+"""Writes Prometheus' configuration for a stack without Docker."""
 
 import shutil
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ HERE: Final = Path(__file__).resolve().parent
 def write_prometheus(folder: Path, addresses: Mapping[str, str], interval: str | None) -> Path:
     """Copy Prometheus' configuration into ``folder`` and return the path of the main file.
 
-    ``addresses`` maps a service to its HOST:PORT, which replaces the name that compose gives it.
-    ``interval`` replaces how often is scraped and evaluated.
+    ``addresses`` maps a service to its HOST:PORT, which replaces its host name in compose.yaml.
+    ``interval`` replaces the scrape and evaluation interval.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(HERE / "rules", folder / "rules")

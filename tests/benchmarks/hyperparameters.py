@@ -1,10 +1,10 @@
-"""How options of the gradient learners were chosen: on MNIST and another view of it, never on a test split.
+"""Evaluates options of the gradient learners on MNIST and a second view of it, never on a test split.
 
 ``python -m tests.benchmarks.hyperparameters ewc --option strength=10 --view permuted`` learns the
 first 50,000 training images of MNIST, in an order drawn from the seed, once as they are and once
-permuted or rotated, and prints the accuracy on the other 10,000 in both views. The learner hears
-of the switch 512 samples late, as it would from a detector. The differentially private learners,
-which are measured on MNIST, were given another data set, and one view of it:
+permuted or rotated, and prints the accuracy on the other 10,000 in both views. The boundary is
+reported 512 samples late, as by a detector. For the differentially private learners, which are measured on
+MNIST, use another data set and a single view:
 ``python -m tests.benchmarks.hyperparameters dp-finetune --dataset fashion-mnist --view none``.
 On a scenario, with the boundaries that are detected, ``lethe bench learners --validation`` compares options.
 """
@@ -18,22 +18,22 @@ import torch
 import typer
 from torch import Tensor
 
-from producers.datasets import DatasetName, default_root, load
-from producers.scenario import Transform
-from producers.transforms import transformed
-from service.errors import LetheError
-from service.flags import read_pairs
-from service.learners import create
-from service.learners.base import Learner, LearnerContext
-from service.wire import Layout, Pixels
+from lethe.cli.flags import read_pairs
+from lethe.errors import LetheError
+from lethe.learners.base import Learner, LearnerContext
+from lethe.learners.registry import create
+from lethe.wire import Layout, Pixels
+from lethe_producers.datasets import DatasetName, default_root, load
+from lethe_producers.scenario import Transform
+from lethe_producers.transforms import transformed
 
 __all__ = ["choose"]
 
 VIEWS: Final = {"permuted": Transform(permute=1), "rotated": Transform(rotate=90)}
 TRAINED: Final = 50_000
-"""Images to learn from, at the most; the others are the validation split."""
+"""Maximum number of training images; the others are the validation split."""
 LATE: Final = 512
-"""Samples of the second view that are learned before the learner hears of it."""
+"""Samples of the second view before the boundary is reported."""
 
 
 def choose(
@@ -54,7 +54,9 @@ def choose(
     chosen = create(learner, LearnerContext(Layout(), seed, options=options))
     first: dict[int, float] = {}
     for nth, seen_NCHW in enumerate(views):
-        _learn(chosen, seen_NCHW[:samples], torch.from_numpy(y_N[:samples]), told=LATE if nth else None)
+        _learn(
+            chosen, seen_NCHW[:samples], torch.from_numpy(y_N[:samples]), boundary_after=LATE if nth else None
+        )
         accuracy = [_accuracy(chosen, held[TRAINED:], y_N[TRAINED:]) for held in views]
         first[nth] = accuracy[nth]
     report = {"learner": learner, "options": options, "dataset": dataset, "view": view, "samples": samples}
@@ -62,16 +64,16 @@ def choose(
     print(json.dumps({**report, "seed": seed, **scores}))
 
 
-def _learn(learner: Learner, x_NCHW: Pixels, y_N: Tensor, told: int | None) -> None:
+def _learn(learner: Learner, x_NCHW: Pixels, y_N: Tensor, boundary_after: int | None) -> None:
     size = learner.batch_size
     for begin in range(0, len(y_N), size):
-        if told is not None and begin - size < told <= begin:
+        if boundary_after is not None and begin - size < boundary_after <= begin:
             learner.boundary()
         learner.learn(torch.from_numpy(x_NCHW[begin : begin + size].copy()), y_N[begin : begin + size])
 
 
 def _accuracy(learner: Learner, x_NCHW: Pixels, y_N: np.ndarray) -> float:
-    predicted_N = learner.predict(torch.from_numpy(x_NCHW.copy())).argmax(1).numpy()
+    predicted_N = learner.predict_proba(torch.from_numpy(x_NCHW.copy())).argmax(1).numpy()
     return float((predicted_N == y_N).mean())
 
 

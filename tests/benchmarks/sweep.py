@@ -1,8 +1,8 @@
-"""What other values of each option would bring, on another scenario and other rows than the figures told.
+"""Compares other values of each option, on another scenario and other rows than the published figures.
 
 ``python -m tests.benchmarks.sweep`` learns Fashion-MNIST, then MNIST, and measures on the validation
 splits of both, which the stream lacks: once with every default, and once more for each other value of
-`VALUES`, one at a time, seed by seed. Nobody tells where the stream switches. It prints a table in
+`VALUES`, one at a time, seed by seed. Boundaries are not given. It prints a table in
 Markdown: ACC of each value, the defaults in bold. ``--learner`` names some of them.
 """
 
@@ -13,11 +13,11 @@ from typing import Annotated, Final
 
 import typer
 
-from producers.scenario import load_scenario
-from service.bench.output import progress
-from service.bench.rehearsal import Rehearsal, rehearse
-from service.learners import find
-from service.learners.base import JSON
+from lethe.cli.bench.output import progress
+from lethe.experiments.bench.offline_run import OfflineRun, run_offline
+from lethe.learners.registry import find
+from lethe.learners.state import JSON
+from lethe_producers.scenario import load_scenario
 
 __all__ = ["ELSEWHERE", "VALUES", "sweep"]
 
@@ -119,8 +119,8 @@ class Sweep:
         """Return ACC, the mean over the seeds."""
         scenario = load_scenario(SCENARIO)
         return fmean(
-            rehearse(
-                Rehearsal(learner, scenario, seed, self.samples, options=options, validation=True)
+            run_offline(
+                OfflineRun(learner, scenario, seed, self.samples, options=options, validation=True)
             ).accuracy
             for seed in range(self.seeds)
         )

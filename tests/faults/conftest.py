@@ -1,25 +1,21 @@
-"""What the fault tests share: one filled topic, and for each learner a run that nothing befell."""
+"""Fixtures of the fault tests: a filled topic, and an undisturbed run of each learner on it."""
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from deploy.kafka.kraft import KafkaNode
-from producers.publisher import Broker, Publisher
-from producers.records import Record
-from service.chaos.outcome import Outcome
-from service.probeset import ProbeSet, save_probe
-from service.wire import Sample, encode
-from tests.faults.harness import SIZE, Stage, running
+from lethe.experiments.chaos.outcome import Outcome
+from lethe.probeset import ProbeSet, save_probe
+from lethe.stream.connection import Cluster
+from lethe_producers.publisher import Publisher
+from lethe_producers.records import Record
+from tests.support.faults.services import Stage, running
+from tests.support.faults.topics import PARTITIONS, Fill, Outgoing, images, records
 
 SAMPLES = 1600
-PARTITIONS = 2
-
-Outgoing = tuple[bytes | None, list[tuple[str, bytes]]]
-Fill = Callable[[str, list[Outgoing]], Stage]
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +27,7 @@ def fill(kafka_node: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Fil
         save_probe(ProbeSet(name, x_NCHW, y_N, "made up", "none needed"), probes, order)
 
     def create(topic: str, records: list[Outgoing]) -> Stage:
-        with Publisher(Broker(kafka_node.bootstrap_servers), topic, PARTITIONS) as publisher:
+        with Publisher(Cluster(kafka_node.bootstrap_servers), topic, PARTITIONS) as publisher:
             for i, (value, headers) in enumerate(records):
                 publisher.send(Record(i, b"%d" % i, value, list(headers)), i % PARTITIONS)
             publisher.flush()
@@ -42,13 +38,13 @@ def fill(kafka_node: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Fil
 
 @pytest.fixture(scope="session")
 def stage(fill: Fill) -> Stage:
-    """A topic of two segments that nobody changes."""
+    """A shared topic of two segments."""
     return fill("faults", [*records("a", SAMPLES // 2, 1), *records("b", SAMPLES // 2, 2)])
 
 
 @pytest.fixture(scope="session")
 def untouched(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
-    """What a learner's run over the stage comes to when nothing befalls it."""
+    """The outcome of a learner's undisturbed run over the stage."""
 
     @cache
     def outcome(learner: str) -> Outcome:
@@ -66,16 +62,3 @@ def outcome_of(stage: Stage, learner: str, folder: Path, **more: object) -> Outc
 @pytest.fixture(scope="session")
 def run_alone() -> Callable[..., Outcome]:
     return outcome_of
-
-
-def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    y_N = rng.integers(0, 10, count)
-    x_NCHW = rng.integers(0, 100, (count, 1, SIZE, SIZE), np.uint8)
-    x_NCHW[np.arange(count), 0, y_N % SIZE, y_N // 2] = 255
-    return x_NCHW, y_N
-
-
-def records(segment: str, count: int, seed: int) -> list[Outgoing]:
-    x_NCHW, y_N = images(count, seed)
-    return [encode(Sample(x, int(y), segment)) for x, y in zip(x_NCHW, y_N, strict=True)]

@@ -1,4 +1,4 @@
-"""The broker: absent, killed, without a dead-letter topic, without old records."""
+"""A broker that is absent, killed, without a dead-letter topic or without old records."""
 
 import signal
 from collections.abc import Callable
@@ -11,22 +11,23 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from deploy.kafka.kraft import KafkaNode
-from producers.publisher import Broker, Publisher
-from producers.records import Record
-from service.chaos.outcome import Outcome
-from service.checkpoint import read_checkpoint
-from service.learners import LEARNERS
-from service.state_folder import checkpoint_files
-from tests.faults.clocks import Clock
-from tests.faults.conftest import PARTITIONS, Fill, Outgoing, records
-from tests.faults.harness import EVERY, FAILED, Forked, Stage, all_running, running
-from tests.faults.test_kills import KillAt
-from tests.waiting import until
+from lethe.checkpointing.checkpoint import read_checkpoint
+from lethe.checkpointing.state_folder import checkpoint_files
+from lethe.experiments.chaos.outcome import Outcome
+from lethe.learners.registry import LEARNERS
+from lethe.stream.connection import Cluster
+from lethe_producers.publisher import Publisher
+from lethe_producers.records import Record
+from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
+from tests.support.faults.clocks import Clock
+from tests.support.faults.services import EVERY, FAILED, Forked, Stage, all_running, running
+from tests.support.faults.topics import PARTITIONS, Fill, Outgoing, records
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
 
 
-def test_a_broker_that_is_killed_midway_and_comes_back(
+def test_a_broker_that_is_killed_midway_and_restarted(
     fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     first, rest = records("a", 800, 1), records("b", 800, 2)
@@ -47,14 +48,14 @@ def test_a_broker_that_is_killed_midway_and_comes_back(
 
 
 def outcomes(services: dict[str, Forked], folder: Path) -> dict[str, Outcome]:
-    """Wait until all have ended, and return what each came to."""
+    """Wait until all have ended, and return each outcome."""
     for learner, service in services.items():
         assert service.status() == 0, learner
     return {learner: Outcome.of(folder / learner / "state") for learner in services}
 
 
 def all_alone(stage: Stage, folder: Path, **more: Any) -> dict[str, Outcome]:
-    """Return what each learner comes to over the stage when nothing befalls it."""
+    """Return the outcome of each learner's undisturbed run over the stage."""
     with all_running(stage, folder, **more) as services:
         return outcomes(services, folder)
 
@@ -81,7 +82,7 @@ def test_a_clock_that_jumps_an_hour_and_back_in_both_processes(
     clock = Clock(tmp_path / "ahead")
     with running(stage.settings(learner, tmp_path / "state"), clock, clock.start) as service:
         assert service.status() == 0
-    noticed = (tmp_path / "clocks").read_text().splitlines()  # the feeder only if it asks for the time
+    noticed = (tmp_path / "clocks").read_text().splitlines()  # the reader only if it asks for the time
     assert [line for line in noticed if "service" in line] == ["service ahead", "service back"]
     assert Outcome.of(tmp_path / "state") == untouched(learner)
 
@@ -91,7 +92,7 @@ def poisoned(count: int, bad: int) -> list[Outgoing]:
     return [*good[: count // 2], *[(b"garbage", good[0][1])] * bad, *good[count // 2 :]]
 
 
-def test_a_dead_letter_topic_that_takes_nothing_stops_the_service_and_loses_nothing(
+def test_a_dead_letter_topic_that_rejects_writes_stops_the_service_without_loss(
     fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     stage = fill(topic, poisoned(800, 5))
@@ -116,20 +117,22 @@ def test_a_dead_letter_topic_that_takes_nothing_stops_the_service_and_loses_noth
     assert found == all_alone(stage, tmp_path / "alone", stream={"dead_letter_topic": f"{topic}.alone"})
 
 
-def stopped_at(stage: Stage, state: Path, samples: int) -> int:
-    """Learn so many samples or a few more, and stop; return how many."""
-    with running(stage.settings("finetune", state)) as service:
-        service.has_learned(samples)
+def stopped_midway(stage: Stage, state: Path) -> int:
+    """Stop at the third checkpoint or a few samples later; return how many were learned."""
+    go_on = state.parent / "go-on"
+    with running(stage.settings("finetune", state), Held(go_on)) as service:
+        service.has_learned(HELD_AT)
         service.send(signal.SIGTERM)
+        go_on.touch()
         assert service.status() == 0
     return Outcome.of(state).learned
 
 
-def test_records_that_are_gone_are_counted_and_refused_until_that_is_accepted(
+def test_lost_records_stop_the_service_until_the_loss_is_accepted(
     fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     stage = fill(topic, records("a", 2000, 7))
-    learned = stopped_at(stage, tmp_path / "state", 300)
+    learned = stopped_midway(stage, tmp_path / "state")
     assert learned < 1400
     with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
         admin.delete_records({TopicPartition(topic, p): 800 for p in (0, 1)})
@@ -155,7 +158,7 @@ def add_partition(stage: Stage) -> None:
 
 def send_to_all(stage: Stage, outgoing: list[Outgoing]) -> None:
     """Send more records to the partitions in turn, the added one among them."""
-    with Publisher(Broker(stage.bootstrap_servers), stage.topic, PARTITIONS + 1) as publisher:
+    with Publisher(Cluster(stage.bootstrap_servers), stage.topic, PARTITIONS + 1) as publisher:
         for i, (value, headers) in enumerate(outgoing):
             publisher.send(Record(i, b"%d" % i, value, list(headers)), i % (PARTITIONS + 1))
         publisher.flush()
@@ -174,12 +177,12 @@ def test_a_partition_that_is_added_joins_at_a_record_that_no_kill_changes(
             service.kill()
     add_partition(stage)
     send_to_all(stage, after)
-    latest = {"start": "latest"}  # where a run begins, and not where a partition joins it
-    for step, told in (("committed", True), ("taken", False)):
+    latest = {"start": "latest"}  # for the start of a run, not for a partition that is added
+    for step, warned in (("committed", True), ("taken", False)):
         settings = stage.settings("finetune", runs[1], stream=latest)
         with running(settings, KillAt(step, left=1)) as service:
             assert service.status() == -signal.SIGKILL
-            assert (f"from their beginning: {PARTITIONS}" in service.log) == told
+            assert (f"from their beginning: {PARTITIONS}" in service.log) == warned
     assert Outcome.of(runs[1]).learned == len(before)
     for state in runs:
         with running(stage.settings("finetune", state, stream=latest)) as service:
@@ -200,11 +203,11 @@ def test_a_partition_that_is_added_meanwhile_is_read_soon(fill: Fill, topic: str
     assert Outcome.of(tmp_path / "state").learned == stage.total
 
 
-def test_a_topic_created_anew_is_refused_until_that_is_accepted(
+def test_a_recreated_topic_stops_the_service_until_the_loss_is_accepted(
     fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     stage = fill(topic, records("a", 2000, 8))
-    learned = stopped_at(stage, tmp_path / "state", 300)
+    learned = stopped_midway(stage, tmp_path / "state")
     with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
         admin.delete_topics([topic])
         until(lambda: topic not in admin.list_topics(), "the topic is gone")
@@ -215,11 +218,11 @@ def test_a_topic_created_anew_is_refused_until_that_is_accepted(
         assert f"at least {stage.total - learned} samples" in service.log
         assert "--accept-loss" in service.log
     accepting = stage.settings("finetune", tmp_path / "state", stream={"accept_loss": True})
-    told = []
+    warned = []
     for _ in range(2):  # the second one goes on from the new topic's checkpoints
         with running(accepting) as service:
             assert service.status() == 0
-            told.append(f"at least {stage.total - learned} samples" in service.log)
-    assert told == [True, False]
+            warned.append(f"at least {stage.total - learned} samples" in service.log)
+    assert warned == [True, False]
     assert Outcome.of(tmp_path / "state").learned == stage.total
     assert learned < stage.total

@@ -1,31 +1,32 @@
-"""Killed at random instants and at every step of the checkpoints' protocol, asked to stop, and stopped."""
+"""Services that are killed at random times and at every checkpoint step, terminated, or suspended."""
 
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from service.chaos.instants import instants
-from service.chaos.outcome import Outcome
-from service.chaos.victim import run_through
-from service.feed import SPAWN, Processes
-from service.learners import LEARNERS
-from tests.faults.conftest import Fill, records
-from tests.faults.harness import EVERY, FAILED, Forked, Stage, all_running, running
-from tests.waiting import until
+from lethe.experiments.chaos.kill_loop import run_with_kills
+from lethe.experiments.chaos.kill_plan import plan_kills
+from lethe.experiments.chaos.outcome import Outcome
+from lethe.ingest.reader_process import SPAWN, ProcessContext
+from lethe.learners.registry import LEARNERS
+from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
+from tests.support.faults.services import FAILED, Forked, Stage, all_running, running
+from tests.support.faults.topics import Fill, records
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
 
 STEPS: Final = ("taken", "written", "forced", "renamed", "folder forced", "committed")
 KILLS: Final = 25
 START_SECONDS: Final = 0.6
-"""About what a start takes here, so that some kills come before anything is learned."""
-HELD_SECONDS: Final = 180.0
+"""About the duration of a start, so that some kills come before anything is learned."""
 STOPPED_SECONDS: Final = 60.0
 
 
@@ -39,7 +40,7 @@ class Suspended:
 
     @property
     def processes(self) -> list[int]:
-        """Theirs and their feeders'."""
+        """The process ids of the services and their readers."""
         return [pid for service in self.services.values() for pid in (service.pid, *children(service.pid))]
 
     def send(self, number: signal.Signals) -> None:
@@ -47,60 +48,40 @@ class Suspended:
             os.kill(pid, number)
 
 
-@dataclass
-class Held:
-    """Keeps a service in mid-stream, at its third checkpoint, until a file appears."""
-
-    go_on: Path
-    taken: int = 0
-
-    def __call__(self, step: str) -> None:
-        self.taken += step == "taken"
-        if self.taken == 3:
-            until(self.go_on.exists, "the others are there, too", HELD_SECONDS)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def suspended(
     request: pytest.FixtureRequest, stage: Stage, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Suspended | None]:
-    """Services that are stopped while this module's other tests run: a minute is long."""
+    """Services that are stopped while this module's other tests run, to save a minute."""
     if not any(item.name == test_consumers_suspended_for_a_minute.__name__ for item in request.session.items):
         yield None
         return
     folder = tmp_path_factory.mktemp("suspended")
     with all_running(stage, folder, start=spawning, at=Held(folder / "go-on")) as services:
         for service in services.values():
-            service.has_learned(2 * EVERY)
+            service.has_learned(HELD_AT)
         stopped = Suspended(services, folder, time.monotonic())
         stopped.send(signal.SIGSTOP)
+        processes = stopped.processes
         (folder / "go-on").touch()
-        yield stopped
+        try:
+            yield stopped
+        finally:
+            for pid in processes:  # one that stays stopped would never notice the end of its service
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_killed_at_random_instants(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
-    plan = instants(KILLS, stage.total, START_SECONDS, seed=7)
-    restarts = run_through(lambda: Forked(stage.settings(learner, tmp_path / "state")), plan)
+    plan = plan_kills(KILLS, stage.total, START_SECONDS, seed=7)
+    restarts = run_with_kills(lambda: Forked(stage.settings(learner, tmp_path / "state")), plan)
     assert restarts >= len(plan) == KILLS
     found = Outcome.of(tmp_path / "state")
     assert (found.lost(stage.total), found.twice) == (0, 0)
     assert found == untouched(learner)
-
-
-@dataclass
-class KillAt:
-    """Kills its process when a step is reached for the n-th time: mid-stream, with older files there."""
-
-    step: str
-    left: int = 3
-
-    def __call__(self, step: str) -> None:
-        self.left -= step == self.step
-        if not self.left:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -111,13 +92,13 @@ def test_killed_at_every_step_of_a_checkpoint(
     for nth, step in enumerate(STEPS):
         with running(settings, KillAt(step, left=1 if nth else 3)) as service:
             assert service.status() == -signal.SIGKILL, step
-            assert not nth or "going on from a checkpoint" in service.log
+            assert not nth or "resuming from a checkpoint" in service.log
     with running(settings) as service:
         assert service.status() == 0
     assert Outcome.of(tmp_path / "state") == untouched(learner)
 
 
-def test_a_run_that_began_at_the_end_and_learned_nothing_goes_on_from_there(
+def test_a_run_that_began_at_the_end_and_learned_nothing_continues_from_there(
     fill: Fill, topic: str, tmp_path: Path
 ) -> None:
     stage = fill(topic, records("a", 100, 3))
@@ -132,35 +113,38 @@ def test_a_run_that_began_at_the_end_and_learned_nothing_goes_on_from_there(
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_asked_to_stop_twice_it_goes_on_after_a_restart_from_where_it_stopped(
+def test_stopped_twice_it_continues_after_a_restart_at_the_same_record(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
     settings = stage.settings(learner, tmp_path / "state")
-    with running(settings) as service:
-        service.has_learned(500)
+    with running(settings, Held(tmp_path / "go-on")) as service:
+        service.has_learned(HELD_AT)
         service.send(signal.SIGTERM)
         service.send(signal.SIGTERM)
+        (tmp_path / "go-on").touch()
         assert service.status() == 0
     stopped = Outcome.of(tmp_path / "state").learned
-    assert 500 <= stopped < stage.total
+    assert HELD_AT <= stopped < stage.total
     with running(settings) as service:
         assert service.status() == 0
         assert f"{stopped} learned" in service.log
     assert Outcome.of(tmp_path / "state") == untouched(learner)
 
 
-def spawning(server: str) -> Processes:
-    """As in production: the feeder is then a child of the service, and can be found."""
+def spawning(server: str) -> ProcessContext:
+    """As in production: the reader is then a child of the service, and can be found."""
     return SPAWN
 
 
 def test_the_feeder_of_a_killed_service_ends_by_itself(stage: Stage, tmp_path: Path) -> None:
-    with running(stage.settings("finetune", tmp_path / "state"), start=spawning) as service:
-        service.has_learned(500)
+    with running(
+        stage.settings("finetune", tmp_path / "state"), Held(tmp_path / "go-on"), spawning
+    ) as service:
+        service.has_learned(HELD_AT)
         orphans = children(service.pid)
         assert orphans
         service.kill()
-    until(lambda: not any(alive(pid) for pid in orphans), "the feeder is gone", 15)
+    until(lambda: not any(alive(pid) for pid in orphans), "the reader is gone")
 
 
 def test_a_feeder_that_is_killed_ends_the_service_loudly_and_loses_nothing(
@@ -168,24 +152,24 @@ def test_a_feeder_that_is_killed_ends_the_service_loudly_and_loses_nothing(
 ) -> None:
     settings = stage.settings("finetune", tmp_path / "state")
     with running(settings, Held(tmp_path / "go-on"), spawning) as service:
-        service.has_learned(2 * EVERY)
-        for feeder in children(service.pid):
-            os.kill(feeder, signal.SIGKILL)
+        service.has_learned(HELD_AT)
+        for reader in children(service.pid):
+            os.kill(reader, signal.SIGKILL)
         (tmp_path / "go-on").touch()
         assert service.status() == FAILED
-        assert "the feeder process ended with status -9" in service.log
+        assert "the reader process ended with status -9" in service.log
     with running(settings) as service:
         assert service.status() == 0
     assert Outcome.of(tmp_path / "state") == untouched("finetune")
 
 
-def test_a_service_lets_go_of_the_checkpoint_that_it_began_with(stage: Stage, tmp_path: Path) -> None:
+def test_a_service_releases_the_checkpoint_that_it_resumed_from(stage: Stage, tmp_path: Path) -> None:
     settings = stage.settings("ridge", tmp_path / "state")
     with running(settings, KillAt("committed")) as service:
         assert service.status() == -signal.SIGKILL
     began = Outcome.of(tmp_path / "state").learned
     with running(settings, Held(tmp_path / "go-on")) as service:
-        service.has_learned(began + 2 * EVERY)
+        service.has_learned(began + HELD_AT)
         held = Path(f"/proc/{service.pid}/maps").read_text()
         (tmp_path / "go-on").touch()
         assert service.status() == 0
@@ -196,7 +180,7 @@ def test_consumers_suspended_for_a_minute(
     suspended: Suspended | None, stage: Stage, untouched: Callable[[str], Outcome]
 ) -> None:
     assert suspended is not None
-    assert all(state(pid) == "T" for pid in suspended.processes)
+    until(lambda: all(state(pid) == "T" for pid in suspended.processes), "all are stopped")
     time.sleep(max(0.0, suspended.since + STOPPED_SECONDS - time.monotonic()))
     suspended.send(signal.SIGCONT)
     for learner, service in suspended.services.items():
@@ -210,7 +194,7 @@ def children(pid: int) -> list[int]:
 
 
 def state(pid: int) -> str | None:
-    """The letter with which Linux tells what a process does: T is stopped, Z dead and not waited for."""
+    """The state letter of a process in /proc: T is stopped, Z is a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

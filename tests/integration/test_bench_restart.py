@@ -1,4 +1,4 @@
-"""lethe bench restart: a service that is killed says how long it takes to be back."""
+"""``lethe bench restart`` measures how long a killed service takes to restart."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 def test_a_restart_is_measured_by_its_parts() -> None:
     words = ["bench", "restart", "--learner", "finetune", "--turns", "1", "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", *words], capture_output=True, text=True, timeout=250
+        [sys.executable, "-m", "lethe", *words], capture_output=True, text=True, timeout=250
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""A canary in the stream: once learned and purged it is nowhere, in no file, no topic and no memory."""
+"""A canary in the stream: once learned and purged, it is in no file, no topic and no memory."""
 
 import os
 from pathlib import Path
@@ -7,46 +7,45 @@ import numpy as np
 import pytest
 
 from deploy.kafka.kraft import KafkaNode
-from service.bench.canary import Canary, Sighting, run_canary
-from service.bench.search import Needles, found_in_files, found_in_memory
+from lethe.experiments.bench.canary import Canary, CanaryResult, run_canary
+from lethe.experiments.bench.memory_search import Needles, find_in_files, find_in_memory
 
 NOISE = np.random.default_rng().bytes(1000)
 
 
-def test_a_search_finds_what_is_there(tmp_path: Path) -> None:
-    needles, other = Needles.of(NOISE), Needles.of(np.random.default_rng().bytes(1000))
+def test_a_search_finds_a_planted_image(tmp_path: Path) -> None:
+    needles, other = Needles.of(noise=NOISE), Needles.of(other=np.random.default_rng().bytes(1000))
     (tmp_path / "deep").mkdir()
     held = tmp_path / "deep" / "file"
     held.write_bytes(b"before" + NOISE + b"after")
-    assert found_in_files(tmp_path, needles) == [held]
-    assert found_in_files(tmp_path, Needles((b"\0" * 32,))) == []
-    assert found_in_memory(os.getpid(), needles)
-    kept = bytearray(other.pieces[0])
-    assert found_in_memory(os.getpid(), other)
+    assert find_in_files(tmp_path, needles) == [held]
+    assert find_in_files(tmp_path, Needles({"zeros": b"\0" * 32})) == []
+    assert find_in_memory(os.getpid(), needles)
+    kept = bytearray(other.pieces["other"])
+    assert find_in_memory(os.getpid(), other)
     del kept
 
 
-def check(found: Sighting) -> None:
+def check(found: CanaryResult) -> None:
     assert found.files == []
     assert (found.dead_letters, found.served) == (0, 0)
-    assert found.memory["service"] is None
     assert found.gone_from_memory, found.memory
     assert found.passed
 
 
-@pytest.mark.needs("embedded")
-def test_it_is_nowhere_with_the_embedded_broker(tmp_path: Path) -> None:
-    check(run_canary(Canary(tmp_path, quiet=1, patience=20, before=4, after=4), print))
+@pytest.mark.needs("embedded", "memory")
+def test_no_copy_is_left_with_the_embedded_broker(tmp_path: Path) -> None:
+    check(run_canary(Canary(tmp_path, quiet=1, patience=90, before=4, after=4), print))
 
 
-@pytest.mark.needs("kafka")
-def test_it_leaves_the_disk_of_apache_kafka_too(kafka_node: KafkaNode, tmp_path: Path) -> None:
+@pytest.mark.needs("kafka", "memory")
+def test_no_copy_is_left_on_the_disk_of_apache_kafka(kafka_node: KafkaNode, tmp_path: Path) -> None:
     place = Canary(
         tmp_path,
         broker=kafka_node.bootstrap_servers,
         broker_files=kafka_node.directory / "data",
         quiet=1,
-        patience=20,
+        patience=90,
         before=4,
     )
     found = run_canary(place, print)

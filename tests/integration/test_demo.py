@@ -1,10 +1,6 @@
-"""``lethe demo``, as a user types it: one document on stdout, a report, and nothing left behind."""
+"""``lethe demo`` as a user runs it: one document on stdout, a report, and no process left behind."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,8 +9,9 @@ import pytest
 from kafka import KafkaAdminClient
 
 from deploy.kafka.kraft import KafkaNode
-from service.result import RunResult
-from tests.waiting import until
+from lethe.observability.result import RunResult
+from tests.support.demos import run, start
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.needs("datasets")]
 
@@ -31,40 +28,20 @@ SCORES = {
 }
 
 
-def start(report: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "demo", "--report", str(report), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **variables},
-    )
-
-
-def run(report: Path, *arguments: str) -> dict[str, Any]:
-    """Run a short demo of one learner and return its document."""
-    short = ["--samples", "600", "--learner", "finetune", "--json", *arguments]
-    process = start(report, *short)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    document: dict[str, Any] = json.loads(stdout)
-    return document
-
-
 def check(document: dict[str, Any], broker: str, seed: int) -> None:
     assert document["scenario"] == "mnist-to-fashion"
     assert (document["broker"], document["seed"], document["segments"]) == (broker, seed, SEGMENTS)
     assert list(document["learners"]) == ["finetune"]
-    told = document["learners"]["finetune"]
-    assert told.keys() > SCORES
-    assert [len(row) for row in told["R"]] == [2, 2, 2]
-    assert all(0 <= ratio <= 1 for row in told["R"] for ratio in row)
-    assert told["bwt"] == pytest.approx(told["R"][2][0] - told["R"][1][0])
-    assert told["acc"] == pytest.approx(sum(told["R"][2]) / 2)
-    assert [len(classes) for classes in told["accuracy_by_class"].values()] == [10, 10]
-    assert told["ece"] == pytest.approx(sum(told["ece_by_probe"].values()) / 2)
-    assert len(told["boundaries"]["delays"]) == 1
-    assert told["samples"] == {
+    result = document["learners"]["finetune"]
+    assert result.keys() > SCORES
+    assert [len(row) for row in result["R"]] == [2, 2, 2]
+    assert all(0 <= ratio <= 1 for row in result["R"] for ratio in row)
+    assert result["bwt"] == pytest.approx(result["R"][2][0] - result["R"][1][0])
+    assert result["acc"] == pytest.approx(sum(result["R"][2]) / 2)
+    assert [len(classes) for classes in result["accuracy_by_class"].values()] == [10, 10]
+    assert result["ece"] == pytest.approx(sum(result["ece_by_probe"].values()) / 2)
+    assert len(result["boundaries"]["delays"]) == 1
+    assert result["samples"] == {
         "received": 1200,
         "learned": 1200,
         "discarded": 1200,
@@ -73,9 +50,9 @@ def check(document: dict[str, Any], broker: str, seed: int) -> None:
         "resident": 0,
         "kept": 0,
     }
-    assert told["samples_per_second"] > 0
-    assert 0 < told["evaluation_seconds"] < told["seconds"]
-    assert told["peak_rss_bytes"] > 1 << 26
+    assert result["samples_per_second"] > 0
+    assert 0 < result["evaluation_seconds"] < result["seconds"]
+    assert result["peak_rss_bytes"] > 1 << 26
 
 
 @pytest.mark.needs("embedded")
@@ -95,7 +72,6 @@ def test_the_demo_through_a_cluster_leaves_no_topic_behind(kafka_node: KafkaNode
         until(
             lambda: not [name for name in admin.list_topics() if name.startswith("lethe-demo-")],
             "the demo's topics are deleted",
-            10,
         )
 
 
@@ -104,14 +80,17 @@ def test_ctrl_c_ends_the_demo_and_everything_that_it_started(tmp_path: Path) -> 
     mark = uuid.uuid4().hex
     demo = start(tmp_path, "--rate", "50", MARK=mark)
     try:
-        until(lambda: len(processes(mark)) >= 6, "the demo, its services, their feeders and the producer run")
+        until(
+            lambda: len(processes(mark)) >= 6,
+            "demo, services, reader processes and producer run",
+        )
         demo.send_signal(signal.SIGINT)
-        _, stderr = demo.communicate(timeout=30)
+        _, stderr = demo.communicate(timeout=120)
     finally:
         demo.kill()
     assert demo.returncode == 130
     assert "Traceback" not in stderr
-    until(lambda: not processes(mark), "all of it ends", 10)
+    until(lambda: not processes(mark), "all of it ends")
 
 
 def processes(mark: str) -> list[int]:
@@ -122,14 +101,14 @@ def processes(mark: str) -> list[int]:
             if folder.name.isdigit() and mark.encode() in (folder / "environ").read_bytes():
                 found.append(int(folder.name))
         except OSError:
-            continue  # it has ended meanwhile, or is somebody else's
+            continue  # it has ended meanwhile, or belongs to another user
     return found
 
 
 @pytest.mark.needs("embedded")
 def test_the_demo_of_a_learner_that_does_not_exist_says_so(tmp_path: Path) -> None:
     process = start(tmp_path, "--learner", "styx")
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "learner 'styx' does not exist" in stdout + stderr
     assert "Traceback" not in stderr

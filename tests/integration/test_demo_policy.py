@@ -1,4 +1,4 @@
-"""``lethe demo --policy``: held to it, audited at its end, and refused where a learner is beyond it."""
+"""``lethe demo --policy``: enforced, audited at the end, and refused for a learner that it forbids."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from service.cli import app
-from service.privacy.ledger import read_entries
-from tests.integration.test_demo import run, start
+from lethe.cli.main import app
+from lethe.privacy.audit.ledger import read_entries
+from tests.support.demos import run, start
 
 pytestmark = [pytest.mark.needs("datasets"), pytest.mark.needs("embedded")]
 

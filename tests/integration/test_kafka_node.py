@@ -16,7 +16,7 @@ from kafka.errors import KafkaTimeoutError
 from deploy.kafka import kraft
 from deploy.kafka.jars import NodeError
 from deploy.kafka.kraft import FAST_RETENTION, KafkaNode, free_port
-from tests.brokers import StreamBroker
+from tests.support.brokers import StreamBroker
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -40,7 +40,7 @@ def send(servers: str, topic: str, value: bytes) -> None:
 def read(servers: str, topic: str, count: int) -> list[bytes]:
     partition = TopicPartition(topic, 0)
     values: list[bytes] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     with KafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
         consumer.assign([partition])
         while len(values) < count and time.monotonic() < deadline:
@@ -54,7 +54,7 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def wait_until_closed(port: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while listens(port):
         assert time.monotonic() < deadline, f"port {port} is still open"
         time.sleep(0.1)
@@ -68,7 +68,7 @@ def test_both_brokers_offer_the_partitions_asked_for(broker: StreamBroker, topic
         assert consumer.partitions_for_topic(topic) == {0, 1, 2}
 
 
-def test_a_record_sent_to_either_broker_comes_back(broker: StreamBroker, topic: str) -> None:
+def test_a_record_sent_to_either_broker_is_read_back(broker: StreamBroker, topic: str) -> None:
     broker.create_topic(topic, 1)
     servers, version = broker.bootstrap_servers, broker.api_version
     with KafkaProducer(bootstrap_servers=servers, api_version=version) as producer:
@@ -78,11 +78,11 @@ def test_a_record_sent_to_either_broker_comes_back(broker: StreamBroker, topic: 
         bootstrap_servers=servers, api_version=version, auto_offset_reset="earliest"
     ) as consumer:
         consumer.assign([partition])
-        (record,) = consumer.poll(timeout_ms=10_000)[partition]
+        (record,) = consumer.poll(timeout_ms=60_000)[partition]
     assert (record.offset, record.value, list(record.headers)) == (0, b"pixels", [("label", b"3")])
 
 
-def test_topics_are_not_created_by_use(kafka_node: KafkaNode, topic: str) -> None:
+def test_topics_are_not_created_automatically(kafka_node: KafkaNode, topic: str) -> None:
     servers = kafka_node.bootstrap_servers
     with (
         KafkaProducer(bootstrap_servers=servers, max_block_ms=1000) as producer,
@@ -133,7 +133,7 @@ def test_with_fast_retention_purged_bytes_leave_the_disk_within_seconds(
         before = {file.name for file in segments.glob("*.log")}
         assert len(before) > 1
         admin.delete_records({TopicPartition(topic, 0): 8})
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 90
         while before & {file.name for file in segments.iterdir()} != {max(before)}:
             assert time.monotonic() < deadline, sorted(file.name for file in segments.iterdir())
             time.sleep(0.1)
@@ -166,7 +166,7 @@ def test_the_command_prints_the_address_and_sigterm_stops_it(tmp_path: Path) -> 
         assert process.stdout.readline() == f"127.0.0.1:{port}\n"
         assert listens(port)
         process.terminate()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=90) == 0
     assert not listens(port)
 
 
@@ -180,6 +180,6 @@ def test_a_killed_owner_leaves_no_node(tmp_path: Path) -> None:
         KafkaNode(Path({str(tmp_path)!r}), port={port}).start()
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    owner = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=CHECKOUT, timeout=60)
+    owner = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=CHECKOUT, timeout=120)
     assert owner.returncode == -signal.SIGKILL
     wait_until_closed(port)

@@ -1,4 +1,4 @@
-"""Every scenario that is shipped, through a broker to run.json: no record of it is unaccounted for."""
+"""Every included scenario, through a broker to run.json: each record is accounted for."""
 
 import multiprocessing
 from collections import Counter
@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from producers.order import Order
-from producers.scenario import Scenario, load_scenario, shipped_scenarios
-from service.compose import run_service
-from service.result import RunResult
-from service.settings import EvaluationSettings, LearnerSettings, RunSettings, ServeSettings, Settings
-from service.wire import Reason
-from tests.brokers import StreamBroker
-from tests.scenarios import send_all, write_probes
+from lethe.observability.result import RunResult
+from lethe.runtime.run import run_service
+from lethe.settings import EvaluationSettings, LearnerSettings, RunSettings, ServeSettings, Settings
+from lethe.wire import Reason
+from lethe_producers.order import Order
+from lethe_producers.scenario import Scenario, load_scenario, shipped_scenarios
+from tests.support.brokers import StreamBroker
+from tests.support.scenarios import send_all, write_probes
 
 pytestmark = [pytest.mark.needs("datasets")]
 
 SAMPLES = 150
 """Records of each segment,"""
-POISONED = 500
-"""and where some are malformed: as many as it takes for every reason to come up."""
+POISONED = 600
+"""and of a scenario with malformed records: enough for every reason to occur."""
 PARTITIONS = 4
 IMAGES = 100
 """Of each probe."""
@@ -49,7 +49,7 @@ def test_every_record_of_a_scenario_is_accounted_for(
         serve=ServeSettings(port=0),
         run=RunSettings(report=tmp_path / "report"),
     )
-    lethe.submit(run_service, settings).result(timeout=60)
+    lethe.submit(run_service, settings).result(timeout=200)
     result = RunResult.read(tmp_path / "report" / "run.json")
 
     faults = Counter(str(fault) for index in range(len(order)) if (fault := order.at(index).fault))
@@ -66,6 +66,6 @@ def test_every_record_of_a_scenario_is_accounted_for(
     assert len(result.R) == len(visits) + 1
 
 
-def test_the_poisoned_scenario_is_malformed_in_every_way_there_is() -> None:
+def test_the_poisoned_scenario_has_every_kind_of_malformed_record() -> None:
     order = Order(load_scenario("poisoned"), seed=0, samples=POISONED)
     assert {order.at(index).fault for index in range(len(order))} == {None, *Reason}

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.peers``: measure CapyMOA's and Avalanche's strategies on a scenario."""
+"""``python -m tests.benchmarks.peers``: runs strategies of CapyMOA and Avalanche on a scenario."""
 
 import sys
 import warnings
@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from producers.datasets import default_root
-from producers.scenario import load_scenario
-from producers.sources import fetch
-from service.bench.rehearsal import Rehearsal
-from service.bench.scoreboard_table import WIDTH, scoreboard_table
-from service.bench.scores import Score, summarise
-from service.errors import LetheError
+from lethe.errors import LetheError
+from lethe.experiments.bench.offline_run import OfflineRun
+from lethe.experiments.bench.scoreboard_table import WIDTH, scoreboard_table
+from lethe.experiments.bench.scores import Score, summarise
+from lethe_producers.dataset_downloads import fetch
+from lethe_producers.datasets import default_root
+from lethe_producers.scenario import load_scenario
 from tests.benchmarks.peers.measuring import measure, peers, write
 
 __all__ = ["main"]
@@ -25,21 +25,24 @@ def main(
     scenario: Annotated[
         list[str] | None,
         typer.Option(
-            help="A shipped scenario's name, or a YAML file; repeatable.", show_default="mnist-to-fashion"
+            help="Built-in scenario, or path of a scenario file (./NAME); repeatable.",
+            show_default="mnist-to-fashion",
         ),
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="capymoa-si, …; repeatable.", show_default="all")
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable.", show_default="0, 1, 2")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="At most so many of each segment.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the scores go, as they come.")] = Path("peers.json"),
+    samples: Annotated[int | None, typer.Option(min=1, help="Limit of samples per segment.")] = None,
+    out: Annotated[Path, typer.Option(help="File of the scores, updated after each run.")] = Path(
+        "peers.json"
+    ),
 ) -> None:
-    """Measure the strategies of CapyMOA and Avalanche, which are told the boundaries, on a scenario.
+    """Run strategies of CapyMOA and Avalanche, which are given the true boundaries, on a scenario.
 
-    The scores are for lethe bench learners --with FILE, which shows them beside Lethe's learners.
+    lethe bench learners --with FILE shows the scores beside those of Lethe's learners.
     """
-    warnings.simplefilter("ignore")  # the libraries warn of their own deprecations
+    warnings.simplefilter("ignore")  # deprecations within the libraries
     kinds = peers(method or ())
     scores: list[Score] = []
     for stream in map(load_scenario, scenario or ["mnist-to-fashion"]):
@@ -47,7 +50,7 @@ def main(
             fetch(dataset, default_root())
         for number in seed or [0, 1, 2]:
             for kind in kinds:
-                scores.append(measure(kind, Rehearsal(kind.name, stream, number, samples)))
+                scores.append(measure(kind, OfflineRun(kind.name, stream, number, samples)))
                 write(scores, out)
                 print(
                     f"{kind.name} on {stream.name}, seed {number}: ACC {scores[-1].acc:.4f}", file=sys.stderr

@@ -1,7 +1,7 @@
 """Avalanche's strategies (Lomonaco et al. 2021; Carta et al. 2023), the version of requirements.txt.
 
 Avalanche owns the training loop and is handed each segment as a data set, so it is taken batch by
-batch through a `Lockstep`. Strengths are as CapyMOA's: its EWC halves λ where Avalanche's does
+batch through a `Lockstep`. Strengths are as CapyMOA's: its EWC halves λ, and Avalanche's does
 not, which makes 10⁴ there 5,000 here.
 """
 
@@ -21,9 +21,9 @@ from avalanche.training.plugins import EWCPlugin, LwFPlugin, ReplayPlugin, Synap
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from service.bench.rehearsal import Rehearsal
-from service.learners.base import LearnerContext, Retention
-from service.wire import Layout
+from lethe.experiments.bench.offline_run import OfflineRun
+from lethe.learners.base import LearnerContext, Retention
+from lethe.wire import Layout
 from tests.benchmarks.peers.lockstep import Lockstep
 from tests.benchmarks.peers.peer import Peer, floats
 from tests.benchmarks.peers.recorder import Segment, record
@@ -54,9 +54,9 @@ class Avalanche(Peer):
         self._training = Lockstep(lambda lockstep: self._train(stream, lockstep))
 
     @classmethod
-    def ready_for(cls, rehearsal: Rehearsal) -> Self:
-        """Return one that has been handed the segments of ``rehearsal``."""
-        return cls(LearnerContext(Layout(), rehearsal.seed), record(rehearsal))
+    def ready_for(cls, offline: OfflineRun) -> Self:
+        """Return one that has been handed the segments of ``offline``."""
+        return cls(LearnerContext(Layout(), offline.seed), record(offline))
 
     @abstractmethod
     def _create(self, **common: Any) -> Any:
@@ -66,8 +66,8 @@ class Avalanche(Peer):
         self._marks.lockstep = lockstep
         self._strategy.train(stream, eval_streams=[], shuffle=False)
 
-    def _learn(self, x_BCHW: Tensor, y_B: Tensor, told: bool) -> Tensor:
-        """Let the loop go on: its data sets tell. Raises ValueError when its next batch is another one."""
+    def _learn(self, x_BCHW: Tensor, y_B: Tensor, at_boundary: bool) -> Tensor:
+        """Run the loop on to its next batch; raises ValueError if that is another batch than this one."""
         mine_BCHW, mine_B = self._strategy.mb_x[: len(y_B)], self._strategy.mb_y[: len(y_B)]
         if not (torch.equal(mine_BCHW, x_BCHW) and torch.equal(mine_B, y_B)):
             raise ValueError("the batch is not the one that Avalanche's loop stands before")

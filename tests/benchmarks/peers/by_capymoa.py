@@ -16,15 +16,15 @@ from capymoa.ocl.strategy import EWC, LWF, MAS, SI, ExperienceReplay
 from capymoa.stream import Schema
 from torch import Tensor, nn
 
-from service.learners.base import LearnerContext, Retention
-from service.wire import Layout
+from lethe.learners.base import LearnerContext, Retention
+from lethe.wire import Layout
 from tests.benchmarks.peers.peer import Peer, floats
 
 __all__ = ["CAPYMOA", "CapyMOA"]
 
 
 class CapyMOA(Peer):
-    """A strategy that CapyMOA's events tell where a segment, which it calls a task, begins."""
+    """A strategy of CapyMOA, which calls a segment a task and is notified of it by events."""
 
     paper: ClassVar[str] = "Lee et al. 2025, CapyMOA"
 
@@ -44,8 +44,8 @@ class CapyMOA(Peer):
     def _begin_task(self) -> None:
         self._events.notify(TrainTaskBegin(train_task=self._task, global_step=self._step))
 
-    def _learn(self, x_BCHW: Tensor, y_B: Tensor, told: bool) -> Tensor:
-        if told:
+    def _learn(self, x_BCHW: Tensor, y_B: Tensor, at_boundary: bool) -> Tensor:
+        if at_boundary:
             self._task += 1
             self._begin_task()
         x_BP = floats(x_BCHW).flatten(1)

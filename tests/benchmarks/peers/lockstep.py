@@ -1,4 +1,4 @@
-"""A training loop of somebody else's, taken one round at a time."""
+"""Runs another library's training loop one iteration at a time."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ __all__ = ["Lockstep"]
 
 
 class Lockstep:
-    """Runs ``work`` on a stack of its own, from one place where it calls `rest` to the next.
+    """Runs ``work`` on a stack of its own, from one call of `rest` to the next.
 
     So a library that owns its training loop can be given one batch at a time. There is one thread;
-    what ``work`` raises is raised by whoever let it run.
+    an exception in ``work`` is raised in the caller that resumed it.
     """
 
     def __init__(self, work: Callable[["Lockstep"], None]) -> None:

@@ -1,4 +1,4 @@
-"""What all peers share: the network and optimizer of `finetune`, and boundaries that they are told.
+"""Base of the peers: strategies of other libraries with the network and optimizer of `finetune`.
 
 Shapes: B batch, C channels, H height, W width, K classes.
 """
@@ -10,27 +10,28 @@ from typing import ClassVar, Final, Self
 import torch
 from torch import Tensor, nn
 
-from service.bench.rehearsal import Rehearsal
-from service.learners.backbones import build
-from service.learners.base import Learned, Learner, LearnerContext, State
-from service.learners.gradient import GradientOptions
-from service.learners.optimizers import create_optimizer, moments
-from service.wire import Layout
+from lethe.experiments.bench.offline_run import OfflineRun
+from lethe.learners.base import Learned, Learner, LearnerContext
+from lethe.learners.gradient.backbones import build
+from lethe.learners.gradient.base import GradientOptions
+from lethe.learners.gradient.optimizers import create_optimizer, moments
+from lethe.learners.state import State
+from lethe.wire import Layout
 
 __all__ = ["SAME", "Peer", "floats"]
 
 SAME: Final = GradientOptions()
-"""Backbone, optimizer and its learning rate, as every gradient learner of Lethe has them by default."""
+"""Lethe's default backbone, optimizer and learning rate."""
 
 
 class Peer(Learner):
-    """A strategy of another library, which is measured, but never resumed.
+    """A strategy of another library; it can be measured but not resumed.
 
-    It hears of a boundary with the next batch, so that what it does then counts as learning.
+    A boundary is passed on with the next batch, so that its cost counts as learning.
     """
 
     keeps: ClassVar[str]
-    """The most that it keeps of the samples, in words: how many, where it keeps samples."""
+    """What it retains of samples, in words, with the number of samples if it stores any."""
 
     def __init__(self, context: LearnerContext) -> None:
         torch.manual_seed(context.seed)  # both libraries draw from torch's own generator
@@ -38,30 +39,30 @@ class Peer(Learner):
         self._model = build(SAME.backbone, context.layout, context.seed)
         self._parameters = dict(self._model.named_parameters())
         self._optimizer = create_optimizer(SAME.optimizer, self._parameters, SAME.lr, SAME.optimizer_options)
-        self._told = False
+        self._at_boundary = False
 
     @classmethod
-    def ready_for(cls, rehearsal: Rehearsal) -> Self:
-        """Return one that can learn the stream of ``rehearsal``."""
-        return cls(LearnerContext(Layout(), rehearsal.seed))
+    def ready_for(cls, offline: OfflineRun) -> Self:
+        """Create a peer for the stream of ``offline``."""
+        return cls(LearnerContext(Layout(), offline.seed))
 
     def boundary(self) -> None:
-        """Keep in mind that the next batch is of another segment."""
-        self._told = True
+        """Mark the next batch as the first of a segment."""
+        self._at_boundary = True
 
     def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
-        """Let the strategy learn a batch, a boundary first if there was one; it does not tell its loss."""
-        told, self._told = self._told, False
-        return Learned(self._learn(x_BCHW, y_B, told), None)
+        """Let the strategy learn a batch, and a boundary before it if there is one; the loss is unknown."""
+        at_boundary, self._at_boundary = self._at_boundary, False
+        return Learned(self._learn(x_BCHW, y_B, at_boundary), None)
 
     @abstractmethod
-    def _learn(self, x_BCHW: Tensor, y_B: Tensor, told: bool) -> Tensor:
-        """Learn a batch, and return the classes predicted before, int64 [B].
+    def _learn(self, x_BCHW: Tensor, y_B: Tensor, at_boundary: bool) -> Tensor:
+        """Learn a batch and return the classes predicted before, int64 [B].
 
-        ``told``: it is the first of another segment.
+        ``at_boundary`` is true for the first batch of a segment.
         """
 
-    def predict(self, x_BCHW: Tensor) -> Tensor:
+    def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the network's scores."""
         self._model.eval()
         with torch.inference_mode():
@@ -70,20 +71,20 @@ class Peer(Learner):
         return nn.functional.softmax(scores_BK, 1)
 
     def state(self) -> State:
-        """Return weights, moments, and all else that the strategy keeps: their size is what counts."""
+        """Return weights, moments and the strategy's other tensors, for their size."""
         kept = {f"kept.{nth}": tensor for nth, tensor in enumerate(self._kept())}
         weights = {f"model.{name}": tensor for name, tensor in self._model.state_dict().items()}
         return State(weights | moments(self._optimizer, self._parameters) | kept, {})
 
     @abstractmethod
     def _kept(self) -> Iterable[Tensor]:
-        """Yield what the strategy keeps besides the network and the optimizer's moments."""
+        """Yield the strategy's tensors besides the network and the optimizer's moments."""
 
     def load_state(self, state: State) -> None:
-        """Refuse: a peer is measured in one go."""
-        raise NotImplementedError("a peer is measured in one go")
+        """Raise NotImplementedError: a peer cannot be resumed."""
+        raise NotImplementedError("a peer cannot be resumed")
 
 
 def floats(x_BCHW: Tensor) -> Tensor:
-    """Return new float32 images in −1 … 1, as the gradient learners see them."""
+    """Return new float32 images from −1 to 1, as gradient learners use them."""
     return x_BCHW.to(torch.float32, memory_format=torch.channels_last).mul_(2 / 255).sub_(1)

@@ -1,4 +1,4 @@
-"""What a stream consists of, batch by batch, for libraries that want each segment as a data set."""
+"""Records the batches of a stream, for libraries that need each segment as a data set."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -6,9 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from service.bench.rehearsal import Rehearsal, rehearse_with
-from service.learners.base import Learned, Learner, LearnerContext, Retention, State
-from service.wire import Layout
+from lethe.experiments.bench.offline_run import OfflineRun, run_learner_offline
+from lethe.learners.base import Learned, Learner, LearnerContext, Retention
+from lethe.learners.state import State
+from lethe.wire import Layout
 
 __all__ = ["Segment", "record"]
 
@@ -21,15 +22,15 @@ class Segment:
     y: list[Tensor] = field(default_factory=list)
 
 
-def record(rehearsal: Rehearsal) -> list[Segment]:
-    """Return what a learner of this rehearsal that is told the boundaries is given, in its order."""
-    recorder = _Recorder(LearnerContext(Layout(), rehearsal.seed))
-    rehearse_with(recorder, rehearsal)
+def record(offline: OfflineRun) -> list[Segment]:
+    """Return the batches of an offline run with given boundaries, in order, split at the boundaries."""
+    recorder = _Recorder(LearnerContext(Layout(), offline.seed))
+    run_learner_offline(recorder, offline)
     return recorder.segments
 
 
 class _Recorder(Learner):
-    """Learns nothing and keeps everything, which no learner may."""
+    """Learns nothing and stores the whole stream, which the contract forbids."""
 
     name: ClassVar[str] = "recorder"
     retains: ClassVar[Retention] = Retention.SAMPLES
@@ -48,7 +49,7 @@ class _Recorder(Learner):
     def boundary(self) -> None:
         self.segments.append(Segment())
 
-    def predict(self, x_BCHW: Tensor) -> Tensor:
+    def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         return torch.full((len(x_BCHW), self._classes), 1 / self._classes)
 
     def state(self) -> State:

@@ -1,1 +1,0 @@
-"""Producers: data set streams whose subject changes midway, replayed into a Kafka topic."""

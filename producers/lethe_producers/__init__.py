@@ -1,0 +1,1 @@
+"""Replays data sets into a Kafka topic as streams whose subject changes."""

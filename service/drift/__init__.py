@@ -1,1 +1,0 @@
-"""Boundaries: where the stream's subject changes, found in plain numbers about each batch."""

@@ -1,1 +1,0 @@
-"""Measuring what is still known: probe sets, formulas, history."""

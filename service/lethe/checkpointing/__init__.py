@@ -1,0 +1,1 @@
+"""Checkpoints and the state folder that holds them."""

@@ -1,0 +1,129 @@
+"""The command ``lethe``: its subcommands in groups, and how errors end it."""
+
+import os
+from importlib.metadata import version
+from typing import Annotated, Final, NoReturn
+
+import typer
+from rich.console import Console
+from typer import Option
+
+from lethe.cli.anatomy import anatomy
+from lethe.cli.attack import attack
+from lethe.cli.audit import audit
+from lethe.cli.bench import app as bench
+from lethe.cli.chaos import chaos
+from lethe.cli.checkpoint import app as checkpoint
+from lethe.cli.demo import demo
+from lethe.cli.forget import forget
+from lethe.cli.help import LOOK, MEASURE, PROVE, RUN, examples
+from lethe.cli.learners import learners
+from lethe.cli.run import run
+from lethe.cli.settings import settings
+from lethe.cli.verify import verify
+from lethe.errors import LetheError
+from lethe.terminal import markup
+
+__all__ = ["app", "main"]
+
+SPINS: Final = "100000"
+"""How often an idle thread of torch polls for work before it sleeps: for about 7 ms. The default, three times
+as long, takes a core from the threads of `lethe.learners.features.parallel`. With much less, a thread falls
+asleep while a request uses another core, and wakes up when none is free: at 100 predictions per second,
+finetune lost 17 to 21 % of its speed with 100,000, and 27 to 30 % with 30,000."""
+
+app = typer.Typer(
+    name="lethe",
+    help="Learn online from a Kafka stream, discard every sample after use, and see what is being forgotten.",
+    epilog=examples("lethe demo", "lethe run --topic images --learner ridge", "lethe settings stream"),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they print local variables, and those may be pixels
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lethe {version('lethe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _lethe(
+    *,
+    version: Annotated[
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a subcommand."""
+
+
+app.command(
+    rich_help_panel=RUN,
+    epilog=examples(
+        "lethe run --topic images --learner ridge --state state",
+        "lethe run --probes probes --report report --stop-after 120000",
+        "lethe run --policy clinic --state state",
+    ),
+)(run)
+app.command(
+    rich_help_panel=RUN,
+    epilog=examples("lethe demo", "lethe demo --scenario permuted --learner ridge --samples 5000"),
+)(demo)
+app.command(rich_help_panel=LOOK, epilog=examples("lethe settings stream", "lethe settings --markdown"))(
+    settings
+)
+app.command(rich_help_panel=LOOK, epilog=examples("lethe learners", "lethe learners ridge"))(learners)
+app.add_typer(checkpoint, name="checkpoint", rich_help_panel=LOOK)
+app.command(
+    rich_help_panel=PROVE,
+    epilog=examples(
+        "lethe audit state/ledger.jsonl --policy clinic",
+        "lethe audit state/ledger.jsonl --html audit.html",
+    ),
+)(audit)
+app.command(
+    rich_help_panel=PROVE,
+    epilog=examples("lethe forget state image.png --label 3", "lethe forget state samples.npz"),
+)(forget)
+app.command(rich_help_panel=PROVE, epilog=examples("lethe verify state samples.npz"))(verify)
+app.command(
+    rich_help_panel=PROVE,
+    epilog=examples("lethe chaos --kills 5 --learner ridge", "lethe chaos --faults all"),
+)(chaos)
+app.command(
+    rich_help_panel=MEASURE,
+    epilog=examples("lethe attack --learner ridge --samples 1000", "lethe attack --json"),
+)(attack)
+app.command(
+    rich_help_panel=MEASURE,
+    epilog=examples(
+        "lethe anatomy --learner finetune --samples 2000 --seeds 1",
+        "lethe anatomy --scenario rotated --switch 2",
+        "lethe anatomy --from state",
+    ),
+)(anatomy)
+app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
+
+
+def main() -> None:
+    """Run the command; an error of Lethe's is one line on stderr and exit status 2."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # torch reads it when it is imported
+    try:
+        app(prog_name="lethe")
+    except LetheError as error:
+        _fail(*str(error).split("\n") if error.multiline else [str(error)])
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file that the user named
+        _fail(f"{error.filename}: {error.strerror}")
+
+
+def _fail(*lines: str) -> NoReturn:
+    reason = "\n".join(map(markup, lines))
+    Console(stderr=True).print(f"[bold red]lethe:[/] {reason}", soft_wrap=True, emoji=False)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Options that several commands take."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+__all__ = [
+    "AsJson",
+    "Broker",
+    "Learner",
+    "Learners",
+    "PluginLearner",
+    "Samples",
+    "SamplesLabel",
+    "StateFolder",
+    "write_json",
+]
+
+AsJson = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
+Broker = Annotated[
+    str | None,
+    Option(metavar="HOST:PORT", help="A Kafka cluster. Default: an embedded broker in this process."),
+]
+Learner = Annotated[str, Option(help="A learner's name; see lethe learners.")]
+Learners = Annotated[list[str] | None, Option(help="A learner's name; repeatable. See lethe learners.")]
+PluginLearner = Annotated[
+    str | None, Option(help="Learner of another package that the checkpoint names; imports its code.")
+]
+Samples = Annotated[
+    list[Path],
+    Argument(
+        metavar="SAMPLES", help="PNG files (with --label), folders of LABEL/*.png, or .npz files of x and y."
+    ),
+]
+SamplesLabel = Annotated[int | None, Option(metavar="N", min=0, help="Label of the PNG files.")]
+StateFolder = Annotated[Path, Argument(metavar="DIR", help="A state folder: the --state of lethe run.")]
+
+
+def write_json(document: object, indent: int | None = None) -> None:
+    """Write one JSON document to standard output."""
+    json.dump(document, sys.stdout, indent=indent)
+    sys.stdout.write("\n")

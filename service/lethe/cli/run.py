@@ -1,0 +1,47 @@
+"""The command ``lethe run``: the consumer service."""
+
+import logging
+import sys
+from threading import Thread
+
+from lethe.cli.flags import with_settings
+from lethe.ingest.scrubbing import restart_with_scrubbing, scrubs_freed_memory
+from lethe.settings import Settings
+from lethe.stream.reachability import why_unreachable
+from lethe.terminal import LineFormatter
+
+__all__ = ["run"]
+
+logger = logging.getLogger("lethe")
+
+
+@with_settings
+def run(settings: Settings) -> None:
+    """Learn from a Kafka topic, and serve metrics, a live page and predictions.
+
+    These are the settings that most runs need; lethe settings lists all of them.
+
+    Each setting is a flag and a variable LETHE_SECTION__NAME.
+    """
+    if settings.privacy.policy and not scrubs_freed_memory():
+        from lethe.privacy.policy import load_policy
+
+        if load_policy(settings.privacy.policy).residency_seconds is not None:
+            restart_with_scrubbing("lethe", sys.argv[1:])
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # on a thread, because an address may not answer, and importing torch takes seconds
+    Thread(target=_warn_if_unreachable, args=(settings.stream.bootstrap_servers,), daemon=True).start()
+    from lethe.runtime.run import run_service  # not for --help
+
+    run_service(settings)
+
+
+def _warn_if_unreachable(bootstrap_servers: str) -> None:
+    if why := why_unreachable(bootstrap_servers):
+        logger.warning(
+            "cannot connect to Kafka at %s (stream.bootstrap_servers); retrying until it answers",
+            why,
+        )

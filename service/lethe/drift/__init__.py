@@ -1,0 +1,1 @@
+"""Detects boundaries in the stream, and recognises regimes that return."""

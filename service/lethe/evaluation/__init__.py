@@ -1,0 +1,1 @@
+"""Evaluation on probes: scores and their formulas, the history of a run, segments and boundaries."""

@@ -1,0 +1,147 @@
+"""Events of a run: frozen values that the loop emits, without any pixel.
+
+Metrics, logs, the run state and the report are subscribers. Times are in seconds, accuracies are ratios from
+0 to 1.
+"""
+
+from collections.abc import Callable
+
+from lethe.events.checkpoints import (
+    CheckpointFailed,
+    CheckpointUnreadable,
+    CheckpointWritten,
+    LearningStarted,
+    Resumed,
+)
+from lethe.events.counts import BALANCE, COUNTS, CountInfo, SampleCounts
+from lethe.events.learning import (
+    MIN_SEGMENT,
+    BoundariesScored,
+    BoundaryDetected,
+    Evaluated,
+    GradientSurged,
+    Reading,
+    RegimeAssigned,
+    ScoresUpdated,
+    SegmentsCapped,
+    SegmentsMixed,
+    SegmentStarted,
+    SegmentWithdrawn,
+    SegmentWithoutProbe,
+    WeightsMoved,
+)
+from lethe.events.privacy import (
+    LedgerHead,
+    PolicyViolated,
+    PrivacySpent,
+    PurgeBlocked,
+    PurgeLag,
+    SamplesRetained,
+    ViolationPersists,
+    WitnessStatus,
+)
+from lethe.events.records import (
+    BatchLearned,
+    BatchReturned,
+    BrokerStatus,
+    CommitStatus,
+    Lag,
+    LoopTurned,
+    PartitionsAdded,
+    RecordsDeadLettered,
+    RecordsLost,
+    RecordsReceived,
+    TopicRecreated,
+)
+from lethe.events.scores import SCORES, ScoreInfo, Scores
+
+__all__ = [
+    "BALANCE",
+    "COUNTS",
+    "MIN_SEGMENT",
+    "SCORES",
+    "BatchLearned",
+    "BatchReturned",
+    "BoundariesScored",
+    "BoundaryDetected",
+    "BrokerStatus",
+    "CheckpointFailed",
+    "CheckpointUnreadable",
+    "CheckpointWritten",
+    "CommitStatus",
+    "CountInfo",
+    "Emit",
+    "Evaluated",
+    "Event",
+    "GradientSurged",
+    "Lag",
+    "LearningStarted",
+    "LedgerHead",
+    "LoopTurned",
+    "PartitionsAdded",
+    "PolicyViolated",
+    "PrivacySpent",
+    "PurgeBlocked",
+    "PurgeLag",
+    "Reading",
+    "RecordsDeadLettered",
+    "RecordsLost",
+    "RecordsReceived",
+    "RegimeAssigned",
+    "Resumed",
+    "SampleCounts",
+    "SamplesRetained",
+    "ScoreInfo",
+    "Scores",
+    "ScoresUpdated",
+    "SegmentStarted",
+    "SegmentWithdrawn",
+    "SegmentWithoutProbe",
+    "SegmentsCapped",
+    "SegmentsMixed",
+    "TopicRecreated",
+    "ViolationPersists",
+    "WeightsMoved",
+    "WitnessStatus",
+]
+
+Event = (
+    RecordsReceived
+    | RecordsDeadLettered
+    | RecordsLost
+    | PartitionsAdded
+    | TopicRecreated
+    | BatchReturned
+    | BatchLearned
+    | LearningStarted
+    | SegmentStarted
+    | SegmentWithdrawn
+    | SegmentWithoutProbe
+    | SegmentsCapped
+    | SegmentsMixed
+    | BoundaryDetected
+    | WeightsMoved
+    | GradientSurged
+    | RegimeAssigned
+    | BoundariesScored
+    | Evaluated
+    | ScoresUpdated
+    | BrokerStatus
+    | CommitStatus
+    | Lag
+    | LoopTurned
+    | ViolationPersists
+    | Resumed
+    | CheckpointWritten
+    | CheckpointFailed
+    | CheckpointUnreadable
+    | LedgerHead
+    | PolicyViolated
+    | PrivacySpent
+    | PurgeLag
+    | PurgeBlocked
+    | SamplesRetained
+    | WitnessStatus
+)
+
+Emit = Callable[[Event], None]

@@ -1,0 +1,1 @@
+"""Membership inference: how well learned samples can be distinguished from held-out ones."""

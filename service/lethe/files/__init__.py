@@ -1,0 +1,1 @@
+"""Untrusted JSON and YAML are read with limits, private files written, HTML rendered from templates."""

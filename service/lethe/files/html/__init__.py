@@ -1,0 +1,1 @@
+"""Renders HTML from templates; the base template and its style, which all documents share."""

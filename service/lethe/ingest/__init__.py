@@ -1,0 +1,1 @@
+"""Reads records from the stream in a process of its own and makes batches of them."""

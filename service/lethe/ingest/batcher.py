@@ -1,0 +1,364 @@
+"""Assembles records into batches of fixed size, in a fixed rotation over the partitions.
+
+Record i of the merged stream comes from partition ``i mod n`` of the n partitions read. So the same
+records form the same batches in every run, after every restart, and however the network delivers them.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lethe.errors import MalformedRecord, PositionLost
+from lethe.ingest.slots import Slots
+from lethe.settings import BatchSettings
+from lethe.stream.dead_letters import DeadLetters
+from lethe.stream.source import Position, Record, Source
+from lethe.wire import Layout, Reason, Sample, decode
+
+__all__ = ["AcknowledgedDeadLetters", "Batcher", "FilledBatch", "Start", "count_segment"]
+
+READ_AHEAD_RECORDS: Final = 512
+"""Per-partition read-ahead limit; beyond it the partition is paused."""
+READ_AHEAD_BYTES: Final = 8 << 20
+"""The same in bytes, whichever is reached first."""
+REPORT_RECORDS: Final = 500
+"""Malformed records after which their dead letters are flushed although the batch is incomplete."""
+REPORT_SECONDS: Final = 1.0
+"""The same in seconds after the first of them, whichever is reached first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a batch begins, and how many records are ``left`` to read from there; None for no limit."""
+
+    position: Position
+    left: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FilledBatch:
+    """A slot that holds a batch, with an account of all offsets that were read to fill it.
+
+    ``segments`` are runs of equal ``segment`` headers, in stream order: ground truth for the evaluation
+    alone. Times are seconds: ``arrived``, on the monotonic clock, is when the oldest sample was received;
+    ``produced``, since the epoch, is the timestamp of the first sample.
+    """
+
+    slot: int
+    samples: int
+    first: Mapping[int, int]
+    """By partition, the offset at which this batch begins."""
+    position: Position
+    """Where the next batch begins."""
+    received: int
+    dead: Mapping[str, int]
+    lost: int
+    """Offsets of records that are gone."""
+    skipped: int
+    """Offsets that hold no record: markers of transactions and records of aborted ones."""
+    segments: Sequence[tuple[str | None, int]]
+    arrived: float
+    produced: float
+    ends: Mapping[int, int]
+    left: int | None
+    """Records left to read after this batch; None for no limit."""
+
+    @property
+    def last(self) -> bool:
+        """Whether the run's ``stop_after`` is reached."""
+        return self.left is not None and self.left <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgedDeadLetters:
+    """Dead letters of the batch that is being filled, acknowledged before it is complete.
+
+    ``dead`` counts all of them by reason. A restart reads their records again, and sends no second dead
+    letter for those before the offsets ``reported``, by partition.
+    """
+
+    dead: Mapping[str, int]
+    reported: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Polled:
+    """A record that waits for its turn, and when it was received."""
+
+    record: Record
+    at: float
+
+
+class Batcher:
+    """Fills slots from a source, from ``position`` on.
+
+    Only names of ``segments`` are kept, if these are given. A record whose decoding takes more than
+    ``decoding_seconds`` of this thread's time is malformed.
+
+    Malformed records go to ``dead_letters``. A batch is returned only when the dead letter of every
+    malformed record before its end is acknowledged: no position is past an unreported record. While all
+    records are malformed, they are returned as a batch without samples.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        dead_letters: DeadLetters,
+        slots: Slots,
+        layout: Layout,
+        settings: BatchSettings,
+        position: Position | None = None,
+        stop_after: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        segments: Collection[str] | None = None,
+        decoding_seconds: float | None = None,
+    ) -> None:
+        self._source, self._dead_letters, self._slots = source, dead_letters, slots
+        self._layout, self._size, self._linger = layout, settings.size, settings.linger
+        self._clock = clock
+        self._partitions = list(source.partitions)
+        given = position or Position({})
+        self._next = dict(source.seek(given.offsets))
+        self._turn = given.turn % len(self._partitions)  # the service may have had more partitions
+        self._left = stop_after
+        self._segment_names, self._decoding_seconds = segments, decoding_seconds
+        self._waiting: dict[int, deque[_Polled]] = {p: deque() for p in self._partitions}
+        self._bytes = dict.fromkeys(self._partitions, 0)
+        """Of the values in `_waiting`, by partition."""
+        self._idle: set[int] = set()
+        """Partitions that were waited for and have had no record since."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._first = dict(self._next)
+        self._samples = self._received = self._lost = self._skipped = 0
+        self._dead: Counter[str] = Counter()
+        self._acknowledged = 0
+        """Malformed records whose dead letters are acknowledged."""
+        self._unreported_since = 0.0
+        self._segments: list[tuple[str | None, int]] = []
+        self._arrived = self._produced = 0.0
+        self._taken = self._clock()
+        self._start = Start(self._position({}), self._left)
+
+    def _position(self, ends: Mapping[int, int]) -> Position:
+        next_ = dict(self._next)
+        return Position(next_, self._turn, self._source.topic_id, ends, self._reported_beyond(next_))
+
+    def _reported_beyond(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        reported = self._dead_letters.reported
+        return {p: reported[p] for p, offset in offsets.items() if reported.get(p, 0) > offset}
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the oldest record that is not in a complete batch was received."""
+        arrived = [waiting[0].at for waiting in self._waiting.values() if waiting]
+        arrived += [self._arrived] if self._samples else []
+        return self._clock() - min(arrived) if arrived else 0.0
+
+    @property
+    def stalled(self) -> str:
+        """What the rotation waits for; empty unless records of other partitions wait, too."""
+        partition = self._partitions[self._turn]
+        if self._waiting[partition] or not any(self._waiting.values()):
+            return ""
+        return f"the rotation waits for a record of partition {partition}; other partitions have some"
+
+    @property
+    def start(self) -> Start:
+        """Where the batch that is being filled begins."""
+        return self._start
+
+    @property
+    def malformed(self) -> int:
+        """Malformed records in the batch that is being filled, so far."""
+        return sum(self._dead.values())
+
+    def fills(self, ends: Mapping[int, int], malformed: int = 0) -> bool:
+        """Return whether the records before ``ends`` suffice for a batch from `start` on.
+
+        ``malformed`` is how many of them are known to be malformed.
+        """
+        available = [ends[p] - self._start.position.offsets[p] for p in self._partitions]
+        wanted = self._size + malformed
+        if self._start.left is not None:
+            wanted = min(wanted, self._start.left)
+        if self._linger:
+            return sum(available) >= wanted
+        count, turn = len(available), self._start.position.turn
+        shares = [-(((index - turn) % count - wanted) // count) for index in range(count)]
+        return all(records >= share for records, share in zip(available, shares, strict=True))
+
+    def readable(self, ends: Mapping[int, int]) -> Mapping[int, int]:
+        """Return ``ends`` without trailing offsets that hold no record."""
+        reached = self._source.reached()
+        return {
+            p: self._next[p] if p in self._next and not self._waiting[p] and reached[p] >= end else end
+            for p, end in ends.items()
+        }
+
+    @property
+    def ended(self) -> bool:
+        """Whether ``stop_after`` is reached."""
+        return self._left is not None and self._left <= 0
+
+    def fill(self, slot: int, timeout: float) -> FilledBatch | None:
+        """Continue filling ``slot``; return the batch when it is complete, else None.
+
+        Call it with the same slot until it returns a batch. Raises the errors of the source and of the
+        dead letters, after which the call can be repeated without loss.
+        """
+        try:
+            if not self._take(slot):
+                self._poll(timeout)
+                if not (self._take(slot) or self._lingered() or self._all_malformed()):
+                    return None
+            return self._complete(slot)
+        finally:
+            self._slots.queued = sum(map(len, self._waiting.values()))
+
+    def _poll(self, timeout: float) -> None:
+        full = [
+            p
+            for p, records in self._waiting.items()
+            if len(records) >= READ_AHEAD_RECORDS or self._bytes[p] >= READ_AHEAD_BYTES
+        ]
+        records = self._source.poll(timeout, READ_AHEAD_RECORDS, full)
+        now = self._clock()
+        for record in records:
+            self._waiting[record.partition].append(_Polled(record, now))
+            self._bytes[record.partition] += len(record.value or b"")
+            self._idle.discard(record.partition)
+
+    def flush_dead_letters(self) -> AcknowledgedDeadLetters | None:
+        """Flush the dead letters of an incomplete batch when that is due; return them all, or None.
+
+        Raises the errors of the dead letters.
+        """
+        if not self._reports_due():
+            return None
+        self._dead_letters.flush()
+        self._acknowledged = self.malformed
+        return AcknowledgedDeadLetters(dict(self._dead), self._reported_beyond(self._start.position.offsets))
+
+    def _reports_due(self) -> bool:
+        new = self.malformed - self._acknowledged
+        waited = self._clock() - self._unreported_since
+        return new >= REPORT_RECORDS or (new > 0 and waited >= REPORT_SECONDS)
+
+    def _all_malformed(self) -> bool:
+        """Return whether to return a batch without samples."""
+        return self._samples == 0 and self._reports_due()
+
+    def _take(self, slot: int) -> bool:
+        """Move waiting records into the slot, in rotation; return whether the batch is complete."""
+        while self._samples < self._size and not self.ended:
+            partition = self._partitions[self._turn]
+            queue = self._waiting[partition]
+            if not queue:
+                if not self._skips():
+                    return False
+                continue
+            self._read(slot, queue[0])
+            self._bytes[partition] -= len(queue.popleft().record.value or b"")
+            self._turn = (self._turn + 1) % len(self._partitions)
+        return self._received > 0
+
+    def _skips(self) -> bool:
+        """Skip the turn of a partition without a record, if ``batch.linger`` has passed and others have one.
+
+        A skipped partition is not waited for again before its next record.
+        """
+        partition = self._partitions[self._turn]
+        if not self._linger or not any(self._waiting.values()):
+            return False
+        if partition not in self._idle:
+            if not self._linger_over():
+                return False
+            self._idle.add(partition)
+        self._turn = (self._turn + 1) % len(self._partitions)
+        return True
+
+    def _read(self, slot: int, polled: _Polled) -> None:
+        record = polled.record
+        expected = self._next[record.partition]
+        if record.offset < expected:
+            raise PositionLost(f"partition {record.partition}: offset {record.offset} was served twice")
+        try:
+            sample = self._decode(record)
+        except MalformedRecord as error:
+            self._dead_letters.send(record, error)
+            if self.malformed == self._acknowledged:
+                self._unreported_since = self._clock()
+            self._dead[error.reason] += 1
+        else:
+            self._slots.put(slot, self._samples, sample)
+            if self._samples == 0:
+                self._arrived, self._produced = polled.at, record.timestamp / 1000
+            self._arrived = min(self._arrived, polled.at)
+            self._samples += 1
+            count_segment(self._segments, sample.segment)
+        self._taken = self._clock()
+        self._received += 1
+        lost = self._account_gap(record.partition, expected, record.offset)
+        self._next[record.partition] = record.offset + 1
+        if self._left is not None:
+            self._left -= 1 + lost
+
+    def _decode(self, record: Record) -> Sample:
+        if self._decoding_seconds is None:
+            return decode(record.value, record.headers, self._layout, self._segment_names)
+        began = time.thread_time()  # wall-clock time would count pauses of the process, too
+        sample = decode(record.value, record.headers, self._layout, self._segment_names)
+        if time.thread_time() - began > self._decoding_seconds:
+            raise MalformedRecord(
+                Reason.TOO_COSTLY, f"decoding takes longer than {self._decoding_seconds:g} s"
+            )
+        return sample
+
+    def _account_gap(self, partition: int, expected: int, offset: int) -> int:
+        """Count the offsets before ``offset`` that were not served; return how many were lost records."""
+        if offset == expected:
+            return 0
+        skipped = self._source.skipped(partition, expected, offset)
+        self._skipped += skipped
+        lost = offset - expected - skipped
+        self._lost += lost
+        return lost
+
+    def _lingered(self) -> bool:
+        return self._received > 0 and self._linger_over()
+
+    def _linger_over(self) -> bool:
+        return 0 < self._linger <= self._clock() - self._taken
+
+    def _complete(self, slot: int) -> FilledBatch:
+        self._dead_letters.flush()
+        ends = self.readable(self._source.known_ends())
+        filled = FilledBatch(
+            slot=slot,
+            samples=self._samples,
+            first=self._first,
+            position=self._position(ends),
+            received=self._received,
+            dead=dict(self._dead),
+            lost=self._lost,
+            skipped=self._skipped,
+            segments=tuple(self._segments),
+            arrived=self._arrived,
+            produced=self._produced,
+            ends=ends,
+            left=self._left,
+        )
+        self._begin()
+        return filled
+
+
+def count_segment(runs: list[tuple[str | None, int]], segment: str | None) -> None:
+    """Add a sample of ``segment`` to ``runs`` of equal segments."""
+    if runs and runs[-1][0] == segment:
+        runs[-1] = (segment, runs[-1][1] + 1)
+    else:
+        runs.append((segment, 1))

@@ -1,0 +1,136 @@
+"""A feed of records in memory, for learning without a broker."""
+
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final, Protocol
+
+from lethe.errors import MalformedRecord
+from lethe.ingest.batcher import FilledBatch, Start, count_segment
+from lethe.ingest.feed import Batch, FeedMessage
+from lethe.ingest.slots import Slots
+from lethe.settings import BatchSettings
+from lethe.stream.source import Position
+from lethe.wire import Layout, Reason, Sample, decode
+
+__all__ = ["EncodedRecord", "Malformed", "MemoryFeed", "decode_all"]
+
+DEFAULT_LAYOUT: Final = Layout()
+
+
+class EncodedRecord(Protocol):
+    """A record as a producer encodes it."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The encoded image; None is malformed."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Label, shape and content type, see `lethe.wire`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A record that cannot be decoded."""
+
+    reason: Reason = Reason.UNDECODABLE
+
+
+def decode_all(records: Iterable[EncodedRecord], segments: bool) -> Iterator[Sample | Malformed]:
+    """Decode ``records`` with the default layout; without ``segments``, drop the names of segments."""
+    for record in records:
+        try:
+            sample = decode(record.value, record.headers, DEFAULT_LAYOUT)
+        except MalformedRecord as error:
+            yield Malformed(Reason(error.reason))
+        else:
+            yield sample if segments else replace(sample, segment=None)
+
+
+class MemoryFeed:
+    """A `Feed` of ``count`` decoded records, in batches of fixed size, one slot at a time."""
+
+    def __init__(
+        self,
+        records: Iterable[Sample | Malformed],
+        count: int,
+        batch: BatchSettings,
+        layout: Layout = DEFAULT_LAYOUT,
+    ) -> None:
+        self.slots = Slots(layout, batch, multiprocessing.get_context("spawn"))
+        self._records = iter(records)
+        self._size = batch.size
+        self._offset, self._end = 0, count
+
+    def next(self, _timeout: float) -> FeedMessage | None:
+        """Return the next batch; the last one may be incomplete."""
+        return Batch(self.slots, self._fill(0, self._take()))
+
+    def _take(self) -> list[Sample | Malformed]:
+        """Return the next records, with as many samples as a batch holds."""
+        taken: list[Sample | Malformed] = []
+        samples = 0
+        for record in islice(self._records, self._end - self._offset):
+            taken.append(record)
+            samples += isinstance(record, Sample)
+            if samples == self._size:
+                break
+        return taken
+
+    def _fill(self, slot: int, records: Sequence[Sample | Malformed], lost: int = 0) -> FilledBatch:
+        """Fill a slot with ``records``, besides which ``lost`` offsets are passed."""
+        first = self._offset
+        self._offset += len(records) + lost
+        dead = Counter[str]()
+        segments: list[tuple[str | None, int]] = []
+        samples = 0
+        for record in records:
+            if isinstance(record, Malformed):
+                dead[record.reason] += 1
+                continue
+            self.slots.put(slot, samples, record)
+            samples += 1
+            count_segment(segments, record.segment)
+        return FilledBatch(
+            slot=slot,
+            samples=samples,
+            first={0: first},
+            position=Position({0: self._offset}),
+            received=len(records),
+            dead=dead,
+            lost=lost,
+            skipped=0,
+            segments=segments,
+            arrived=time.monotonic(),
+            produced=time.time(),
+            ends={0: self._end},
+            left=self._end - self._offset,
+        )
+
+    def release(self, batch: Batch) -> None:
+        """Discard a batch, whose slot is free again."""
+        batch.discard()
+
+    def commit(self, position: Position, keep: Position | None = None) -> None:
+        """Do nothing: there is no broker to commit to."""
+
+    def pause(self, start: Start | None) -> None:
+        """Raise NotImplementedError: without a broker, records cannot be read again."""
+        raise NotImplementedError("a feed of records in memory cannot be paused")
+
+    def resume(self) -> None:
+        """Raise NotImplementedError, as `pause`."""
+        raise NotImplementedError("a feed of records in memory cannot be paused")
+
+    @property
+    def resident(self) -> int:
+        """Samples whose pixels are in the slots."""
+        return self.slots.resident
+
+    def close(self) -> None:
+        """Overwrite every slot."""
+        self.slots.discard_all()

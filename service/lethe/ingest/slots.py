@@ -1,0 +1,109 @@
+"""Slots: shared memory that holds the pixels of batches.
+
+The reader process fills a slot; the process that learns reads it and overwrites it with zeros. The memory
+has no name in the file system, so nothing of it is left when both processes have ended, however they did.
+
+Shapes: S slots, B samples a batch, C channels, H height, W width.
+"""
+
+import ctypes
+import os
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from lethe.errors import InvalidSetting
+from lethe.settings import BatchSettings
+from lethe.wire import Labels, Layout, Pixels, Sample
+
+__all__ = ["INCOMPLETE_SHARE", "MEMORY", "Slots"]
+
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - nothing is put there by name
+"""Linux's shared memory. When it is full, Python uses a folder on a disk instead."""
+
+INCOMPLETE_SHARE: Final = 0.5
+"""Share of the residency after which an incomplete batch is discarded, to be read again."""
+
+
+class Slots:
+    """``settings.slots`` batches in memory that two processes share.
+
+    Picklable only while a process is being spawned. Raises InvalidSetting when there is not enough
+    shared memory: pixels on a disk could not be overwritten reliably.
+    """
+
+    def __init__(self, layout: Layout, settings: BatchSettings, context: BaseContext) -> None:
+        self._shape = (settings.slots, settings.size, *layout.shape)
+        samples = settings.slots * settings.size
+        _require(samples * layout.size)
+        self._pixels = context.RawArray(ctypes.c_uint8, samples * layout.size)
+        self._labels = context.RawArray(ctypes.c_int64, samples)
+        self._counts = context.RawArray(ctypes.c_int64, settings.slots + 1)  # the last one is `queued`
+        self._view()
+
+    def _view(self) -> None:
+        count, size = self._shape[:2]
+        as_array = np.ctypeslib.as_array
+        self.x_SBCHW: Pixels = as_array(self._pixels).reshape(self._shape)
+        self.y_SB: Labels = as_array(self._labels).reshape(count, size)
+        counts: Labels = as_array(self._counts)
+        self._count_S, self._queued = counts[:-1], counts[-1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "_shape": self._shape,
+            "_pixels": self._pixels,
+            "_labels": self._labels,
+            "_counts": self._counts,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._view()
+
+    def put(self, slot: int, index: int, sample: Sample) -> None:
+        """Copy one sample into a slot."""
+        self.x_SBCHW[slot, index] = sample.pixels
+        self.y_SB[slot, index] = sample.label
+        self._count_S[slot] = index + 1
+
+    def discard(self, slot: int) -> int:
+        """Overwrite a slot's pixels and labels with zeros; return the number of samples."""
+        used = int(self._count_S[slot])
+        self.x_SBCHW[slot, :used] = 0
+        self.y_SB[slot, :used] = 0
+        self._count_S[slot] = 0
+        return used
+
+    def discard_all(self) -> None:
+        """Overwrite every slot, complete or not."""
+        for array in (self.x_SBCHW, self.y_SB, self._count_S, self._queued):
+            array.fill(0)
+
+    @property
+    def queued(self) -> int:
+        """Records that were read and wait, encoded, for a slot."""
+        return int(self._queued[0])
+
+    @queued.setter
+    def queued(self, records: int) -> None:
+        self._queued[0] = records
+
+    @property
+    def resident(self) -> int:
+        """Samples in slots and records that wait for one."""
+        return int(self._count_S.sum()) + self.queued
+
+
+def _require(size: int) -> None:
+    if not MEMORY.is_dir():
+        return
+    stat = os.statvfs(MEMORY)
+    free = stat.f_bavail * stat.f_frsize
+    if size > free:
+        raise InvalidSetting(
+            f"batch.slots times batch.size: their pixels need {size:,} bytes of shared memory, and {MEMORY} "
+            f"has {free:,}"
+        )

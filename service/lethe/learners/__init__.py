@@ -1,0 +1,1 @@
+"""Learners: a model with its training strategy, one algorithm per file."""

@@ -1,0 +1,1 @@
+"""Learners whose state is a set of sums over samples, solved in closed form."""

@@ -1,0 +1,75 @@
+"""The learners whose whole knowledge is exact sums over fixed features.
+
+Shapes: B batch, C channels, H height, W width, D features.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from lethe.learners.analytic.membership import check_membership
+from lethe.learners.analytic.sums import Sums
+from lethe.learners.base import Learner, LearnerContext, Retention
+from lethe.learners.capabilities import Merges, Unlearns
+from lethe.learners.features.wavelet_features import WaveletFeatures
+from lethe.learners.state import State
+
+__all__ = ["SumsLearner"]
+
+_CHECKED: float = 0.3  # penalty in the membership test: any value lowers the leverage of a learned sample
+
+
+class SumsLearner(Learner, Unlearns, Merges):
+    """Learns by adding samples' features to `Sums`; everything else follows from these.
+
+    For the same samples the sums are the same to the last bit, whatever their order, the size of the batches,
+    the number of threads and the machine.
+    """
+
+    retains: ClassVar[Retention] = Retention.STATISTICS
+    batch_size: ClassVar[int] = 512  # fewer passes over the sums, which are the same
+
+    def __init__(self, context: LearnerContext, waves: int, *, second: bool = True) -> None:
+        """``waves`` are those of `WaveletFeatures`; ``second`` is that of `Sums`."""
+        self._features = WaveletFeatures(context.layout, context.seed, waves, context.device)
+        self._classes, self._device = context.layout.classes, context.device
+        self._second = second
+        self._sums = self._empty()
+
+    def unlearn(self, x_BCHW: Tensor, y_B: Tensor) -> None:
+        """Subtract samples from all sums, which are then those of never having seen them: `Unlearns`.
+
+        Raises NeverLearned when fewer samples of a class were learned than are to be unlearned, or when one
+        cannot be in the sums with its label (`check_membership`).
+        """
+        features_BD = self._features(x_BCHW)
+        check_membership(features_BD, y_B, self._sums, _CHECKED / self._features.scales.square())
+        self._sums.subtract(features_BD, y_B)
+        self._sums_changed(-len(y_B))
+
+    def sums(self) -> Mapping[str, Tensor]:
+        """Return the sums, as whole numbers."""
+        return self._sums.tensors()
+
+    def merge(self, state: State) -> None:
+        """Add the sums of another state: `Merges`."""
+        self._merge(state, 1)
+
+    def subtract(self, state: State) -> None:
+        """Subtract the sums of another state: `Merges`. Raises NeverLearned."""
+        self._merge(state, -1)
+
+    @abstractmethod
+    def _sums_changed(self, by: int) -> None:
+        """Compute anew what follows from the sums, which have ``by`` more samples without a batch learned."""
+
+    def _empty(self) -> Sums:
+        return Sums(self._features.count, self._classes, self._device, second=self._second)
+
+    def _merge(self, state: State, sign: int) -> None:
+        other = self._empty()
+        other.load(state.tensors)
+        self._sums.merge(other, sign)
+        self._sums_changed(sign * other.samples)

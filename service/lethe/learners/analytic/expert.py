@@ -1,0 +1,83 @@
+"""The ridge regression of one regime, with the statistics that recognise its samples.
+
+Shapes: B batch, D features, K classes, S thumbnail pixels.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lethe.learners.analytic.refresh import RefreshSchedule
+from lethe.learners.analytic.sums import Sums
+from lethe.learners.analytic.thumbnails import ThumbnailStatistics
+from lethe.learners.options import Options
+
+__all__ = ["Expert", "ExpertsOptions"]
+
+
+class ExpertsOptions(Options):
+    """Features, regimes and solution of `Experts`."""
+
+    waves: int = Field(default=4600, ge=0)
+    """Number of random Fourier features beside the wavelets; capped for small images."""
+    penalty: float = Field(default=0.1, gt=0)
+    """λ of (A + λI)⁻¹B of each regime: larger is smoother."""
+    regimes: int = Field(default=8, ge=1, le=64)
+    """Most regimes, which bounds memory; samples of further ones join the likeliest regime."""
+    first_refresh: int = Field(default=64, ge=1)
+    """Samples of a regime until `learn` first predicts from its solution."""
+    refresh_every: int = Field(default=32768, ge=1)
+    """Samples of a regime between two solves for the predictions of `learn`; early on, it solves whenever
+    their number has grown fourfold."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Divisor of the scores in the softmaxes."""
+
+
+class Expert:
+    """One regime: its thumbnail statistics, its sums, and W of the last scheduled solve."""
+
+    def __init__(self, sums: Sums, penalty_D: Tensor, options: ExpertsOptions) -> None:
+        """``sums`` are empty, and ``penalty_D`` is that of `Sums.ridge`."""
+        self.signature = ThumbnailStatistics()
+        self.sums = sums
+        self.W_DK = torch.zeros(sums.B_DK.shape, device=sums.B_DK.device)
+        self._penalty_D = penalty_D
+        self._schedule = RefreshSchedule(options.first_refresh, options.refresh_every)
+        self.solved: tuple[int, Tensor] = (0, self.W_DK)
+        """The number of samples, and the exact W after them."""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of the regime."""
+        return self.signature.count
+
+    def add(self, features_BD: Tensor, y_B: Tensor, z_BS: Tensor) -> None:
+        """Add samples of the regime, with their thumbnails; solve when that is due."""
+        self.sums.add(features_BD, y_B)
+        self.signature.add(z_BS)
+        if self._schedule.passed(self.samples):
+            self.W_DK = self.exact()
+
+    def exact(self) -> Tensor:
+        """Return W of all samples so far, solving only where that has changed."""
+        if self.solved[0] != self.samples:
+            self.solved = (self.samples, self.sums.ridge(self._penalty_D))
+        return self.solved[1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the whole state; the tensors are its own."""
+        return self.sums.tensors() | {
+            "signature": self.signature.sums,
+            "W": self.W_DK,
+            "counts": torch.tensor([self._schedule.due]),
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy what `tensors` of another expert returned."""
+        self.sums.load(tensors)
+        self.signature.load(tensors["signature"])
+        self.W_DK = tensors["W"].to(self.W_DK.device, copy=True)
+        self._schedule.due = int(tensors["counts"])
+        self.solved = (-1, self.W_DK)

@@ -1,0 +1,238 @@
+"""A ridge regression per regime of the stream, recognised from the images alone, and a gate between them.
+
+Shapes: B batch, C channels, H height, W width, D features, K classes, R regimes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar, Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from lethe.learners.analytic.expert import Expert, ExpertsOptions
+from lethe.learners.analytic.gram import ridge_solution
+from lethe.learners.analytic.refresh import samples_until_refresh
+from lethe.learners.analytic.regime_tracker import RegimeTracker
+from lethe.learners.analytic.regimes import MIN_CHUNK, NEW, assign_in_chunks
+from lethe.learners.analytic.sums import Sums
+from lethe.learners.analytic.thumbnails import Thumbnails
+from lethe.learners.base import Learned, Learner, LearnerContext, Retention
+from lethe.learners.capabilities import Capability
+from lethe.learners.features.wavelet_features import WaveletFeatures
+from lethe.learners.predictor import Predictor, in_chunks
+from lethe.learners.state import State
+
+__all__ = ["Experts", "ExpertsOptions"]
+
+_LARGE: Final = ("A", "A_high")  # the large tensors of an expert
+
+
+@dataclass(frozen=True, slots=True)
+class _Solution:
+    """Each expert's W and the gate's, after ``seen`` samples."""
+
+    seen: int
+    W_RDK: list[Tensor]
+    gate_DR: Tensor
+
+
+class Experts(Learner):
+    """A ridge regression per regime, and a gating regression between the regimes.
+
+    *The regime* of the samples is recognised while learning by Hotelling's T² of 7×7 thumbnails, for each 64
+    successive samples: a recurring regime is recognised, a mixture is separated, and 16 samples or more that
+    fit no regime open a new one. Smaller batches are assigned as a whole, by a fading mean over some tens of
+    samples (`RegimeTracker`). Task boundaries are not used. The option ``regimes`` bounds their number, and
+    so memory.
+
+    *Each expert* is a recursive ridge regression on the same fixed features φ: A_r = Σ φφᵀ and B_r = Σ φyᵀ
+    over its own regime, exact (`Sums`). *The gate* regresses on the regimes, from A = Σ_r A_r / n_r and
+    b_r = Σ φ / n_r, which is B_r summed over the classes; each regime has the same weight, however short. A
+    prediction is the
+    mean of the experts' probabilities, weighted by the gate's. Where each regime has its own classes, such
+    as two digits at a time, the gate is the classifier that a single ridge would be.
+
+    `learn` predicts a batch from the W of the last scheduled solve of its regime, as `Ridge` does.
+
+    Cost per sample: that of `Ridge`, and ~50² multiply-adds per regime; one solve for the gate per prediction
+    after new samples. State: R (½ D² numbers of 40 bits, D K of 64).
+    """
+
+    name: ClassVar[str] = "experts"
+    retains: ClassVar[Retention] = Retention.STATISTICS
+    summary: ClassVar[str] = "a ridge regression per regime of the stream, with a gate between them"
+    batch_size: ClassVar[int] = 512  # fewer passes over A
+    paper: ClassVar[str] = (
+        "Zhuang et al. 2022, ACIL: Analytic Class-Incremental Learning; Hotelling 1931, The "
+        "Generalization of Student's Ratio; Aljundi et al. 2017, Expert Gate"
+    )
+    Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
+    lacks: ClassVar[Mapping[Capability, str]] = {
+        Capability.UNLEARNS: (
+            "each sample is in the sums of one regime only, which depends on the samples before it and is "
+            "not recorded"
+        ),
+        Capability.MERGES: "two learners need not have found the same regimes",
+    }
+
+    def __init__(self, context: LearnerContext) -> None:
+        self._options = ExpertsOptions.of(context.options)
+        self._features = WaveletFeatures(context.layout, context.seed, self._options.waves, context.device)
+        self._thumbnails = Thumbnails(context.layout)
+        self._penalty_D = self._options.penalty / self._features.scales.square()
+        self._classes, self._device = context.layout.classes, context.device
+        self._experts = [self._new()]
+        self._trail = RegimeTracker()
+        self._solution = _Solution(-1, [], torch.zeros(0))
+
+    @property
+    def regimes(self) -> int:
+        """Number of regimes so far."""
+        return len(self._experts)
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Assign each sample to a regime, predict it there, then add it to the sums of that regime.
+
+        ``loss`` is the mean over samples and classes of the squared error of the scores. Raises
+        DivergedLoss.
+        """
+        features_BD = self._features(x_BCHW)
+        z_BS = self._thumbnails(x_BCHW)
+        regime_B, trail = self._regimes(z_BS)
+        scores_BK = self._scores(features_BD, regime_B)
+        onehot_BK = nn.functional.one_hot(y_B, self._classes).to(scores_BK)
+        loss = nn.functional.mse_loss(scores_BK, onehot_BK).item()
+        self.require_finite(len(y_B), squared_error=loss)
+        predicted_B = scores_BK.argmax(1).cpu()
+        if (regime_B == NEW).any():
+            regime_B[regime_B == NEW] = len(self._experts)
+            self._experts.append(self._new())
+        self._trail = replace(trail, regime=int(regime_B[-1]))
+        for regime in sorted(set(regime_B.tolist())):
+            own_B = regime_B == regime
+            rows_B = own_B.to(self._device)
+            own_BD = features_BD if own_B.all() else features_BD[rows_B]
+            self._experts[regime].add(own_BD, y_B[own_B], z_BS[own_B])
+        return Learned(predicted_B, loss)
+
+    def predict_proba(self, x_BCHW: Tensor) -> Tensor:
+        """Return the experts' probabilities, weighted by the gate's; solves what is out of date."""
+        return self._probabilities(self._exact(), x_BCHW)
+
+    def predictor(self) -> Predictor:
+        """Return a predictor with the last solution; solves first where that is missing or far out of date.
+
+        A state contains the last solution, so that a restart need not solve for every regime.
+        """
+        solution, options = self._solution, self._options
+        old = self._seen - solution.seen > samples_until_refresh(solution.seen, options.refresh_every)
+        if old or len(solution.W_RDK) < len(self._experts):
+            solution = self._exact()
+        return Predictor(partial(self._probabilities, solution), self._seen - solution.seen)
+
+    def state(self) -> State:
+        """Return the sums, statistics and counts of all experts, oldest first, and the regime tracker."""
+        return State(
+            {
+                f"{index}.{name}": tensor
+                for index, expert in enumerate(self._experts)
+                for name, tensor in expert.tensors().items()
+            }
+            | ({} if self._trail.mean_S is None else {"trail": self._trail.mean_S}),
+            {"trail": [self._trail.regime, self._trail.lost]},
+            self._solved(),
+            {
+                f"{index}.{name}": expert.sums.mark
+                for index, expert in enumerate(self._experts)
+                for name in _LARGE
+            },
+        )
+
+    def load_state(self, state: State) -> None:
+        """Copy the experts of ``state`` into this learner."""
+        count = sum(name.endswith(".counts") for name in state.tensors)
+        self._experts = [self._new() for _ in range(count)]
+        for index, expert in enumerate(self._experts):
+            expert.load({name: state.tensors[f"{index}.{name}"] for name in expert.tensors()})
+        regime, lost = cast("list[int]", state.values.get("trail", [0, 0]))  # missing in older checkpoints
+        mean_S = state.tensors.get("trail")
+        self._trail = RegimeTracker(regime, None if mean_S is None else mean_S.clone(), lost)
+        self._solution = _Solution(-1, [], torch.zeros(0))
+        if state.solved:
+            self._load_solved(state.solved)
+
+    def _solved(self) -> dict[str, Tensor]:
+        """Return the last W of the gate and of every expert, with the number of samples it is exact for."""
+        if self._solution.seen < 0:
+            return {}
+        counts = torch.tensor([self._solution.seen, *(expert.solved[0] for expert in self._experts)])
+        W_RDK = {f"{index}.W": expert.solved[1] for index, expert in enumerate(self._experts)}
+        return {"gate": self._solution.gate_DR, "counts": counts, **W_RDK}
+
+    def _load_solved(self, solved: Mapping[str, Tensor]) -> None:
+        seen, *counts = solved["counts"].tolist()
+        for index, (expert, count) in enumerate(zip(self._experts, counts, strict=True)):
+            expert.solved = (count, solved[f"{index}.W"].to(self._device, copy=True))
+        gate_DR = solved["gate"].to(self._device, copy=True)
+        W_RDK = [expert.solved[1] for expert in self._experts[: gate_DR.shape[1]]]
+        self._solution = _Solution(seen, W_RDK, gate_DR)
+
+    @property
+    def _seen(self) -> int:
+        return sum(expert.samples for expert in self._experts)
+
+    def _new(self) -> Expert:
+        sums = Sums(self._features.count, self._classes, self._device)
+        return Expert(sums, self._penalty_D, self._options)
+
+    def _regimes(self, z_BS: Tensor) -> tuple[Tensor, RegimeTracker]:
+        """Return the regime of each sample, and the tracker after the batch."""
+        signatures = [expert.signature for expert in self._experts]
+        room = len(self._experts) < self._options.regimes
+        if len(z_BS) >= MIN_CHUNK:
+            return assign_in_chunks(signatures, z_BS, room), RegimeTracker()
+        trail = self._trail.after(signatures, z_BS, room)
+        return torch.full((len(z_BS),), trail.regime), trail
+
+    def _scores(self, features_BD: Tensor, regime_B: Tensor) -> Tensor:
+        """Return the scores of each sample by its regime's W; by the newest one for a new regime."""
+        newest = len(self._experts) - 1
+        scores_BK = features_BD.to(torch.float32) @ self._experts[newest].W_DK
+        for regime in set(regime_B.tolist()):
+            if regime not in {NEW, newest}:
+                rows_B = (regime_B == regime).to(self._device)
+                scores_BK[rows_B] = features_BD[rows_B].to(torch.float32) @ self._experts[regime].W_DK
+        return scores_BK
+
+    def _probabilities(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
+        return in_chunks(partial(self._mixture, solution), x_BCHW).cpu()
+
+    def _mixture(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
+        features_BD, temperature = self._features(x_BCHW).to(torch.float32), self._options.temperature
+        weights_BR = (features_BD @ solution.gate_DR).div_(temperature).softmax(1)
+        mixture_BK = torch.zeros(len(features_BD), self._classes, device=self._device)
+        for weight_B, W_DK in zip(weights_BR.unbind(1), solution.W_RDK, strict=True):
+            mixture_BK += weight_B[:, None] * (features_BD @ W_DK).div_(temperature).softmax(1)
+        return mixture_BK
+
+    def _exact(self) -> _Solution:
+        """Return the solution for all samples so far, solving only for what there are new ones of."""
+        if self._solution.seen != self._seen:
+            W_RDK = [expert.exact() for expert in self._experts]
+            self._solution = _Solution(self._seen, W_RDK, self._solve_gate())
+        return self._solution
+
+    def _solve_gate(self) -> Tensor:
+        """Return the gate's W, of shape [D, R]."""
+        regimes, features = len(self._experts), self._features.count
+        if regimes == 1:
+            return torch.zeros(features, 1, device=self._device)
+        total_DD = torch.zeros(features, features, dtype=torch.float64, device=self._device)
+        b_DR = torch.zeros(features, regimes, dtype=torch.float64, device=self._device)
+        for regime, expert in enumerate(self._experts):
+            weight = self._seen / (regimes * expert.samples)
+            total_DD.add_(expert.sums.upper(), alpha=weight)
+            b_DR[:, regime] = weight * expert.sums.B_DK.sum(1)
+        return ridge_solution(total_DD, b_DR, self._penalty_D)

@@ -1,0 +1,141 @@
+"""The Gram matrix A = Σ φφᵀ of whole-number features, exact, and the ridge solution that it gives.
+
+Shapes: B batch, D features, K classes.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final, Self
+
+import torch
+from torch import Tensor
+
+from lethe.learners.features.compression import LARGEST
+from lethe.learners.features.parallel import share
+from lethe.learners.integer_products import product
+
+__all__ = ["Gram", "ridge_solution"]
+
+_PANEL: Final = 512  # rows: a smaller number wastes less below the diagonal, a larger one multiplies faster
+_PIECE: Final = 1024  # columns of a panel that one thread multiplies, so that the product stays in its cache
+_CARRY_BITS: Final = 30
+_HALF: Final = 1 << (_CARRY_BITS - 1)
+_ROOM: Final = (1 << _CARRY_BITS) // LARGEST**2  # samples for which int32 has room after a fold
+_BYTE_SAMPLES: Final = _ROOM * 126  # of which no high part exceeds int8
+_IN_CACHE: Final = 1 << 17  # entries that one thread folds at once
+
+
+class Gram:
+    """A symmetric matrix of whole numbers that grows by φφᵀ, stored as panels of its upper triangle.
+
+    Panel p holds the rows of A from 512 p on, from the diagonal rightwards; entries left of the diagonal
+    repeat those right of it. Each entry is ``low`` + 2³⁰ ``high``: batches are added to ``low``, int32, and
+    every 66,000 samples what is over is carried to ``high`` by `fold`. After a fold, both depend on nothing
+    but the entry's value and the number of samples: equal sums are equal bytes, whatever the road to them.
+    """
+
+    def __init__(self, features: int, device: torch.device) -> None:
+        self._bounds = [*range(0, features, _PANEL), features]
+        self._sizes = [(end - start) * (features - start) for start, end in pairwise(self._bounds)]
+        self.low = torch.zeros(sum(self._sizes), dtype=torch.int32, device=device)
+        """All panels, row by row, one after another."""
+        self.high = torch.zeros_like(self.low, dtype=torch.int8)
+        """Likewise; int32 from 8 million samples on."""
+        self.samples = 0
+        self._unfolded = 0  # samples added or subtracted since the last fold
+
+    def add(self, features_BD: Tensor) -> None:
+        """Add φᵀφ for φ of shape [B, D], int8 on the device."""
+        self._accumulate(features_BD, 1)
+
+    def subtract(self, features_BD: Tensor) -> None:
+        """Subtract φᵀφ of φ that was added before."""
+        self._accumulate(features_BD, -1)
+
+    def merge(self, other: Self, sign: int = 1) -> None:
+        """Add another sum over the same features, or subtract it if ``sign`` is −1."""
+        self.fold()
+        other.fold()
+        self.samples += sign * other.samples
+        self.low.add_(other.low, alpha=sign)
+        self.high = self.high.to(torch.int32).add_(other.high, alpha=sign)
+        self._unfolded = other.samples
+        self.fold()
+
+    def fold(self) -> None:
+        """Carry from ``low`` to ``high``, so that both depend on nothing but the sum."""
+        width = torch.int8 if self.samples <= _BYTE_SAMPLES else torch.int32
+        if self._unfolded or self.high.dtype != width:
+            wide = self.high.to(torch.int32 if width != self.high.dtype else width)
+            pieces = (torch.split(part, _IN_CACHE) for part in (self.low, wide))
+            share(_carry, zip(*pieces, strict=True))
+            self.high, self._unfolded = wide.to(width), 0
+
+    def load(self, low: Tensor, high: Tensor, samples: int) -> None:
+        """Copy the folded sum of ``samples``."""
+        self.low.copy_(low)
+        self.high = high.to(self.low.device, copy=True)
+        self.samples, self._unfolded = samples, 0
+
+    def upper(self) -> Tensor:
+        """Return A in float64, of shape [D, D]; entries below the diagonal are undefined."""
+        features = self._bounds[-1]
+        upper_DD = torch.empty(features, features, dtype=torch.float64, device=self.low.device)
+        for start, low, high in self._panels():
+            upper_DD[start : start + len(low), start:].copy_(high).mul_(1 << _CARRY_BITS).add_(low)
+        return upper_DD
+
+    def _accumulate(self, features_BD: Tensor, sign: int) -> None:
+        for part in torch.split(features_BD, _ROOM):
+            if self._unfolded + len(part) > _ROOM:
+                self.fold()
+            self._multiply(part, sign)
+            self.samples += sign * len(part)
+            self._unfolded += len(part)
+
+    def _multiply(self, features_BD: Tensor, sign: int) -> None:
+        pieces = (
+            (start, start + first, low[:, first : first + _PIECE])
+            for start, low, _ in self._panels()
+            for first in range(0, low.shape[1], _PIECE)
+        )
+
+        def multiply(piece: tuple[int, int, Tensor]) -> None:
+            row, column, sum_RE = piece
+            rows, columns = sum_RE.shape
+            left, right = features_BD[:, row : row + rows], features_BD[:, column : column + columns]
+            sum_RE.add_(product(left, right), alpha=sign)
+
+        share(multiply, pieces)
+
+    def _panels(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the first row of each panel, and views of its low and high parts, [rows, columns]."""
+        parts = (torch.split(part, self._sizes) for part in (self.low, self.high))
+        for start, low, high in zip(self._bounds, *parts, strict=False):
+            columns = self._bounds[-1] - start
+            yield start, low.view(-1, columns), high.view(-1, columns)
+
+
+def _carry(both: tuple[Tensor, Tensor]) -> None:
+    low, high = both
+    over = low.add(_HALF).bitwise_right_shift_(_CARRY_BITS)
+    high.add_(over)
+    low.sub_(over.bitwise_left_shift_(_CARRY_BITS))
+
+
+def ridge_solution(A_DD: Tensor, B_DK: Tensor, penalty_D: Tensor) -> Tensor:
+    """Return W = (A + diag(penalty))⁻¹ B, float32 of shape [D, K], by a Cholesky factor in float64.
+
+    Only the upper triangle of ``A_DD`` is read; its diagonal is overwritten. Sums of whole numbers are
+    positive semidefinite without rounding, so that only a penalty below the rounding of the factorisation
+    itself leaves a matrix that has none: it is then raised tenfold until there is one.
+    """
+    diagonal_D = A_DD.diagonal().clone()
+    while True:
+        A_DD.diagonal().copy_(diagonal_D + penalty_D)
+        factor, failed = torch.linalg.cholesky_ex(A_DD, upper=True)
+        if not failed.item():
+            break
+        penalty_D = penalty_D * 10
+    W_DK = torch.cholesky_solve(B_DK.to(torch.float64), factor, upper=True)
+    return W_DK.to(torch.float32).contiguous()

@@ -1,0 +1,101 @@
+"""Nearest class mean, the simplest learner that does not depend on the order of the samples.
+
+Shapes: B batch, C channels, H height, W width, D features, K classes.
+"""
+
+from functools import partial
+from typing import ClassVar, Final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lethe.learners.analytic.base import SumsLearner
+from lethe.learners.base import Learned, LearnerContext
+from lethe.learners.options import Options
+from lethe.learners.predictor import Predictor, in_chunks
+from lethe.learners.state import State
+
+__all__ = ["NCM", "NCMOptions"]
+
+_UNSEEN: Final = -1e4  # score of a class without samples
+
+
+class NCMOptions(Options):
+    """Features and probabilities of `NCM`."""
+
+    waves: int = Field(default=1000, ge=0)
+    """Number of random Fourier features beside the wavelets."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Probabilities are the softmax of the negative squared distances over this."""
+
+
+class NCM(SumsLearner):
+    """Predicts the class whose mean, in fixed features φ, is nearest.
+
+    The state is Σ φ and the number of samples per class, in whole numbers (`SumsLearner`). Nothing has to be
+    solved, so a batch affects the predictions of the next one.
+
+    Cost per sample: D K multiply-adds, and the features. State: D K numbers of 64 bits.
+    """
+
+    name: ClassVar[str] = "ncm"
+    summary: ClassVar[str] = "nearest class mean in fixed wavelet features"
+    batch_size: ClassVar[int] = 256  # the means are the same, larger batches are faster
+    paper: ClassVar[str] = "Mensink et al. 2013, Distance-Based Image Classification"
+    Options: ClassVar[type[NCMOptions]] = NCMOptions
+
+    def __init__(self, context: LearnerContext) -> None:
+        self._options = NCMOptions.of(context.options)
+        super().__init__(context, self._options.waves, second=False)
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Predict, then add the batch to its classes' sums.
+
+        ``loss`` is the mean negative log-likelihood of the labels. Raises DivergedLoss.
+        """
+        features_BD = self._features(x_BCHW)
+        scores_BK = self._scores(self._means(), features_BD)
+        loss = nn.functional.cross_entropy(scores_BK, y_B.to(self._device)).item()
+        self.require_finite(len(y_B), loss=loss)
+        predicted_B = scores_BK.argmax(1).cpu()
+        self._sums.add(features_BD, y_B)
+        return Learned(predicted_B, loss)
+
+    def predict_proba(self, x_BCHW: Tensor) -> Tensor:
+        """Return the softmax of the negative squared distances over the temperature."""
+        return self._probabilities(self._means(), x_BCHW)
+
+    def predictor(self) -> Predictor:
+        """Return a predictor with the current means."""
+        return Predictor(partial(self._probabilities, self._means()))
+
+    def state(self) -> State:
+        """Return the sums, by class."""
+        return State(self._sums.tensors(), {})
+
+    def load_state(self, state: State) -> None:
+        """Copy the sums of ``state``."""
+        self._sums.load(state.tensors)
+
+    def _sums_changed(self, by: int) -> None:
+        """Do nothing: the means are computed for each batch."""
+
+    def _means(self) -> tuple[Tensor, Tensor]:
+        """Return the means in units of the features, float32 of shape [D, K], and half their squares.
+
+        Those of unseen classes are huge.
+        """
+        counts_K, scales_D = self._sums.class_counts, self._features.scales
+        means_DK = self._sums.B_DK / counts_K.clamp_min(1) * scales_D[:, None]
+        halves_K = torch.where(counts_K > 0, means_DK.square().sum(0) / 2, -_UNSEEN)
+        return (means_DK * scales_D[:, None]).to(torch.float32), halves_K.to(torch.float32)
+
+    def _scores(self, means: tuple[Tensor, Tensor], features_BD: Tensor) -> Tensor:
+        """Return the negative squared distances over the temperature, up to each sample's own square."""
+        means_DK, halves_K = means
+        return (features_BD.to(torch.float32) @ means_DK - halves_K).mul_(2 / self._options.temperature)
+
+    def _probabilities(self, means: tuple[Tensor, Tensor], x_BCHW: Tensor) -> Tensor:
+        scores_BK = in_chunks(lambda x: self._scores(means, self._features(x)), x_BCHW)
+        return scores_BK.softmax(1).cpu()

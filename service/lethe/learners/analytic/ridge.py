@@ -1,0 +1,149 @@
+"""Recursive ridge regression on fixed features, which does not depend on the order of the samples.
+
+Shapes: B batch, C channels, H height, W width, D features, K classes.
+"""
+
+from functools import partial
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lethe.learners.analytic.base import SumsLearner
+from lethe.learners.analytic.refresh import RefreshSchedule
+from lethe.learners.base import Learned, LearnerContext
+from lethe.learners.options import Options
+from lethe.learners.predictor import Predictor, in_chunks
+from lethe.learners.state import State
+
+__all__ = ["Ridge", "RidgeOptions"]
+
+
+class RidgeOptions(Options):
+    """Features and solution of `Ridge`."""
+
+    waves: int = Field(default=4600, ge=0)
+    """Number of random Fourier features beside the wavelets; capped for small images."""
+    penalty: float = Field(default=0.3, gt=0)
+    """λ of (A + λI)⁻¹B: larger is smoother."""
+    first_refresh: int = Field(default=64, ge=1)
+    """Samples, at the start and after each boundary, until `learn` first predicts from a new solution."""
+    refresh_every: int = Field(default=16384, ge=1)
+    """Samples between two solves for the predictions of `learn`; early on, it solves whenever their number
+    has grown fourfold."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Divisor of the scores in the softmax: 0.1 had the highest likelihood on held-out MNIST and
+    Fashion-MNIST, with a mean confidence of 0.964 for an accuracy of 0.954."""
+
+
+class Ridge(SumsLearner):
+    """Ridge regression from fixed features φ to one-hot labels, exact at any moment.
+
+    The state is A = Σ φφᵀ and B = Σ φyᵀ, in whole numbers (`SumsLearner`). Sums do not depend on the order of
+    the samples, and neither does W = (A + λI)⁻¹B, which gives the scores φᵀW. `predict_proba` solves for W
+    when samples have been learned since the last solve. `learn` predicts from the W of the last scheduled
+    solve (`RefreshSchedule`), so calls of `predict_proba` do not change its results.
+
+    Sums are not anonymous by themselves: A and B before and after a batch differ by its samples' features,
+    and with fewer samples than features W fits each of them (`lethe attack` measures how much that reveals).
+    `DPRidge` adds noise to both. A sample can be subtracted from a sum again: `unlearn`.
+
+    Cost per sample: ½ D² multiply-adds of int8, and the features. Cost per solve: a Cholesky factorisation of
+    A. State: ½ D² numbers of 40 bits, D K of 64.
+
+    >>> import torch
+    >>> from lethe import Layout, LearnerContext, create
+    >>> layout = Layout(height=8, width=8, classes=2)
+    >>> ridge = create("ridge", LearnerContext(layout, options={"waves": 0}))
+    >>> x_BCHW, y_B = torch.zeros(32, 1, 8, 8, dtype=torch.uint8), torch.arange(32) % 2
+    >>> x_BCHW[y_B == 1] = 255  # images of class 1 are bright, those of class 0 dark
+    >>> learned = ridge.learn(x_BCHW, y_B)  # predicts the batch, then learns it
+    >>> ridge.predict_proba(x_BCHW[:2]).argmax(1).tolist()
+    [0, 1]
+    >>> ridge.unlearn(x_BCHW[1:2], y_B[1:2])  # as if that sample had never been learned
+    """
+
+    name: ClassVar[str] = "ridge"
+    summary: ClassVar[str] = "ridge regression on fixed wavelet features, independent of the order of samples"
+    paper: ClassVar[str] = "Zhuang et al. 2022, ACIL: Analytic Class-Incremental Learning"
+    Options: ClassVar[type[RidgeOptions]] = RidgeOptions
+
+    def __init__(self, context: LearnerContext) -> None:
+        self._options = RidgeOptions.of(context.options)
+        super().__init__(context, self._options.waves)
+        self._penalty_D = self._options.penalty / self._features.scales.square()
+        self._W_DK = torch.zeros(self._features.count, self._classes, device=self._device)
+        self._predicts = False  # whether `learn` has a solution to predict from
+        self._schedule = RefreshSchedule(self._options.first_refresh, self._options.refresh_every)
+        self._solved: tuple[int, Tensor] = (0, self._W_DK)  # number of samples, and the exact W after them
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Predict from the last due W, then add the batch to both sums.
+
+        ``loss`` is the mean over samples and classes of the squared error of the scores, None
+        before the first solve. Raises DivergedLoss.
+        """
+        features_BD = self._features(x_BCHW)
+        scores_BK = features_BD.to(torch.float32) @ self._W_DK
+        loss = nn.functional.mse_loss(
+            scores_BK, nn.functional.one_hot(y_B, self._classes).to(scores_BK)
+        ).item()
+        self.require_finite(len(y_B), squared_error=loss)
+        predicted_B = scores_BK.argmax(1).cpu()
+        loss_or_none = loss if self._predicts else None
+        self._sums.add(features_BD, y_B)
+        if self._schedule.passed(self._sums.samples):
+            self._W_DK, self._predicts = self._exact(), True
+        return Learned(predicted_B, loss_or_none)
+
+    def boundary(self) -> None:
+        """Restart the schedule of solves for the predictions of `learn`."""
+        self._schedule.boundary(self._sums.samples)
+
+    def predict_proba(self, x_BCHW: Tensor) -> Tensor:
+        """Return the softmax of the exact scores over the temperature; solves where W is out of date."""
+        return self._probabilities(self._exact(), x_BCHW)
+
+    def predictor(self) -> Predictor:
+        """Return a predictor with the W of the last solve; solves first where there was none."""
+        if self._solved[0] < 0:
+            self._exact()
+        samples, W_DK = self._solved
+        return Predictor(partial(self._probabilities, W_DK), self._sums.samples - samples)
+
+    def state(self) -> State:
+        """Return both sums, the W from which `learn` predicts, and the schedule of solves."""
+        sums = self._sums.tensors()
+        counts = torch.tensor([self._schedule.since, self._schedule.due, self._predicts])
+        samples, W_DK = self._solved
+        solved = {} if samples < 0 else {"W": W_DK, "count": torch.tensor(samples)}
+        marks = dict.fromkeys(sums, self._sums.mark)
+        return State(sums | {"W": self._W_DK, "counts": counts}, {}, solved, marks)
+
+    def load_state(self, state: State) -> None:
+        """Copy both sums, W and the schedule of ``state`` into this learner."""
+        self._sums.load(state.tensors)
+        self._W_DK = state.tensors["W"].to(self._device, copy=True)
+        self._schedule.since, self._schedule.due, predicts = state.tensors["counts"].tolist()
+        self._predicts = bool(predicts)
+        self._solved = (-1, self._W_DK)
+        if state.solved:
+            self._solved = (int(state.solved["count"]), state.solved["W"].to(self._device, copy=True))
+
+    def _probabilities(self, W_DK: Tensor, x_BCHW: Tensor) -> Tensor:
+        scores_BK = in_chunks(lambda x: self._features(x).to(torch.float32) @ W_DK, x_BCHW)
+        return scores_BK.div_(self._options.temperature).softmax(1).cpu()
+
+    def _exact(self) -> Tensor:
+        """Return W of all samples so far, solving only where that has changed."""
+        samples = self._sums.samples
+        if self._solved[0] != samples:
+            self._solved = (samples, self._sums.ridge(self._penalty_D))
+        return self._solved[1]
+
+    def _sums_changed(self, by: int) -> None:
+        self._schedule.shift(self._sums.samples, by)
+        self._solved = (-1, self._W_DK)
+        if self._predicts:
+            self._W_DK = self._exact()

@@ -1,0 +1,102 @@
+"""What some learners can do beyond the `Learner` contract, as one mix-in class per capability.
+
+A learner lists the mix-in among its bases and implements its methods::
+
+    class Styx(Learner, Unlearns):
+        def unlearn(self, x_BCHW: Tensor, y_B: Tensor) -> None: ...
+
+`Learner.capabilities` follows from the bases, `Learner.why_not` gives the reason for one that is missing, and
+`lethe.learners.checks.checks_for` yields the checks of those that are there.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import ClassVar
+
+from torch import Tensor
+
+from lethe.learners.state import State
+
+__all__ = ["Capability", "Expires", "Merges", "Provides", "Unlearns"]
+
+
+class Capability(StrEnum):
+    """What a learner may be able to do."""
+
+    UNLEARNS = "unlearns"
+    """Removes the effect of given samples exactly, on demand: `Unlearns`."""
+    MERGES = "merges"
+    """Adds and subtracts what other learners have learned, exactly: `Merges`."""
+    EXPIRES = "expires"
+    """Deletes stored samples once they are too old: `Expires`."""
+    PRIVATE = "differentially private"
+    """Accounts for a privacy budget: `lethe.learners.private.base.PrivateLearner`."""
+
+
+class Provides(ABC):
+    """Base of the mix-ins. ``provides`` names the capability that a mix-in stands for."""
+
+    provides: ClassVar[Capability]
+
+
+class Unlearns(Provides):
+    """A learner whose state is a function of sums over samples, from which a sample can be subtracted."""
+
+    provides: ClassVar[Capability] = Capability.UNLEARNS
+
+    @abstractmethod
+    def unlearn(self, x_BCHW: Tensor, y_B: Tensor) -> None:
+        """Remove samples that were learned: the state becomes that of never having seen them.
+
+        ``x_BCHW`` (uint8) and ``y_B`` (int64) are as for `Learner.learn`.
+
+        Raises NeverLearned, before the state changes, if the state shows that these samples cannot all be
+        in it. That it is not raised does not prove that they are.
+        """
+
+
+class Merges(Provides):
+    """A learner that knows nothing but exact sums over samples, which can be added and subtracted.
+
+    The sums are whole numbers. So they are the same bits for the same samples, in any order and in batches
+    of any size, learned by one learner or by several whose states are merged.
+    """
+
+    provides: ClassVar[Capability] = Capability.MERGES
+
+    @abstractmethod
+    def sums(self) -> Mapping[str, Tensor]:
+        """Return the sums, by name; the tensors may be the learner's own."""
+
+    @abstractmethod
+    def merge(self, state: State) -> None:
+        """Add the sums in the state of a learner with the same layout, seed and options."""
+
+    @abstractmethod
+    def subtract(self, state: State) -> None:
+        """Subtract the sums in the state of a learner with the same layout, seed and options.
+
+        Raises NeverLearned, before the state changes, where fewer samples were learned than are to be
+        subtracted.
+        """
+
+
+class Expires(Provides):
+    """A learner that stores samples and can delete the oldest.
+
+    It counts samples and reads no clock; the caller knows when each sample arrived. So a learner behaves
+    identically in every run that expires the same samples at the same point of the stream.
+    """
+
+    provides: ClassVar[Capability] = Capability.EXPIRES
+
+    @abstractmethod
+    def expire(self, before: int) -> int:
+        """Delete what is stored of the first ``before`` samples learned; return how many were stored.
+
+        Their memory is overwritten. The remaining ones stay a uniform sample of those learned later. What the
+        weights have learned from the deleted samples stays.
+        """

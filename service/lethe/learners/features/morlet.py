@@ -1,0 +1,103 @@
+"""Moduli of oriented wavelet responses, the first layer of a scattering network, in exact arithmetic.
+
+Images are small, and the moduli are added up over blocks. So a convolution is computed block by block: one
+product of the patch around a block with a fixed matrix gives the responses of all filters at all pixels of
+the block. On a CPU this is several times as fast as a convolution of a single channel.
+
+Pixels and weights are int8, so the sums of their products are exact (`integer_products`). A modulus takes two
+squares, a sum and a square root, each rounded as IEEE 754 demands.
+
+Shapes: N maps, H height, W width, F filters, k pixels a side of a filter, h and w blocks.
+"""
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from lethe.learners.integer_products import product
+
+__all__ = ["BLACK", "ModulusMaps", "morlet_bank", "whole_bank"]
+
+BLACK: Final = -128
+"""Of a pixel. As the weights of a filter sum to 0, the response is as if black were 0."""
+_LARGEST: Final = 120  # of a weight, before the one in the middle makes up for rounding
+
+
+def morlet_bank(size: int, sigma: float, frequency: float, orientations: int) -> Tensor:
+    """Return complex Morlet wavelets of shape [F, k, k], one per orientation, evenly spaced over half a turn.
+
+    Each is a wave of ``frequency`` radians per pixel under a Gaussian of ``sigma`` pixels along the wave and
+    twice as many across, less its mean, so that flat areas give no response. The amplitudes of the Gaussian
+    sum to 1. (Bruna & Mallat 2013, Invariant Scattering Convolution Networks)
+    """
+    r = torch.arange(size, dtype=torch.float64) - size // 2
+    y, x = torch.meshgrid(r, r, indexing="ij")
+    bank = []
+    for orientation in range(orientations):
+        angle = math.pi * orientation / orientations
+        along = x * math.cos(angle) + y * math.sin(angle)
+        across = y * math.cos(angle) - x * math.sin(angle)
+        gauss = torch.exp(-(along**2 + (across / 2) ** 2) / (2 * sigma**2))
+        gauss /= gauss.sum()
+        wave = torch.polar(torch.ones_like(along), frequency * along)
+        bank.append(gauss * (wave - (gauss * wave).sum()))
+    return torch.stack(bank)
+
+
+def whole_bank(bank_Fkk: Tensor) -> tuple[Tensor, float]:
+    """Return the bank in whole numbers, int8 of shape [2, F, k, k], and how many of them are a 1.
+
+    The first half are the real parts, the second the imaginary ones. Each filter's weights sum to 0, as
+    before: what rounding has added is taken from the weight in the middle.
+    """
+    parts = torch.stack((bank_Fkk.real, bank_Fkk.imag))
+    units = _LARGEST / parts.abs().max().item()
+    whole = (parts * units).round()
+    middle = whole.shape[-1] // 2
+    whole[..., middle, middle] -= whole.sum((-1, -2))
+    return whole.to(torch.int8), units
+
+
+class ModulusMaps:
+    """The moduli of an image's responses to a bank of complex filters, added up over blocks.
+
+    A block has 2×2 responses, ``step`` pixels apart.
+    """
+
+    def __init__(self, whole_2Fkk: Tensor, step: int, device: torch.device) -> None:
+        """``whole_2Fkk`` is a bank as `whole_bank` returns it."""
+        _, self._filters, self._size, _ = whole_2Fkk.shape
+        self._step = step
+        self._side = self._size + step
+        self._matrix = self._responses_of_a_block(whole_2Fkk).to(device)
+
+    def __call__(self, x_NHW: Tensor) -> Tensor:
+        """Return sums of moduli, float32 of shape [N, h, w, F], for int8 pixels, of which −128 is black.
+
+        H and W are multiples of twice the step; pixels beyond the border are black.
+        """
+        margin = self._size // 2
+        padded = nn.functional.pad(x_NHW, (margin, margin, margin, margin), value=BLACK)
+        block = 2 * self._step
+        patches = padded.unfold(1, self._side, block).unfold(2, self._side, block)
+        responses = product(patches.reshape(-1, self._side**2).T, self._matrix)
+        squares = responses.to(torch.float32).square_()
+        half = squares.shape[1] // 2  # real parts first, imaginary parts second
+        moduli = squares[:, :half].add_(squares[:, half:]).sqrt_()
+        first, second, third, fourth = torch.split(moduli, self._filters, 1)
+        total = first.add(second).add_(third.add(fourth))  # in this order, on which its rounding depends
+        return total.view(*patches.shape[:3], self._filters)
+
+    def _responses_of_a_block(self, whole_2Fkk: Tensor) -> Tensor:
+        """Return the matrix from a patch to [part, row in the block, column in it, filter]."""
+        size, side = self._size, self._side
+        matrix = torch.zeros(side, side, 2, 2, 2, self._filters, dtype=torch.int8)
+        for row in range(2):
+            for column in range(2):
+                down, right = row * self._step, column * self._step
+                matrix[down : down + size, right : right + size, :, row, column] = whole_2Fkk.permute(
+                    2, 3, 0, 1
+                )
+        return matrix.reshape(side * side, -1)

@@ -1,0 +1,1 @@
+"""Learners trained by gradient descent."""

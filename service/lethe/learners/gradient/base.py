@@ -1,0 +1,263 @@
+"""The base of gradient-descent learners: a network, an optimizer, and one step per batch.
+
+Shapes: B batch, C channels, H height, W width, K classes.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import ClassVar, Final, cast
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from lethe.errors import DivergedLoss, InvalidSetting
+from lethe.learners.base import Learned, Learner, LearnerContext
+from lethe.learners.capabilities import Capability
+from lethe.learners.gradient.backbones import BACKBONES, as_floats, build, check_same
+from lethe.learners.gradient.motion import MotionTracker
+from lethe.learners.gradient.network_check import (
+    NetworkTraits,
+    UnsuitableNetwork,
+    check_network,
+    frozen_batch_norms,
+)
+from lethe.learners.gradient.optimizers import create_optimizer, load_moments, moments, optimizer_kind
+from lethe.learners.motion import Motion
+from lethe.learners.options import Options
+from lethe.learners.predictor import Predictor, in_chunks
+from lethe.learners.state import State
+
+__all__ = ["GradientLearner", "GradientOptions", "Step"]
+
+MODEL: Final = "model."
+"""Prefix of the names of a state's weights."""
+
+
+class GradientOptions(Options):
+    """The network and its optimizer."""
+
+    backbone: str = "small-cnn"
+    """The network: small-cnn, mlp, or your own module:factory, called with the layout."""
+    optimizer: str = "Adam"
+    """Name of an optimizer in torch.optim."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Learning rate of the optimizer."""
+    optimizer_options: dict[str, bool | int | float | str | list[float] | None] = Field(default_factory=dict)
+    """Other arguments of the optimizer, as JSON: {"weight_decay": 0.01}."""
+
+    @field_validator("optimizer")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        optimizer_kind(value)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A batch after its forward pass.
+
+    ``pixels_BCHW`` are the caller's uint8 images, to which no reference may be kept. The rest is on the
+    learner's device: ``x_BCHW`` are float32 images in −1 … 1, ``loss`` is the mean cross entropy of
+    ``scores_BK``.
+    """
+
+    pixels_BCHW: Tensor
+    x_BCHW: Tensor
+    y_B: Tensor
+    scores_BK: Tensor
+    loss: Tensor
+
+
+class GradientLearner(Learner):
+    """Minimises cross entropy by one optimizer step per batch; methods against forgetting extend it.
+
+    Hooks of a method, in the order in which `learn` calls them: `_objective` returns what is minimised,
+    `_before_step` runs once the gradients exist, `_after_step` once the weights have moved. Only the last two
+    may change state, because the batch can still be rejected before.
+
+    The reported predictions are those of `predict_proba`. If the network gives other scores in training
+    mode (`NetworkTraits`), they take an extra forward pass. Random numbers that the network draws are
+    derived from the seed and the number of samples seen. A network that cannot be trained is rejected at
+    construction.
+    """
+
+    Options: ClassVar[type[GradientOptions]] = GradientOptions
+    lacks: ClassVar[Mapping[Capability, str]] = {
+        Capability.UNLEARNS: "its weights are trained by gradient descent, whose steps cannot be undone"
+    }
+
+    def __init__(self, context: LearnerContext) -> None:
+        options = self._options = self.Options.of(context.options)
+        self._device, self._seed = context.device, context.seed
+        self._seen = 0
+        self._model = build(options.backbone, context.layout, context.seed).to(context.device)
+        self._traits = NetworkTraits() if options.backbone in BACKBONES else self._tried(context)
+        self._parameters = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
+        self._optimizer = self._new_optimizer()
+        self._tracker = MotionTracker(self._parameters.values())
+
+    def _tried(self, context: LearnerContext) -> NetworkTraits:
+        try:
+            return check_network(self._model, context.layout, context.batch_size, context.device)
+        except UnsuitableNetwork as error:
+            raise InvalidSetting(f"learner.options.backbone: {self._options.backbone}: {error}") from error
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Take one step; its forward pass is also the prediction, unless training and eval mode differ.
+
+        ``loss`` is the mean cross entropy of the prediction, in nats. Raises DivergedLoss.
+        """
+        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        with torch.backends.cudnn.flags(deterministic=True):  # the default algorithms may sum in any order
+            evaluated_BK = self._predicted_scores(x_BCHW) if self._traits.modes_differ else None
+            with self._seeded_network():
+                step = self._forward(x_BCHW, y_B)
+                objective = self._objective(step)
+            scores_BK, reported = step.scores_BK.detach(), step.loss
+            if evaluated_BK is not None:
+                scores_BK = evaluated_BK
+                reported = nn.functional.cross_entropy(evaluated_BK, y_B.to(self._device))
+            loss, minimised = reported.item(), objective.item()
+            try:
+                self.require_finite(len(y_B), cross_entropy=loss, objective=minimised)
+            except DivergedLoss:
+                for name, buffer in self._model.named_buffers():  # batch norms have seen the batch already
+                    buffer.copy_(buffers[name])
+                raise
+            self._optimizer.zero_grad()
+            torch.autograd.backward(objective)
+            self._tracker.look()
+            self._before_step(step)
+            self._optimizer.step()
+            self._seen += len(y_B)
+            self._after_step(step)
+        return Learned(scores_BK.argmax(1).cpu(), loss)
+
+    @property
+    def motion(self) -> Motion | None:
+        """How the weights moved with the last batch; None before the first."""
+        return self._tracker.latest
+
+    def _forward(self, pixels_BCHW: Tensor, y_B: Tensor) -> Step:
+        x_BCHW, y_B = self._floats(pixels_BCHW), y_B.to(self._device)
+        scores_BK = self._training_scores(x_BCHW)
+        return Step(pixels_BCHW, x_BCHW, y_B, scores_BK, nn.functional.cross_entropy(scores_BK, y_B))
+
+    def _training_scores(self, x_BCHW: Tensor) -> Tensor:
+        """Return the network's scores in training mode, of images in −1 … 1.
+
+        A batch of one has no variance. If the network needs one, its batch norms use their running
+        statistics, as in eval mode, and do not update them.
+        """
+        held = self._traits.holds_single and len(x_BCHW) == 1
+        with frozen_batch_norms(self._model) if held else nullcontext():
+            scores_BK: Tensor = self._model(x_BCHW)
+        return scores_BK
+
+    def _objective(self, step: Step) -> Tensor:
+        """Return the scalar that is minimised."""
+        return step.loss
+
+    def _before_step(self, step: Step, /) -> None:
+        """Use or change the gradients."""
+
+    def _after_step(self, step: Step, /) -> None:
+        """Use or change the weights."""
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        options = self._options
+        return create_optimizer(options.optimizer, self._parameters, options.lr, options.optimizer_options)
+
+    def _rewind(self, before: Mapping[str, Tensor]) -> None:
+        """Restore the network, with its buffers, from ``before`` a boundary, and reset the optimizer.
+
+        The first steps of a new regime do the most harm, above all while the optimizer's moments still come
+        from the small gradients of the old one.
+        """
+        with torch.no_grad():
+            for name, tensor in self._model.state_dict().items():
+                tensor.copy_(before[name])
+        self._optimizer = self._new_optimizer()
+
+    def _derived_generator(self, purpose: str) -> torch.Generator:
+        """Return a generator, on the CPU, for one purpose within a batch.
+
+        It is derived from the seed and the number of samples seen, so a rejected batch draws nothing.
+        """
+        return torch.Generator().manual_seed(self._derived_seed(purpose))
+
+    def _derived_seed(self, purpose: str) -> int:
+        key = f"{self._seed} {self._seen} {purpose}".encode()
+        return int.from_bytes(blake2b(key, digest_size=8).digest())
+
+    @contextmanager
+    def _seeded_network(self) -> Iterator[None]:
+        """Seed the random numbers that the network draws within, as `_derived_generator` does."""
+        if not self._traits.random:
+            yield
+            return
+        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+            torch.manual_seed(self._derived_seed("network"))
+            yield
+
+    def predict_proba(self, x_BCHW: Tensor) -> Tensor:
+        """Return the softmax of the scores."""
+        with self._eval_mode():
+            return self._probabilities(x_BCHW)
+
+    @contextmanager
+    def _eval_mode(self) -> Iterator[None]:
+        learning = [module for module in self._model.modules() if module.training]
+        self._model.eval()
+        try:
+            yield
+        finally:
+            for module in learning:  # and no other: a backbone may keep some of its modules in eval mode
+                module.training = True
+
+    @torch.inference_mode()
+    def _predicted_scores(self, x_BCHW: Tensor) -> Tensor:
+        """Return the scores behind `predict_proba`, on the device."""
+        with self._eval_mode():
+            return in_chunks(lambda x: self._model(self._floats(x)), x_BCHW)
+
+    def predictor(self) -> Predictor:
+        """Return a predictor with a copy of the network."""
+        still = copy.copy(self)
+        still._model = copy.deepcopy(self._model).eval()
+        return Predictor(still._probabilities)
+
+    def state(self) -> State:
+        """Return weights and moments: ``model.*``, and ``optimizer.*`` after the first batch."""
+        weights = {f"{MODEL}{name}": tensor.contiguous() for name, tensor in self._model.state_dict().items()}
+        return State(weights | moments(self._optimizer, self._parameters), {"seen": self._seen})
+
+    def load_state(self, state: State) -> None:
+        """Copy the weights and moments of ``state`` into this learner.
+
+        Raises InvalidSetting for the weights of another network.
+        """
+        kept = {
+            name.removeprefix(MODEL): tensor
+            for name, tensor in state.tensors.items()
+            if name.startswith(MODEL)
+        }
+        check_same(self._options.backbone, self._model, kept)
+        self._seen = int(cast("int", state.values["seen"]))
+        with torch.no_grad():
+            for name, tensor in self._model.state_dict().items():
+                tensor.copy_(kept[name])
+        load_moments(self._optimizer, self._parameters, state.tensors)
+
+    @torch.inference_mode()
+    def _probabilities(self, x_BCHW: Tensor) -> Tensor:
+        """Return the softmax of the scores of a network that is in eval mode."""
+        return in_chunks(lambda x: self._model(self._floats(x)).softmax(1).cpu(), x_BCHW)
+
+    def _floats(self, x_BCHW: Tensor) -> Tensor:
+        """Return new float32 images in −1 … 1, on the device."""
+        return as_floats(x_BCHW, self._device)

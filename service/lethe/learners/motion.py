@@ -1,0 +1,24 @@
+"""How a network moves, as plain numbers."""
+
+from dataclasses import dataclass
+
+__all__ = ["Motion"]
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """The gradient of a batch, and how far the weights have moved since they were last looked at.
+
+    ``gradient`` is known after every batch. The other numbers take several passes over all weights and are
+    None except in every eighth batch; a cosine is also None if there is nothing to compare with.
+    """
+
+    gradient: float
+    """Length of the gradient of what is minimised, before a method changes it."""
+    step: float | None = None
+    """Length of the way that the weights moved since they were last looked at."""
+    turn: float | None = None
+    """Cosine between that way and the one before."""
+    interference: float | None = None
+    """Cosine between the gradient and the running mean of those looked at before; below 0 the batch pulls the
+    weights back from where the stream led them."""

@@ -1,0 +1,1 @@
+"""Metrics, logs, the state and the result of a run."""

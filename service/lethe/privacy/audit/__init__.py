@@ -1,0 +1,1 @@
+"""The ledger of discarded records, its witness and its verification."""

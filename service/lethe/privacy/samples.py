@@ -1,0 +1,84 @@
+"""Reads samples that a user names on the command line: PNG files, folders of them, or arrays in a file."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lethe.errors import InvalidFile, InvalidSetting, MalformedRecord
+from lethe.wire import PNG, Labels, Layout, Pixels, decode
+
+__all__ = ["Samples", "read_samples"]
+
+KINDS: Final = "a PNG, a folder with a sub-folder of PNGs for each label, or a .npz with arrays x and y"
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Labelled images: ``x_NCHW`` is uint8 of shape [N, C, H, W], ``y_N`` int64 of shape [N]."""
+
+    x_NCHW: Pixels
+    y_N: Labels
+
+    def __len__(self) -> int:
+        return len(self.y_N)
+
+
+def read_samples(paths: Sequence[Path], label: int | None, layout: Layout) -> Samples:
+    """Return the samples in all of ``paths``, in order; ``label`` is that of each PNG named by itself.
+
+    A ``.npz`` holds ``x``, uint8 of shape [N, C, H, W] or, for one channel, [N, H, W], and ``y``, N
+    whole numbers. Raises InvalidFile naming what is no sample of ``layout``, InvalidSetting if a
+    PNG has no label.
+    """
+    parts = [part for path in paths for part in _read(path, label, layout)]
+    if not sum(map(len, parts)):
+        raise InvalidFile(f"{', '.join(map(str, paths))}: no samples found; give {KINDS}")
+    return Samples(np.concatenate([part.x_NCHW for part in parts]), np.concatenate([p.y_N for p in parts]))
+
+
+def _read(path: Path, label: int | None, layout: Layout) -> Iterator[Samples]:
+    if path.is_dir():
+        for png in sorted(path.glob("*/*.png")):
+            yield _read_png(png, png.parent.name, layout)
+    elif path.suffix == ".npz":
+        yield _read_arrays(path, layout)
+    elif path.suffix == ".png":
+        if label is None:
+            raise InvalidSetting(f"{path}: pass the label that it was learned with as --label")
+        yield _read_png(path, str(label), layout)
+    else:
+        raise InvalidFile(f"{path} is not supported; give {KINDS}")
+
+
+def _read_png(path: Path, label: str, layout: Layout) -> Samples:
+    headers = [("content-type", PNG.encode()), ("label", label.encode())]
+    try:
+        sample = decode(path.read_bytes(), headers, layout)
+    except MalformedRecord as error:
+        raise InvalidFile(f"{path}: {error.detail}") from error
+    return Samples(sample.pixels[np.newaxis], np.array([sample.label], np.int64))
+
+
+def _read_arrays(path: Path, layout: Layout) -> Samples:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y = arrays["x"], arrays["y"]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidFile(f"{path} has no readable arrays x and y: {error}") from error
+    if x.ndim == 3 and layout.channels == 1:
+        x = x[:, np.newaxis]
+    if x.dtype != np.uint8 or x.shape[1:] != layout.shape:
+        raise InvalidFile(
+            f"{path}: x is {x.dtype} of shape {x.shape}; it has to be uint8 of shape [N, *{layout.shape}]"
+        )
+    whole = np.issubdtype(y.dtype, np.integer) and y.shape == x.shape[:1]
+    if not whole or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < layout.classes):
+        raise InvalidFile(
+            f"{path}: y has to be {len(x)} whole numbers from 0 to {layout.classes - 1}, "
+            f"and is {y.dtype} of shape {y.shape}"
+        )
+    return Samples(x, y.astype(np.int64))

@@ -1,0 +1,33 @@
+"""Writes one run, or several side by side, as an HTML file that needs no network.
+
+::
+
+    formatting.py      numbers as text
+    headline.py        the sentence that sums up a run
+    figures.py         figures for Plotly, as plain data; colours are names of the style sheet
+    score_curves.py    each score over the stream
+    class_heatmap.py   the accuracy on each class over the stream
+    tables.py          tables as data: the matrix R, scores, sample counts, measurement
+    page.py            renders all of it with report.html.jinja
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lethe.observability.result import RunResult
+from lethe.report.page import page
+
+__all__ = ["write_report"]
+
+
+def write_report(runs: Sequence[RunResult], path: Path) -> None:
+    """Write the report on ``runs``, one for each learner, to ``path`` atomically.
+
+    Raises ValueError when ``runs`` is empty.
+    """
+    if not runs:
+        raise ValueError("a report needs at least one run")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(page(runs), encoding="utf-8")
+    partial.replace(path)

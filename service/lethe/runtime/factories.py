@@ -1,0 +1,118 @@
+"""Creates the components of a run from its settings, and rejects settings that cannot be used."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import torch
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from lethe.drift.detector import BoundaryDetector
+from lethe.errors import InvalidSetting
+from lethe.evaluation.evaluator import Evaluator
+from lethe.learners.base import Learner, LearnerContext
+from lethe.learners.registry import create
+from lethe.learners.state import JSON
+from lethe.privacy.controls import Controls
+from lethe.probeset import ProbeSet, load_folder
+from lethe.settings import DriftSettings, EvaluationSettings, LearnerSettings, Settings
+from lethe.wire import Layout
+
+__all__ = [
+    "build_labels",
+    "create_detector",
+    "create_evaluator",
+    "create_learner",
+    "create_registry",
+    "device_of",
+    "export_reader_process",
+    "load_probes",
+]
+
+
+def create_learner(settings: LearnerSettings, layout: Layout, batch_size: int = 64) -> Learner:
+    """Return the learner that ``settings`` name, on their device and number of threads.
+
+    Raises InvalidSetting for a learner that does not exist or does not support the layout, for a bad
+    option, and for a device that this machine does not have.
+    """
+    torch.manual_seed(settings.seed)  # torch starts every process with another seed
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = device_of(settings)
+    context = LearnerContext(layout, settings.seed, device, settings.options, batch_size)
+    try:
+        return create(settings.name, context)
+    except ValueError as error:
+        raise InvalidSetting(f"learner {settings.name}: {error}") from error
+
+
+def device_of(settings: LearnerSettings) -> torch.device:
+    """Return the device for tensors; raises InvalidSetting for one that this machine does not have."""
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise InvalidSetting("learner.device cuda: torch finds no CUDA device; auto uses the CPU then")
+    return torch.device("cuda" if settings.device != "cpu" and available else "cpu")
+
+
+def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
+    """Return the probe sets in the folder that ``settings`` name; none without a folder.
+
+    Raises InvalidSetting for probes of another layout than the stream's, InvalidFile for unreadable ones.
+    """
+    if settings.probes is None:
+        return []
+    probes = load_folder(settings.probes)
+    for probe in probes:
+        if not len(probe.y_N):
+            raise InvalidSetting(f"evaluation.probes: {probe.name} has no images")
+        if probe.x_NCHW.shape[1:] != layout.shape or probe.y_N.max() >= layout.classes:
+            raise InvalidSetting(
+                f"evaluation.probes: {probe.name} has images of {probe.x_NCHW.shape[1:]} and labels up to "
+                f"{probe.y_N.max()}, the stream's are {layout.shape} and up to {layout.classes - 1}"
+            )
+    return probes
+
+
+def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | None:
+    """Return an evaluator on ``probes``; None without any."""
+    return Evaluator(probes, settings.evaluation.subset, settings.learner.seed) if probes else None
+
+
+def create_detector(
+    settings: DriftSettings, stored: JSON, controls: Controls, kind: type[Learner]
+) -> BoundaryDetector | None:
+    """Return a boundary detector, in the state ``stored`` in a checkpoint; None if a policy forbids it."""
+    if not controls.detects_boundaries(kind):
+        return None
+    return BoundaryDetector.from_json(stored, settings.threshold)
+
+
+def create_registry() -> CollectorRegistry:
+    """Return a registry for one run, with prometheus_client's collectors for the process."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+@contextmanager
+def export_reader_process(registry: CollectorRegistry, pid: int | None) -> Iterator[None]:
+    """Export the reader process ``pid`` as well, within the context: memory limits apply to both together."""
+    collector = ProcessCollector("lethe_feeder", lambda: pid or 0, registry=registry)
+    try:
+        yield
+    finally:  # another process may get its number later
+        registry.unregister(collector)
+
+
+def build_labels(learner: Learner) -> dict[str, str]:
+    """Return the labels of ``lethe_build_info``."""
+    return {
+        "version": version("lethe"),
+        "learner": learner.name,
+        "retains": learner.retains.value,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

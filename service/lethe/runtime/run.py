@@ -1,0 +1,400 @@
+"""The composition root of one run: the only module that names the concrete classes and connects them."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, cast
+
+from lethe.checkpointing.checkpoint import Checkpoint, OnStep, ignore_step
+from lethe.checkpointing.checkpointer import Checkpointer
+from lethe.errors import DivergedLoss, LetheError, StateNotSaved
+from lethe.evaluation.boundary_scores import BoundaryScoring
+from lethe.evaluation.history import History
+from lethe.events import Emit, Event, LoopTurned
+from lethe.ingest.batcher import Start
+from lethe.ingest.broker_monitor import BrokerMonitor
+from lethe.ingest.feed import Feed
+from lethe.ingest.reader_process import SPAWN, ProcessContext, ReaderProcess
+from lethe.learners.base import Learner
+from lethe.learners.finite import FiniteCheck
+from lethe.learners.private.base import PrivateLearner
+from lethe.learners.registry import find
+from lethe.observability.log import log_event
+from lethe.observability.metrics import Metrics
+from lethe.observability.result import RunResult
+from lethe.observability.run_state import RunState
+from lethe.observability.startup import StartupTimer, age
+from lethe.privacy.audit.receipt_writer import Receipts, open_receipts
+from lethe.privacy.audit.witness import NoWitness, Witness, open_witness
+from lethe.privacy.controls import Controls, load_controls
+from lethe.privacy.status import PolicyStatus
+from lethe.probeset import ProbeSet
+from lethe.runtime.factories import (
+    build_labels,
+    create_detector,
+    create_evaluator,
+    create_learner,
+    create_registry,
+    export_reader_process,
+    load_probes,
+)
+from lethe.runtime.feed_events import FeedEvents
+from lethe.runtime.loop import Loop
+from lethe.runtime.persistence import Checkpoints, CommitsOnly, Publisher
+from lethe.runtime.resume import restore, take_checkpoint
+from lethe.runtime.signals import StopRequest, stop_signals
+from lethe.runtime.snapshot import StateSnapshots
+from lethe.runtime.storage import Storage, open_state_folder
+from lethe.settings import Settings
+from lethe.stream.purge import Sharing
+from lethe.stream.source import Position
+from lethe.web.app import create_app
+from lethe.web.auth import read_token
+from lethe.web.predict import BODY_SECONDS, PredictEndpoint
+from lethe.web.prediction_worker import PredictionWorker
+from lethe.web.predictor_snapshots import PredictorSnapshots
+from lethe.web.rejected_requests import RejectedRequests
+from lethe.web.security import AllowedHosts
+from lethe.web.server import Server
+
+__all__ = ["run_service"]
+
+logger = logging.getLogger("lethe")
+
+REST_SECONDS: Final = 1.0
+"""How often a service whose stream has ended checks its deadlines and the broker."""
+
+
+def run_service(
+    settings: Settings, on_step: OnStep = ignore_step, processes: ProcessContext = SPAWN
+) -> RunResult:
+    """Learn from the stream until it ends or a signal asks to stop, and return the result.
+
+    ``on_step`` is called after each step of writing a checkpoint; ``processes`` start the reader process.
+    Raises the LetheError that makes it impossible to start or to continue.
+    """
+    import_seconds = age()
+    inputs = load_inputs(settings)
+    settings = inputs.settings
+    with (
+        open_state_folder(settings) as folder,
+        open_witness(
+            settings.privacy.witness, settings.stream, None if folder is None else folder.identity
+        ) as witness,
+        stop_signals() as stop,
+    ):
+        storage = Storage.load(folder, settings, inputs.finite)
+        inputs.controls.check_folder(folder, type(inputs.learner))
+        return Service(inputs, storage, witness, stop, import_seconds).run(on_step, processes)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a run is made from, loaded and checked before anything is opened."""
+
+    settings: Settings
+    """Within the bounds of the policy, if there is one."""
+    controls: Controls
+    probes: list[ProbeSet]
+    learner: Learner
+    finite: FiniteCheck
+    token: str | None
+    """What HTTP requests have to present; None if they need not."""
+
+
+def load_inputs(settings: Settings) -> Inputs:
+    """Load and check everything that a run is made from. Raises InvalidSetting, InvalidFile."""
+    if settings.run.report is not None:
+        settings.run.report.mkdir(parents=True, exist_ok=True)  # fail here, not after hours of learning
+    token = read_token(settings.serve.token_file) if settings.serve.token_file else None
+    controls = load_controls(settings.privacy)
+    probes = load_probes(settings.evaluation, settings.sample)
+    settings = controls.apply(settings, find(settings.learner.name), probes)
+    learner = create_learner(settings.learner, settings.sample, settings.batch.size)
+    if isinstance(learner, PrivateLearner) and not learner.secret:
+        logger.warning(
+            "learner %s draws its noise from seed %d, and anyone who knows the seed can subtract it: nothing "
+            "is private and ε is simulated; use --option noise=secret for real privacy",
+            learner.name,
+            settings.learner.seed,
+        )
+    controls.protect_process()
+    return Inputs(settings, controls, probes, learner, FiniteCheck(learner), token)
+
+
+class Service:
+    """One run: its learner, its measurements, and everything that shows them.
+
+    Building it restores the run from ``storage``; `run` then learns, reports, and serves.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        storage: Storage,
+        witness: Witness | NoWitness,
+        stop: StopRequest,
+        import_seconds: float,
+    ) -> None:
+        settings, learner, controls = inputs.settings, inputs.learner, inputs.controls
+        self._inputs, self._storage, self._stop = inputs, storage, stop
+        self._settings, self._learner, self._controls = settings, learner, controls
+        self._private = _secretly_private(learner)
+        self._commit_first = storage.folder is not None and self._private is not None
+        self._history = _load_history(inputs, storage)
+        self._detector = create_detector(settings.drift, storage.drift, controls, type(learner))
+        self._run_state = RunState(settings, type(learner), self._history)
+        self._registry = create_registry()
+        self._snapshots = PredictorSnapshots(learner, finite=inputs.finite, commit_first=self._commit_first)
+        self._enforcer = controls.create_enforcer(self._emit)
+        self._policy_status = PolicyStatus(controls)
+        self._subscribers = self._create_subscribers(import_seconds)
+        self._restore()
+        self._receipts = self._open_receipts(witness)
+        self._publisher = Publisher(self._receipts, storage)
+
+    def run(self, on_step: OnStep, processes: ProcessContext) -> RunResult:
+        """Learn until the stream ends or the run should stop, write the report, and serve if configured."""
+        predictions = PredictionWorker(self._snapshots, self._settings.sample)
+        server = self._create_server(predictions)
+        with predictions, server, self._open_checkpointer(on_step) as checkpointer:
+            with self._open_feed(processes) as (feed, start):
+                loop = self._create_loop(feed, start, checkpointer)
+                self._learn(loop)
+            self._emit(LoopTurned(feed.resident, self._learner.kept))
+            result = self._run_state.result()
+            _write_report(result, self._settings.run.report)
+            if self._settings.serve.keep and not loop.stopping():
+                logger.info("the run has ended; serving until SIGTERM or Ctrl-C")
+                self._rest(loop)
+        self._enforcer.raise_if_stopped()
+        if checkpointer is not None and checkpointer.failure:
+            raise StateNotSaved(
+                f"the last checkpoint was not written, {checkpointer.failure}; "
+                "a restart learns again from the one before"
+            )
+        return result
+
+    def _create_subscribers(self, import_seconds: float) -> list[Emit]:
+        """Return everything that handles the run's events, in the order in which it does."""
+        subscribers: list[Emit] = [
+            self._run_state,
+            Metrics(self._registry, self._settings.sample.size, build_labels(self._learner)),
+            log_event,
+            self._snapshots,
+            StartupTimer(self._emit, import_seconds),
+        ]
+        if self._detector is not None:  # without a detector no boundary can be missed
+            subscribers.append(BoundaryScoring(self._history, self._emit))
+        return [*subscribers, self._enforcer, self._policy_status]
+
+    def _emit(self, event: Event) -> None:
+        for subscriber in self._subscribers:
+            subscriber(event)
+
+    def _restore(self) -> None:
+        """Restore the learner and every subscriber from the checkpoint."""
+        for event in self._storage.unreadable:
+            self._emit(event)
+        checkpoint = self._storage.checkpoint
+        if checkpoint is None:
+            return
+        restore(checkpoint, self._learner, self._history, self._emit)
+        if checkpoint.timing is not None:
+            self._run_state.resume_timing(cast("dict[str, Any]", checkpoint.timing))
+        self._storage.release_tensors()
+
+    def _open_receipts(self, witness: Witness | NoWitness) -> Receipts:
+        """Continue the ledger, emit its head, and charge the privacy of batches that are learned again."""
+        receipts = open_receipts(
+            self._storage.folder,
+            self._settings.stream.topic,
+            self._learner.retains,
+            self._controls,
+            self._storage.checkpoint,
+            self._controls.time_to_live(type(self._learner), self._settings.checkpoint),
+            witness,
+        )
+        batches = sum(receipts.unlearned)
+        if batches and self._private is not None:
+            self._private.record_rollback(batches, len(receipts.unlearned))
+            logger.warning(
+                "%d learned batches are released a second time, because the checkpoints that held them are "
+                "gone: this costs their records the same privacy again",
+                batches,
+            )
+        for event in receipts.status():
+            self._emit(event)
+        return receipts
+
+    def _create_server(self, predictions: PredictionWorker) -> Server:
+        serve, residency = self._settings.serve, self._controls.residency_seconds
+        rejected = RejectedRequests(self._registry)
+        predict = PredictEndpoint(
+            predictions,
+            self._learner.name,
+            self._settings.sample,
+            serve.max_body_bytes,
+            BODY_SECONDS if residency is None else min(BODY_SECONDS, residency),
+        )
+        app = create_app(
+            self._run_state,
+            self._registry,
+            version("lethe"),
+            self._policy_status,
+            predict,
+            self._inputs.token,
+            rejected,
+        )
+        hosts = AllowedHosts([serve.host, *filter(None, map(str.strip, serve.hosts.split(",")))])
+        server = Server(app, serve.host, serve.port, hosts=hosts, on_rejected=rejected)
+        if server.public and self._inputs.token is None:
+            logger.warning(
+                "serve.host %s is reachable from other machines and serve.token_file is not set: anyone who "
+                "reaches port %s can read the run and request predictions",
+                serve.host,
+                server.address.rpartition(":")[2],
+            )
+        return server
+
+    @contextmanager
+    def _open_checkpointer(self, on_step: OnStep) -> Iterator[Checkpointer | None]:
+        folder = self._storage.folder
+        if folder is None:
+            yield None
+            return
+        checkpointer = Checkpointer(
+            folder, self._settings.checkpoint, self._emit, self._publisher, on_step, self._storage.samples
+        )
+        try:
+            yield checkpointer
+        finally:
+            checkpointer.close()
+
+    @contextmanager
+    def _open_feed(self, processes: ProcessContext) -> Iterator[tuple[Feed, Start | None]]:
+        """Start the reader process, and export its metrics; yield it and where learning continues.
+
+        While it is open, the positions of published checkpoints are committed through it.
+        """
+        settings, storage, controls = self._settings, self._storage, self._controls
+        start = storage.start(settings.stream.stop_after)
+        position = None if start is None else start.position
+        left = settings.stream.stop_after if start is None else start.left
+        feed = ReaderProcess(
+            settings.stream.model_copy(update={"stop_after": left}),
+            settings.batch,
+            settings.sample,
+            position,
+            controls.residency_seconds,
+            controls.evaluates_apart,
+            Sharing(storage.identity, storage.earliest_position(position), controls.purges),
+            processes,
+            segments=controls.segment_names(self._inputs.probes),
+            dead_letter_key=storage.dead_letter_key(),
+        )
+        try:
+            with self._publisher.committing_to(feed), export_reader_process(self._registry, feed.pid):
+                yield feed, start
+        finally:
+            feed.close()
+
+    def _create_loop(self, feed: Feed, start: Start | None, checkpointer: Checkpointer | None) -> Loop:
+        states = StateSnapshots()
+
+        def take(position: Position, unsettled: Mapping[str, int]) -> Checkpoint:
+            self._snapshots.hold()
+            return take_checkpoint(
+                self._settings,
+                self._learner,
+                self._history,
+                self._run_state,
+                self._receipts,
+                position,
+                unsettled,
+                self._detector,
+                states,
+            )
+
+        finite = self._inputs.finite
+        return Loop(
+            feed=feed,
+            learner=self._learner,
+            evaluator=create_evaluator(self._inputs.probes, self._settings),
+            evaluate_every=self._settings.evaluation.every,
+            history=self._history,
+            emit=self._emit,
+            stopping=lambda: self._stop.is_set() or self._enforcer.must_stop,
+            persistence=(
+                CommitsOnly(feed) if checkpointer is None else Checkpoints(checkpointer, take, finite)
+            ),
+            receipts=self._receipts,
+            controls=self._controls,
+            start=start,
+            detector=self._detector,
+            oracle=self._settings.drift.oracle,
+            finite=finite,
+            commit_first=self._commit_first,
+        )
+
+    def _learn(self, loop: Loop) -> None:
+        """Run the loop; if it fails, write the report of what was learned before."""
+        try:
+            loop.run(ended=loop.start is not None and loop.start.left == 0)
+        except LetheError as error:
+            self._emit(LoopTurned(loop.feed.resident, self._learner.kept))
+            _write_failed_report(self._run_state.result(), self._settings.run.report, error)
+            if isinstance(error, DivergedLoss):
+                recovery = self._storage.recovery()
+                raise DivergedLoss(f"the learner diverged: {error}; {recovery}") from error
+            raise
+
+    def _rest(self, loop: Loop) -> None:
+        """Meet the deadlines of what is kept until the operator or the policy stops the service.
+
+        The broker is still monitored, so that its status stays current; a run that had ended before a
+        restart has not reached it yet.
+        """
+        feed_events = FeedEvents(self._emit, self._receipts)
+        with BrokerMonitor(self._settings.stream) as broker:
+            while not (self._stop.wait(REST_SECONDS) or loop.stopping()):
+                loop.rest()
+                for state in broker.states():
+                    feed_events.handle(state, loop.start)
+                # alive, although there is nothing to learn
+                self._emit(LoopTurned(loop.feed.resident, self._learner.kept))
+
+
+def _secretly_private(learner: Learner) -> PrivateLearner | None:
+    """Return ``learner`` if it is differentially private and its noise is secret."""
+    return learner if isinstance(learner, PrivateLearner) and learner.secret else None
+
+
+def _load_history(inputs: Inputs, storage: Storage) -> History:
+    """Return the history to continue, without what the policy withholds but an older checkpoint contains."""
+    history = storage.history(inputs.probes, inputs.settings.evaluation)
+    if not inputs.controls.publishes_prequential:
+        history.withhold_prequential()
+    if not inputs.controls.keeps_segment_names:
+        history.withhold_names()
+    return history
+
+
+def _write_report(result: RunResult, folder: Path | None) -> None:
+    if folder is None:
+        return
+    from lethe.report import write_report  # plotly is slow to import and needed only here
+
+    result.write(folder / "run.json")
+    write_report([result], folder / "report.html")
+    logger.info("wrote %s and %s", folder / "run.json", folder / "report.html")
+
+
+def _write_failed_report(result: RunResult, folder: Path | None, error: LetheError) -> None:
+    try:
+        _write_report(result.model_copy(update={"failure": str(error)}), folder)
+    except OSError as other:  # it must not hide why the run failed
+        logger.warning("no report was written: %s", other)

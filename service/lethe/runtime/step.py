@@ -1,0 +1,100 @@
+"""The training step: a batch is predicted, learned and overwritten, and searched for a boundary."""
+
+import time
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from lethe.drift.detector import BoundaryDetector
+from lethe.drift.features import FeatureSums, sum_features
+from lethe.drift.surge import SurgeTest
+from lethe.evaluation.history import History
+from lethe.events import (
+    BatchLearned,
+    BoundaryDetected,
+    Emit,
+    GradientSurged,
+    PrivacySpent,
+    RegimeAssigned,
+    WeightsMoved,
+)
+from lethe.ingest.feed import Batch
+from lethe.learners.base import Learner
+from lethe.learners.private.base import PrivateLearner
+
+__all__ = ["TrainingStep"]
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """One training step of ``learner``, called with each batch.
+
+    ``detector`` finds boundaries in the stream; the learner is notified of each, unless an ``oracle``
+    notifies it of the switches instead. Without ``prequential`` the accuracy, the loss and the gradient of
+    the batch, which are exact numbers about its records, are neither emitted nor counted.
+    """
+
+    learner: Learner
+    history: History
+    emit: Emit
+    detector: BoundaryDetector | None = None
+    oracle: bool = False
+    prequential: bool = True
+    surges: SurgeTest = field(default_factory=SurgeTest)
+
+    def __call__(self, batch: Batch) -> BatchLearned:
+        """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss."""
+        filled = batch.filled
+        started = time.perf_counter()
+        learned = self.learner.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
+        correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
+        features = None if self.detector is None else sum_features(batch.x_BCHW)
+        discarded = batch.discard()
+        residency = time.monotonic() - filled.arrived
+        published = correct if self.prequential else None
+        self.history.learned(filled.samples, published)
+        if features is not None and self.detector is not None:
+            self._look_for_boundary(self.detector, features, correct, learned.loss)
+        if self.prequential:
+            self._report_motion()
+        return BatchLearned(
+            samples=filled.samples,
+            discarded=discarded,
+            correct=published,
+            loss=learned.loss if self.prequential else None,
+            step_seconds=time.perf_counter() - started,
+            residency_seconds=residency,
+            latency_seconds=time.time() - filled.produced,
+            prequential=self.history.prequential.cumulative,
+            prequential_fading=self.history.prequential.fading,
+        )
+
+    def privacy_spent(self) -> bool:
+        """Emit the privacy spent so far; return whether the learner must not learn another batch."""
+        if not isinstance(self.learner, PrivateLearner):
+            return False
+        privacy = self.learner.privacy()
+        self.emit(PrivacySpent(**asdict(privacy)))
+        return privacy.spent
+
+    def _report_motion(self) -> None:
+        motion = self.learner.motion
+        if motion is None:
+            return
+        self.emit(WeightsMoved(motion.gradient, motion.step, motion.turn, motion.interference))
+        if (ratio := self.surges.add(motion.gradient)) is not None:
+            self.emit(GradientSurged(ratio, self.history.samples))
+
+    def _look_for_boundary(
+        self, detector: BoundaryDetector, features: FeatureSums, correct: int, loss: float | None
+    ) -> None:
+        before, met = detector.regime, detector.met
+        signal = detector.update(features, correct, loss)
+        if signal is not None:
+            self.history.boundary_detected(signal)
+            self.emit(BoundaryDetected(signal, self.history.samples))
+            if not self.oracle:
+                self.learner.boundary()
+        if detector.regime is not None and (before is None or signal is not None):
+            self.history.regime_assigned(detector.regime)
+            self.emit(RegimeAssigned(detector.regime, detector.regime <= met, self.history.samples))

@@ -1,0 +1,1 @@
+"""Kafka: connections, the source of records, dead letters and purges."""

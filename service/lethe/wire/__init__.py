@@ -1,0 +1,198 @@
+"""The wire format: how a sample is encoded as a Kafka record.
+
+The record's value is the image, as PNG or raw pixels. Everything else is in headers:
+
+=================  ==========================  ==========================================
+header             example                     meaning
+=================  ==========================  ==========================================
+``content-type``   ``image/png``               or ``application/octet-stream`` for raw pixels
+``label``          ``3``                       class, as a decimal number
+``dtype``          ``uint8``                   for raw pixels
+``shape``          ``1,28,28``                 for raw pixels: channels, height, width
+``segment``        ``mnist``                   optional: the segment, for evaluation only
+``lethe-version``  ``1``                       optional: 1 if it is missing
+=================  ==========================  ==========================================
+
+A PNG is validated completely, see `lethe.wire.png`. Other headers, such as CloudEvents' ``ce_*`` and trace
+ids, are ignored. The module imports neither torch nor kafka, so that producers stay small.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from lethe.errors import MalformedRecord
+from lethe.models import Section
+from lethe.wire.dead_letter_reasons import Reason
+from lethe.wire.png import decode_png, encode_png
+
+__all__ = [
+    "PNG",
+    "RAW",
+    "Headers",
+    "Labels",
+    "Layout",
+    "Pixels",
+    "Reason",
+    "Sample",
+    "decode",
+    "decode_pixels",
+    "encode",
+]
+
+PNG: Final = "image/png"
+RAW: Final = "application/octet-stream"
+VERSION: Final = b"1"
+
+_PNG_TYPE: Final = PNG.encode()
+_RAW_TYPE: Final = RAW.encode()
+
+Headers = Sequence[tuple[str, bytes | None]]
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+class Layout(Section):
+    """Shape and classes of a sample, the same for every record of a topic."""
+
+    channels: int = Field(default=1, ge=1, le=4)
+    """Colour channels of an image: 1 is greyscale, 3 is RGB."""
+    height: int = Field(default=28, ge=1, le=4096)
+    """Height of an image in pixels."""
+    width: int = Field(default=28, ge=1, le=4096)
+    """Width of an image in pixels."""
+    classes: int = Field(default=10, ge=2, le=10_000)
+    """Number of classes; labels are 0 to classes − 1."""
+    max_bytes: int = Field(default=1 << 20, ge=1)
+    """Maximum size of a record's value. A longer one is dead-lettered undecoded."""
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return (self.channels, self.height, self.width)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of bytes of a sample's pixels."""
+        return self.channels * self.height * self.width
+
+    @cached_property
+    def header(self) -> bytes:
+        """The ``shape`` header of a sample of this layout."""
+        return ",".join(map(str, self.shape)).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A labelled image.
+
+    ``pixels`` is uint8 of shape [C, H, W]. After `decode` of raw pixels it is a view of the value and
+    keeps that in memory.
+    """
+
+    pixels: Pixels
+    label: int
+    segment: str | None = None
+
+
+def encode(sample: Sample, content_type: str = RAW) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Return value and headers of the record that encodes ``sample``.
+
+    Raises ValueError for a content type other than `PNG` and `RAW`, and for a PNG whose number of channels is
+    neither 1 nor 3.
+    """
+    headers = [("content-type", content_type.encode()), ("label", str(sample.label).encode())]
+    if content_type == RAW:
+        value = sample.pixels.tobytes()
+        shape = ",".join(map(str, sample.pixels.shape)).encode()
+        headers += [("dtype", sample.pixels.dtype.name.encode()), ("shape", shape)]
+    elif content_type == PNG:
+        value = encode_png(sample.pixels)
+    else:
+        raise ValueError(f"content type {content_type!r} is neither {PNG} nor {RAW}")
+    if sample.segment is not None:
+        headers.append(("segment", sample.segment.encode()))
+    return value, headers
+
+
+def decode(
+    value: bytes | None, headers: Headers, layout: Layout, segments: Collection[str] | None = None
+) -> Sample:
+    """Return the sample that a record encodes.
+
+    If ``segments`` is given, any other segment name is dropped, so that no unknown text is passed on. Raises
+    MalformedRecord, with a `Reason`, for everything that is not a sample of ``layout``; the message describes
+    what was expected, never what was sent. No other exception is raised, whatever the bytes are.
+    """
+    if value is None:
+        raise MalformedRecord(Reason.NULL_VALUE, "the record has no value")
+    if len(value) > layout.max_bytes:
+        raise MalformedRecord(Reason.OVERSIZED, f"{len(value)} bytes, the maximum is {layout.max_bytes}")
+    by_name = dict(headers)
+    if by_name.get("lethe-version", VERSION) != VERSION:
+        raise MalformedRecord(Reason.UNSUPPORTED_VERSION, "lethe-version is not 1")
+    label = _label(_required(by_name, "label"), layout)
+    pixels = decode_pixels(value, by_name, layout)
+    segment = _segment(by_name.get("segment"))
+    return Sample(pixels, label, segment if segments is None or segment in segments else None)
+
+
+def decode_pixels(value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
+    """Return the image, uint8 of shape [C, H, W], in a value of at most ``layout.max_bytes`` bytes.
+
+    Raises MalformedRecord, as `decode` does.
+    """
+    content_type = _required(headers, "content-type")
+    if content_type == _RAW_TYPE:
+        return _decode_raw(value, headers, layout)
+    if content_type == _PNG_TYPE:
+        return decode_png(value, layout.shape)
+    raise MalformedRecord(Reason.CONTENT_TYPE, f"content-type is neither {PNG} nor {RAW}")
+
+
+def _required(headers: Mapping[str, bytes | None], name: str) -> bytes:
+    value = headers.get(name)
+    if value is None:
+        raise MalformedRecord(Reason.MISSING_HEADER, f"header {name} is missing")
+    return value
+
+
+def _label(header: bytes, layout: Layout) -> int:
+    # isdigit rejects signs, spaces and underscores, which int() accepts
+    if not header.isdigit() or len(header) > 9:
+        raise MalformedRecord(Reason.BAD_HEADER, "label is not a decimal number")
+    label = int(header)
+    if label >= layout.classes:
+        raise MalformedRecord(Reason.LABEL_OUT_OF_RANGE, f"label is above {layout.classes - 1}")
+    return label
+
+
+def _segment(header: bytes | None) -> str | None:
+    if header is None:
+        return None
+    try:
+        name = header.decode()
+    except UnicodeDecodeError:
+        raise MalformedRecord(Reason.BAD_HEADER, "segment is not UTF-8") from None
+    if not 0 < len(name) <= 64:  # it names metrics and files
+        raise MalformedRecord(Reason.BAD_HEADER, "segment does not have 1 to 64 characters")
+    return name
+
+
+def _decode_raw(value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
+    dtype = _required(headers, "dtype")
+    if dtype != b"uint8":
+        raise MalformedRecord(Reason.WRONG_DTYPE, "dtype is not uint8")
+    shape = _required(headers, "shape")
+    if shape != layout.header:
+        raise MalformedRecord(Reason.WRONG_SHAPE, f"shape is not {layout.header.decode()}")
+    if len(value) != layout.size:
+        raise MalformedRecord(
+            Reason.WRONG_SHAPE, f"{len(value)} bytes, but shape {shape.decode()} has {layout.size}"
+        )
+    return np.frombuffer(value, np.uint8).reshape(layout.shape)

@@ -1,1 +1,0 @@
-"""Where records come from: brokers, sources and the road for what cannot be learned."""

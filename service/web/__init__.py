@@ -1,1 +1,0 @@
-"""What the service shows over HTTP: metrics, health and state."""

@@ -1,0 +1,1 @@
+"""The program that draws dashboards, and dashboards of many services and segments."""

@@ -1,0 +1,155 @@
+"""Wavelet features: whole numbers, the same in every batch and on every machine."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lethe.learners.analytic.ridge import Ridge
+from lethe.learners.base import LearnerContext
+from lethe.learners.features.compression import LARGEST, cosines, logarithms
+from lethe.learners.features.morlet import BLACK, ModulusMaps, morlet_bank, whole_bank
+from lethe.learners.features.wavelet_features import WaveletFeatures
+from lethe.wire import Layout
+
+CPU = torch.device("cpu")
+LAYOUT = Layout(height=8, width=8, classes=4)
+GOLDEN = {
+    (1, 28, 28): "15adafddadd6475635f9d8ecfa3d69807ecf36af24f1b9dbf0e648f669d5590f",
+    (3, 32, 32): "de75a49a481ab55dc7b73cda4202998a00285bec2ed834785dfaed4125d5136a",
+    (1, 33, 47): "387f2bc3711f252cfc369d4ab3f70aa7c92f3a6a96062ae361d38bae58087b32",
+}
+"""SHA-256 of the features of 1,000 images of each shape."""
+
+
+def images(count: int, layout: Layout) -> Tensor:
+    """Return images whose blocks of 4×4 pixels have brightnesses drawn by SHAKE-256, the same everywhere."""
+    channels, height, width = layout.shape
+    rows, columns = -(-height // 4), -(-width // 4)
+    drawn = hashlib.shake_256(b"lethe").digest(count * channels * rows * columns)
+    blocks = torch.tensor(list(drawn), dtype=torch.uint8).view(count, channels, rows, columns)
+    whole = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return whole[:, :, :height, :width].contiguous()
+
+
+def digest(shape: tuple[int, int, int]) -> str:
+    channels, height, width = shape
+    layout = Layout(channels=channels, height=height, width=width)
+    features = WaveletFeatures(layout, 0, 1000, CPU)
+    return hashlib.sha256(features(images(1000, layout)).numpy().tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("shape", GOLDEN, ids=str)
+def test_features_are_the_same_on_every_machine(shape: tuple[int, int, int]) -> None:
+    assert digest(shape) == GOLDEN[shape]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}],
+    ids=["avx2", "no vector unit"],
+)
+def test_features_are_the_same_with_other_units(environment: dict[str, str]) -> None:
+    program = "from tests.learners.test_features import digest; print(digest((1, 28, 28)))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.strip() == GOLDEN[1, 28, 28]
+
+
+def test_no_entry_of_a_table_is_close_to_a_half() -> None:
+    tables = [
+        logarithms(4080, 1.0, LARGEST),
+        logarithms(1020, 0.42, LARGEST),
+        logarithms(1020, 0.42**2, LARGEST),
+        cosines(),
+    ]
+    for table in tables:
+        assert min(abs(abs(entry) % 1 - 0.5) for entry in table) > 1e-6
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_modulus_maps_are_the_sums_of_the_moduli_of_a_convolution(step: int) -> None:
+    bank, _ = whole_bank(morlet_bank(7, 0.8, 2.0, 4))
+    x_NHW = torch.randint(256, (3, 8, 12), generator=torch.Generator().manual_seed(0)).double()
+    filters = bank.double().flatten(0, 1)[:, None]
+    response = nn.functional.conv2d(x_NHW[:, None], filters, padding=3, stride=step)
+    moduli = (response[:, :4].square() + response[:, 4:].square()).sqrt()
+    expected = 4 * nn.functional.avg_pool2d(moduli, 2)
+    maps = ModulusMaps(bank, step, CPU)((x_NHW + BLACK).to(torch.int8))
+    assert maps.shape == (3, 4 // step, 6 // step, 4)
+    torch.testing.assert_close(maps.permute(0, 3, 1, 2).double(), expected, rtol=1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("filters", [(7, 0.8, 2.356), (13, 1.6, 1.178)], ids=["fine", "coarse"])
+def test_whole_wavelets_are_those_of_the_bank_and_do_not_respond_to_flat_areas(
+    filters: tuple[int, float, float],
+) -> None:
+    bank = morlet_bank(*filters, 8)
+    whole, units = whole_bank(bank)
+    assert bank.sum((1, 2)).abs().max() < 1e-12
+    assert not whole.to(torch.int64).sum((-1, -2)).any()
+    middle = whole.shape[-1] // 2
+    difference = (whole.double() / units - torch.stack((bank.real, bank.imag))).abs()
+    assert difference[..., middle, middle].max() < 13 / units
+    difference[..., middle, middle] = 0
+    assert difference.max() <= 0.5 / units
+
+
+def test_features_of_an_image_do_not_depend_on_its_batch() -> None:
+    layout = Layout(height=28, width=28)
+    features = WaveletFeatures(layout, 0, 4600, CPU)
+    x_BCHW = images(197, layout)
+    whole = features(x_BCHW)
+    for size in (1, 3, 40, 132):
+        assert torch.equal(torch.cat([features(part) for part in torch.split(x_BCHW, size)]), whole)
+
+
+def test_no_images_have_no_features() -> None:
+    features = WaveletFeatures(LAYOUT, 0, 50, CPU)
+    assert features(images(0, LAYOUT)).shape == (0, features.count)
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 8, 64), (3, 32, 32), (1, 33, 17), (3, 64, 64)])
+def test_features_take_grey_and_colour_images_of_many_sizes(channels: int, height: int, width: int) -> None:
+    layout = Layout(channels=channels, height=height, width=width)
+    features = WaveletFeatures(layout, 0, 10, CPU)
+    phi = features(images(2, layout))
+    assert phi.shape == (2, features.count)
+    assert phi.dtype == torch.int8
+    assert not torch.equal(phi[0], phi[1])
+
+
+def test_features_show_colour() -> None:
+    features = WaveletFeatures(Layout(channels=3, height=8, width=8), 0, 0, CPU)
+    x_BCHW = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    x_BCHW[:, 0] = 200
+    assert not torch.equal(features(x_BCHW), features(x_BCHW.roll(1, dims=1)))
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_flat_image_has_no_coefficients_but_its_brightness_and_its_border(value: int) -> None:
+    layout = Layout(height=32, width=32)
+    phi = WaveletFeatures(layout, 0, 0, CPU)(torch.full((1, 1, 32, 32), value, dtype=torch.uint8))[0]
+    zero, fine_Fhw, coarse_hwF = phi[:64], phi[64:576].view(8, 8, 8), phi[576:-1].view(8, 8, 8)
+    assert zero.tolist() == [LARGEST if value else 0] * 64
+    assert not fine_Fhw[:, 2:6, 2:6].any()
+    assert not coarse_hwF[2:6, 2:6].any()
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (Layout(channels=2), r"2 channels.*1 or 3"),
+        (Layout(height=7), r"7×28.*8 to 64"),
+        (Layout(width=65), r"28×65.*8 to 64"),
+    ],
+)
+def test_images_that_the_features_cannot_take_are_refused(layout: Layout, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Ridge(LearnerContext(layout))

@@ -1,0 +1,58 @@
+"""Work in pieces, on several threads."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from lethe.learners.features.parallel import share
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    try:
+        yield request.param
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_every_piece_is_done_once_and_each_on_one_thread(threads: int) -> None:
+    done: list[tuple[int, int]] = []
+    share(lambda piece: done.append((piece, torch.get_num_threads())), range(50))
+    assert sorted(done) == [(piece, 1) for piece in range(50)]
+    assert torch.get_num_threads() == threads
+
+
+def test_an_inference_tensor_can_be_written_to(threads: int) -> None:
+    with torch.inference_mode():
+        x = torch.zeros(2 * threads)
+        share(lambda place: x[place].fill_(place), range(2 * threads))
+        assert x.tolist() == list(range(2 * threads))
+
+
+def test_an_exception_of_a_piece_is_raised(threads: int) -> None:
+    def fail(piece: int) -> None:
+        if piece == 3:
+            raise ArithmeticError(f"piece {piece}, {threads} threads")
+
+    with pytest.raises(ArithmeticError, match="piece 3"):
+        share(fail, range(6))
+
+
+def test_pieces_of_a_busy_thread_are_done_by_the_others() -> None:
+    before, others = torch.get_num_threads(), threading.Semaphore(0)
+    torch.set_num_threads(2)
+
+    def do(piece: int) -> None:
+        if piece:
+            others.release()
+        else:  # busy until nine pieces are done
+            assert all(others.acquire(timeout=10) for _ in range(9))
+
+    try:
+        share(do, range(10))
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,175 @@
+"""Exact sums: the same bytes for the same samples, whatever the road."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lethe.learners.analytic import gram as gram_module
+from lethe.learners.analytic.base import SumsLearner
+from lethe.learners.analytic.gram import Gram, ridge_solution
+from lethe.learners.analytic.ncm import NCM
+from lethe.learners.analytic.ridge import Ridge
+from lethe.learners.analytic.slda import SLDA
+from lethe.learners.base import LearnerContext
+from lethe.wire import Layout
+
+CPU = torch.device("cpu")
+LAYOUT = Layout(height=12, width=12, classes=4)
+Kind = Callable[[LearnerContext], SumsLearner]
+KINDS: Sequence[Kind] = (Ridge, SLDA, NCM)
+
+
+def images(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x_NCHW = torch.randint(256, (count, *LAYOUT.shape), dtype=torch.uint8, generator=generator)
+    return x_NCHW, torch.randint(LAYOUT.classes, (count,), generator=generator)
+
+
+def learner(kind: Kind) -> SumsLearner:
+    return kind(LearnerContext(LAYOUT, options={"waves": 600}))
+
+
+def digest(sums: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(b"".join(sums[name].numpy().tobytes() for name in sorted(sums))).hexdigest()
+
+
+def sums_of(kind: Kind, x_NCHW: Tensor, y_N: Tensor, cuts: Sequence[int] = ()) -> str:
+    one = learner(kind)
+    for x, y in zip(x_NCHW.tensor_split(list(cuts)), y_N.tensor_split(list(cuts)), strict=True):
+        if len(x):
+            one.learn(x, y)
+    return digest(one.sums())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=12)
+@given(data=st.data())
+def test_order_batches_threads_restarts_and_merges_leave_one_hash(kind: Kind, data: st.DataObject) -> None:
+    x_NCHW, y_N = images(300)
+    whole = sums_of(kind, x_NCHW, y_N)
+    order = torch.tensor(data.draw(st.permutations(range(300)), "order"))
+    parts = data.draw(st.integers(1, 4), "learners")
+    learners = [learner(kind) for _ in range(parts)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(data.draw(st.sampled_from([1, 2]), "threads"))
+    try:
+        position = 0
+        while position < 300:
+            size = data.draw(st.sampled_from([1, 2, 7, 64, 300]), "batch")
+            index = data.draw(st.integers(0, parts - 1), "learner")
+            chosen = order[position : position + size]
+            learners[index].learn(x_NCHW[chosen], y_N[chosen])
+            position += size
+            if data.draw(st.booleans(), "restart"):
+                again = learner(kind)
+                again.load_state(learners[index].state())
+                learners[index] = again
+        for other in learners[1:]:
+            learners[0].merge(other.state())
+    finally:
+        torch.set_num_threads(before)
+    assert digest(learners[0].sums()) == whole
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 10_000), gone=st.sampled_from([1, 10, 150]))
+def test_what_is_forgotten_was_never_learned(kind: Kind, seed: int, gone: int) -> None:
+    x_NCHW, y_N = images(300)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(seed))
+    one = learner(kind)
+    one.learn(x_NCHW, y_N)
+    one.unlearn(x_NCHW[order[:gone]], y_N[order[:gone]])
+    assert digest(one.sums()) == sums_of(kind, x_NCHW[order[gone:]], y_N[order[gone:]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_that_is_subtracted_leaves_the_other(kind: Kind) -> None:
+    x_NCHW, y_N = images(200)
+    one, part = learner(kind), learner(kind)
+    one.learn(x_NCHW, y_N)
+    part.learn(x_NCHW[:80], y_N[:80])
+    one.subtract(part.state())
+    assert digest(one.sums()) == sums_of(kind, x_NCHW[80:], y_N[80:])
+    rest = learner(kind)
+    rest.learn(x_NCHW[80:], y_N[80:])
+    unseen, _ = images(20, seed=1)
+    assert torch.equal(one.predict_proba(unseen), rest.predict_proba(unseen))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}],
+    ids=["avx2", "no vector unit"],
+)
+def test_sums_are_the_same_with_other_units(environment: dict[str, str]) -> None:
+    program = (
+        "from tests.learners.test_sums import Ridge, images, sums_of; print(sums_of(Ridge, *images(300)))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert done.stdout.strip() == sums_of(Ridge, *images(300))
+
+
+def features(count: int, seed: int = 0, size: int = 700) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-127, 128, (count, size), generator=generator).to(torch.int8)
+
+
+def exact(phi_ND: Tensor) -> Tensor:
+    return (phi_ND.double().T @ phi_ND.double()).triu()
+
+
+def test_a_gram_matrix_of_several_panels_is_the_sum_of_products() -> None:
+    gram, phi = Gram(700, CPU), features(900)
+    gram.add(phi[:7])
+    gram.add(phi[7:])
+    assert torch.equal(gram.upper().triu(), exact(phi))
+
+
+def test_what_does_not_fit_into_int32_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after billions of samples, with a smaller carry."""
+    largest = torch.full((200_000, 3), 127, dtype=torch.int8)
+    gram = Gram(3, CPU)
+    gram.add(largest)
+    assert torch.equal(gram.upper().triu(), exact(largest))
+    monkeypatch.setattr(gram_module, "_BYTE_SAMPLES", 150_000)
+    gram.fold()
+    assert gram.high.dtype == torch.int32
+    gram.add(largest)
+    gram.subtract(largest)
+    gram.subtract(largest[:60_000])
+    gram.fold()
+    assert gram.high.dtype == torch.int8
+    again = Gram(3, CPU)
+    again.add(largest[:140_000])
+    again.fold()
+    assert torch.equal(gram.low, again.low)
+    assert torch.equal(gram.high, again.high)
+    assert torch.equal(gram.upper().triu(), exact(largest[:140_000]))
+
+
+def test_the_ridge_solution_is_that_of_the_normal_equations() -> None:
+    gram, phi = Gram(700, CPU), features(40)
+    gram.add(phi)
+    B_DK = torch.randn(700, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    penalty_D = torch.linspace(100, 3000, 700, dtype=torch.float64)
+    A_DD = phi.double().T @ phi.double() + penalty_D.diag()
+    expected = torch.linalg.solve(A_DD, B_DK).float()
+    torch.testing.assert_close(ridge_solution(gram.upper(), B_DK, penalty_D), expected)
+
+
+def test_a_penalty_below_the_rounding_of_the_solution_is_raised() -> None:
+    one = torch.ones(2, 2, dtype=torch.float64)
+    W_DK = ridge_solution(one, torch.ones(2, 1, dtype=torch.float64), torch.full((2,), 1e-30).double())
+    torch.testing.assert_close(W_DK.sum(), torch.tensor(1.0), atol=1e-3, rtol=0)

@@ -1,0 +1,228 @@
+"""The command lethe-replay, as a user runs it."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from lethe.probeset import load_folder
+from lethe.stream.connection import Cluster
+from lethe_producers.datasets import default_root
+from lethe_producers.publisher import Publisher
+from lethe_producers.replay import Tail
+from tests.support.brokers import StreamBroker
+
+COMMAND = [sys.executable, "-m", "lethe_producers"]
+
+
+def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def options(broker: StreamBroker, topic: str) -> list[str]:
+    api_version = broker.api_version
+    api = [] if api_version is None else ["--api-version", ".".join(map(str, api_version))]
+    return ["stream", "--bootstrap-servers", broker.bootstrap_servers, "--topic", topic, *api]
+
+
+def test_help_is_shown_without_loading_torch_or_kafka() -> None:
+    script = (
+        "import sys; from lethe_producers.__main__ import app\n"
+        "app(['stream', '--help'], standalone_mode=False)\n"
+        "sys.exit(','.join({'torch', 'torchvision', 'kafka'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == ""
+    assert "--hold-back" in done.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").stdout == f"lethe-replay {version('lethe')}\n"
+
+
+def test_the_scenarios_are_listed_with_their_lengths() -> None:
+    listed = run("scenarios").stdout
+    assert "split-mnist" in listed
+    assert "120,000" in listed
+
+
+def test_an_error_is_one_line_on_stderr_and_exit_code_2(tmp_path: Path) -> None:
+    done = run("probes", "--scenario", "styx", "--out", str(tmp_path), code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("scenario 'styx' is none of ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("version", ["new", "2.", ""])
+def test_a_version_that_is_none_is_refused(version: str, tmp_path: Path) -> None:
+    arguments = ["--bootstrap-servers", "127.0.0.1:9", "--topic", "t", "--api-version", version]
+    assert "--api-version" in run("stream", *arguments, "--root", str(tmp_path), code=2).stderr
+
+
+@pytest.mark.parametrize("servers", ["foo:bar", "foo", "", "127.0.0.1:9,foo"])
+def test_an_address_that_is_none_is_refused_by_name(servers: str) -> None:
+    said = run("stream", "--bootstrap-servers", servers, "--topic", "t", code=2).stderr
+    assert said == f"bootstrap-servers: {servers.split(',')[-1]!r} is not HOST:PORT\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--burst", "5"], ("burst", "rate")),
+        (["--hold-back", "http://localhost:9/state"], ("hold-back", "bootstrap-servers")),
+        (["--hold-back", "http://localhost:port/state"], ("hold-back", "is not an address")),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused_by_their_names(
+    more: list[str], named: tuple[str, str]
+) -> None:
+    said = run("stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t", *more, code=2).stderr
+    assert all(name in said for name in named)
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("torn", ["{torn", '{"sasl_plain_password": 7}', '["PLAINTEXT"]'])
+def test_security_that_is_not_the_json_it_should_be_is_refused_by_name(
+    torn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = ["stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t"]
+    by_flag = run(*stream, "--security", torn, code=2).stderr
+    monkeypatch.setenv("LETHE_STREAM__SECURITY", torn)
+    by_variable = run(*stream, code=2).stderr
+    assert by_flag == by_variable
+    assert by_flag.startswith("security (LETHE_STREAM__SECURITY) ")
+    assert by_flag.count("\n") == 1
+
+
+def test_a_secrets_missing_file_is_named() -> None:
+    stream = ["stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t"]
+    said = run(*stream, "--security", '{"ssl_password": "@/nowhere/password"}', code=2).stderr
+    assert said.startswith(
+        "security (LETHE_STREAM__SECURITY) ssl_password: /nowhere/password cannot be read: "
+    )
+    assert said.count("\n") == 1
+
+
+@pytest.mark.needs("datasets")
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_the_security_of_the_services_variable_reaches_the_broker(
+    broker: StreamBroker, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.create_topic(topic, 1)
+    (tmp_path / "protocol").write_text("PLAINTEXT\n")
+    security = {"security_protocol": f"@{tmp_path / 'protocol'}", "ssl_check_hostname": "false"}
+    monkeypatch.setenv("LETHE_STREAM__SECURITY", json.dumps(security))
+    shown = run(*options(broker, topic), "--samples", "10").stdout
+    assert "20 of 20" in shown
+    refused = run(*options(broker, topic), "--security", '{"sasl_pasword": "obol"}', code=2).stderr
+    assert "sasl_pasword" in refused
+    assert "obol" not in refused
+
+
+@pytest.mark.needs("datasets")
+@pytest.mark.parametrize("out", ["file", "file/folder"])
+def test_probes_that_cannot_be_written_are_one_line_naming_the_place(out: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = run("probes", "--out", str(tmp_path / out), code=2).stderr
+    assert said.startswith(f"{tmp_path / out}: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.needs("datasets")
+def test_a_folder_that_takes_no_probes_is_named() -> None:
+    said = run("probes", "--out", "/proc/self/task", code=2).stderr  # there, and not even root writes there
+    assert said.startswith("--out /proc/self/task cannot be written to: ")
+    assert said.count("\n") == 1
+
+
+def test_a_root_that_is_a_file_is_one_line_naming_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = run("data", "--root", str(tmp_path / "file"), code=2).stderr
+    assert said.startswith(f"{tmp_path / 'file'}: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.needs("datasets")
+def test_probes_are_written_once_into_a_folder(tmp_path: Path) -> None:
+    out = str(tmp_path / "probes")
+    written = run("probes", "--scenario", "fashion-to-mnist", "--out", out).stdout.split()
+    assert [Path(path).name for path in written] == ["00-fashion-mnist.safetensors", "01-mnist.safetensors"]
+    assert [len(probe.y_N) for probe in load_folder(Path(out))] == [10_000, 10_000]
+    assert "already contains probe files" in run("probes", "--out", out, code=2).stderr
+
+
+@pytest.mark.needs("datasets")
+def test_data_shows_every_file_and_its_source() -> None:
+    shown = run("data", "--root", str(default_root())).stdout
+    assert shown.count("ok ") == 8
+
+
+@pytest.mark.needs("datasets")
+def test_an_interrupted_stream_is_resumed_without_a_gap_or_a_double(broker: StreamBroker, topic: str) -> None:
+    broker.create_topic(topic, 3)
+    stream = [*options(broker, topic), "--samples", "500", "--scenario", "recurring"]
+    with Publisher(Cluster(broker.bootstrap_servers, broker.api_version), topic) as publisher:
+        first = subprocess.Popen(
+            [*COMMAND, *stream, "--rate", "250"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 60
+        while publisher.ends()[0] < 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        first.send_signal(signal.SIGINT)
+        _, said = first.communicate(timeout=60)
+        assert first.returncode == 130
+        assert "Repeat the command with --resume to send them." in said
+        sent = sum(publisher.ends())
+        assert 20 <= sent < 2000  # the other partitions may be behind the first
+        assert f"{2000 - sent:,} of 2,000 records were not sent" in said
+        assert f"{2000 - sent:,} of {2000 - sent:,}" in run(*stream, "--resume").stdout
+        ends = [Tail(667, b"recurring@500/0/1998"), Tail(667, b"recurring@500/0/1999")]
+        assert publisher.tails("recurring@500/0") == [*ends, Tail(666, b"recurring@500/0/1997")]
+
+
+@pytest.fixture
+def slow_service() -> Iterator[tuple[str, list[int]]]:
+    """The address of a service that has learned 60 more records at each question, and what it answered."""
+    answers: list[int] = []
+
+    class State(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answers.append(60 * len(answers))
+            body = json.dumps({"positions": {"0": answers[-1]}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), State) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/state", answers
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.needs("datasets")
+def test_a_stream_is_held_back_by_a_services_state(
+    broker: StreamBroker, topic: str, slow_service: tuple[str, list[int]]
+) -> None:
+    broker.create_topic(topic, 1)
+    url, answers = slow_service
+    window = ["--hold-back", url, "--window", "80"]
+    shown = run(*options(broker, topic), "--samples", "150", *window).stdout
+    assert "300 of 300" in shown
+    assert answers == [0, 60, 120, 180, 240]

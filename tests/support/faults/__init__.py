@@ -1,0 +1,1 @@
+"""Helpers of the fault tests: forked services, filled topics and injected faults."""

@@ -1,0 +1,21 @@
+"""The metrics of a service after some events, as Prometheus scrapes them."""
+
+from prometheus_client import CollectorRegistry
+
+from lethe.events import Event
+from lethe.observability.metrics import Metrics
+
+__all__ = ["Scrape"]
+
+
+class Scrape:
+    """The metrics after ``events``."""
+
+    def __init__(self, *events: Event) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, sample_bytes=784, build={"version": "1.2.3"})
+        for event in events:
+            self.metrics(event)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"lethe_{name}", labels)
