@@ -109,7 +109,7 @@ EVENTS: list[Event] = [
     GradientSurged(ratio=5.0, samples=1064),
     RegimeAssigned(regime=2, returned=False, samples=1320),
     BOUNDARIES,
-    Evaluated(128, READINGS, True, 1, "a", False, 0.75, {"a": 500, "b": 200}),
+    Evaluated(128, READINGS, True, 1, "a", False, 0.75, {"a": 500, "b": 200}, 5_434_000),
     MEASURED,
     BrokerStatus(up=True),
     CommitStatus("group shades: another member"),

@@ -91,6 +91,9 @@ class EvaluationSettings(Section):
     """Samples between two evaluations on each probe's subset."""
     subset: int = Field(default=1000, ge=1)
     """Images in each probe's subset. At the end of a segment the whole probe is evaluated."""
+    feature_memory: int = Field(default=256, ge=0)
+    """Memory for features of the probes' images, in MiB. Learners on fixed features compute them once; those
+    that do not fit are computed for each evaluation."""
     window: int = Field(default=10, ge=2, le=1000)
     """Evaluations in the window of windowed forgetting (WF) and plasticity (WP)."""
     min_segment: int = Field(default=MIN_SEGMENT, ge=1)

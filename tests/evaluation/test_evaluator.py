@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lethe.evaluation.evaluator import CHUNK, MOST_CLASSES, Evaluator, Interrupted
+from lethe.evaluation.evaluator import MOST_CLASSES, Evaluator, Interrupted
+from lethe.evaluation.probe_features import CHUNK
 from lethe.events import Reading
 from lethe.learners.base import Learned, Learner, LearnerContext, Retention
+from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.state import State
 from lethe.probeset import ProbeSet
 from lethe.wire import Layout
@@ -179,6 +181,50 @@ def test_a_subset_is_the_same_in_every_evaluation_and_for_every_set_of_probes() 
     alone = Evaluator(probes[1:], subset=31, seed=3).evaluate(learner, full=False)
     assert alone["b"] == first["b"]
     assert learner.seen == [31] * 5
+
+
+class Fixed(Lookup, FixedFeatures):
+    """`Lookup` from features, which are the first pixels; counts the images that features were computed of."""
+
+    computed = 0
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        self.computed += len(x_BCHW)
+        return x_BCHW[:, 0, 0, :1]
+
+    def predict_features(self, features_BD: Tensor) -> Tensor:
+        return nn.functional.one_hot(features_BD[:, 0].long(), 3).float()
+
+
+def test_fixed_features_are_computed_once_for_each_set_of_images() -> None:
+    probes = [probe("a", 2 * CHUNK + 7, 300), probe("b", 10, 10)]
+    evaluator = Evaluator(probes, subset=5, seed=0, feature_bytes=1027)
+    learner, images_alone = Fixed(LearnerContext(LAYOUT)), Lookup(LearnerContext(LAYOUT))
+    for full in (False, True, True, False):
+        assert evaluator.evaluate(learner, full) == evaluator.evaluate(images_alone, full)
+    assert learner.computed == 5 + 5 + 1007 + 10
+    assert evaluator.feature_bytes == 1027
+    other = Fixed(LearnerContext(LAYOUT))
+    evaluator.evaluate(other, full=False)
+    assert other.computed == 10, "features of another learner are not these"
+
+
+def test_features_that_do_not_fit_are_computed_each_time() -> None:
+    evaluator = Evaluator([probe("a", 30, 30), probe("b", 20, 10)], subset=5, seed=0, feature_bytes=29)
+    learner = Fixed(LearnerContext(LAYOUT))
+    for _ in range(2):
+        assert accuracy(evaluator.evaluate(learner, full=True)) == {"a": 1.0, "b": 0.5}
+    assert learner.computed == 30 + 20 + 30
+    assert evaluator.feature_bytes == 20
+
+
+def test_features_of_an_interrupted_evaluation_are_not_kept() -> None:
+    evaluator = Evaluator([probe("a", 2 * CHUNK, 10)], subset=5, seed=0, feature_bytes=1 << 20)
+    learner = Fixed(LearnerContext(LAYOUT))
+    with pytest.raises(Interrupted):
+        evaluator.evaluate(learner, full=True, stopping=lambda: learner.computed == CHUNK)
+    assert evaluator.feature_bytes == 0
+    assert evaluator.evaluate(learner, full=True)["a"].accuracy == 10 / (2 * CHUNK)
 
 
 def test_the_seed_and_the_name_choose_the_subset() -> None:

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from lethe.errors import DivergedLoss
 from lethe.evaluation.calibration import Calibration
+from lethe.evaluation.probe_features import CHUNK, ProbeFeatures
 from lethe.events import Reading
 from lethe.learners.base import Learner
+from lethe.learners.fixed_features import FixedFeatures
 from lethe.probeset import ProbeSet, check_probe
 
-__all__ = ["CHUNK", "MOST_CLASSES", "Evaluator", "Interrupted"]
+__all__ = ["MOST_CLASSES", "Evaluator", "Interrupted"]
 
-CHUNK: Final = 500
-"""Images predicted at once; bounds the memory of an evaluation."""
 MOST_CLASSES: Final = 100
 """Maximum number of classes for accuracies by class."""
 
@@ -32,11 +32,14 @@ class Evaluator:
     """Evaluates on every probe: on a fixed random subset while learning, on the whole probe on request.
 
     The subset of a probe depends only on the seed and the name of the probe, so that runs with the same
-    seed are evaluated on the same images, whatever other probes there are.
+    seed are evaluated on the same images, whatever other probes there are. Fixed features of the images are
+    computed once: `ProbeFeatures`.
     """
 
-    def __init__(self, probes: Sequence[ProbeSet], subset: int, seed: int) -> None:
+    def __init__(self, probes: Sequence[ProbeSet], subset: int, seed: int, feature_bytes: int = 0) -> None:
         """Prepare ``probes``, of which ``subset`` images each are used unless ``full``.
+
+        ``feature_bytes`` is the memory that features of their images may take.
 
         Raises ValueError when there are no probes, one is empty, or ``subset`` is below 1; InvalidFile
         for a probe that `check_probe` refuses.
@@ -51,6 +54,7 @@ class Evaluator:
         if empty:
             raise ValueError(f"probe {empty[0]} is empty")
         self._full, self._subset = {}, {}
+        self._features = ProbeFeatures(feature_bytes)
         for probe in probes:
             x_NCHW, y_N = _tensors(probe.x_NCHW, probe.y_N)
             chosen = torch.from_numpy(_choose(len(y_N), subset, seed, probe.name))
@@ -70,11 +74,26 @@ class Evaluator:
         """
         sets = self._full if full else self._subset
         with _same_random_state():
-            return {name: _read(name, learner, images, stopping) for name, images in sets.items()}
+            return {
+                name: _read(name, self._predict(learner, name, full, images.x_NCHW), images, stopping)
+                for name, images in sets.items()
+            }
+
+    @property
+    def feature_bytes(self) -> int:
+        """Memory for features of the probes' images, in bytes."""
+        return self._features.nbytes
 
     def images(self, full: bool) -> dict[str, int]:
         """Return the number of images of each probe that `evaluate` uses."""
         return {name: len(images.y_N) for name, images in (self._full if full else self._subset).items()}
+
+    def _predict(self, learner: Learner, name: str, full: bool, x_NCHW: Tensor) -> Iterator[Tensor]:
+        """Yield probabilities, [B, K], of one chunk after the other."""
+        if isinstance(learner, FixedFeatures):
+            yield from map(learner.predict_features, self._features.chunks(learner, name, full, x_NCHW))
+        else:
+            yield from map(learner.predict_proba, torch.split(x_NCHW, CHUNK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +117,12 @@ def _choose(images: int, subset: int, seed: int, name: str) -> np.ndarray:
     return np.sort(order[:subset])
 
 
-def _read(name: str, learner: Learner, images: _Images, stopping: Callable[[], bool]) -> Reading:
+def _read(name: str, predictions: Iterator[Tensor], images: _Images, stopping: Callable[[], bool]) -> Reading:
     calibration, correct, classes = Calibration(), [], 0
-    for x_BCHW, y_B in zip(torch.split(images.x_NCHW, CHUNK), torch.split(images.y_N, CHUNK), strict=True):
+    for y_B in torch.split(images.y_N, CHUNK):
         if stopping():
             raise Interrupted
-        p_BK = learner.predict_proba(x_BCHW)
+        p_BK = next(predictions)
         if not bool(p_BK.isfinite().all()):
             raise DivergedLoss(f"predictions on the probe {name} are not finite")
         classes = p_BK.shape[1]

@@ -166,6 +166,7 @@ class Evaluated:
     evaluation on whole probes, false for one on their subsets. ``visit`` is the number of the segment being
     learned (0 before the first). ``ends_segment`` is true if that segment has just ended: the evaluation is
     then row ``visit`` of R. ``images`` maps each probe to the number of its images that were used.
+    ``feature_bytes`` is the memory that keeps features of probe images for the next evaluation.
     """
 
     samples: int
@@ -176,6 +177,7 @@ class Evaluated:
     ends_segment: bool
     seconds: float
     images: Mapping[str, int] = field(default_factory=dict)
+    feature_bytes: int = 0
 
     @property
     def accuracy(self) -> dict[str, float]:

@@ -47,6 +47,9 @@ class LearningMetrics:
         self._images = gauge(
             "probe_evaluated_samples", "Images of a probe that the latest evaluation used.", ("probe",)
         )
+        self._feature_bytes = gauge(
+            "probe_features_bytes", "Memory that keeps features of probe images for the next evaluation."
+        )
         self._evaluated_at = gauge(
             "last_evaluation_timestamp_seconds", "When the probes were last evaluated; 0 if not yet."
         )
@@ -121,6 +124,7 @@ class LearningMetrics:
         match event:
             case Evaluated():
                 self._evaluated_at.set_to_current_time()
+                self._feature_bytes.set(event.feature_bytes)
                 for probe, images in event.images.items():
                     self._images.labels(probe).set(images)
             case ScoresUpdated():

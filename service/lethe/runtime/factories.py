@@ -77,7 +77,10 @@ def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
 
 def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | None:
     """Return an evaluator on ``probes``; None without any."""
-    return Evaluator(probes, settings.evaluation.subset, settings.learner.seed) if probes else None
+    if not probes:
+        return None
+    evaluation = settings.evaluation
+    return Evaluator(probes, evaluation.subset, settings.learner.seed, evaluation.feature_memory << 20)
 
 
 def create_detector(

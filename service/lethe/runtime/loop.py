@@ -249,7 +249,8 @@ class Loop:
         seconds = time.perf_counter() - started
         samples, visit = self.history.samples, len(self.history.segments)
         images = self.evaluator.images(full)
-        event = Evaluated(samples, readings, full, visit, self._segment, ends_segment, seconds, images)
+        kept = self.evaluator.feature_bytes
+        event = Evaluated(samples, readings, full, visit, self._segment, ends_segment, seconds, images, kept)
         self.emit(event)
         self.emit(self.history.evaluated(event))
 

@@ -14,6 +14,7 @@ from lethe.learners.analytic.sums import Sums
 from lethe.learners.base import Learner, LearnerContext, Retention
 from lethe.learners.capabilities import Merges, Unlearns
 from lethe.learners.features.wavelet_features import WaveletFeatures
+from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.state import State
 
 __all__ = ["SumsLearner"]
@@ -21,7 +22,7 @@ __all__ = ["SumsLearner"]
 _CHECKED: float = 0.3  # penalty in the membership test: any value lowers the leverage of a learned sample
 
 
-class SumsLearner(Learner, Unlearns, Merges):
+class SumsLearner(Learner, FixedFeatures, Unlearns, Merges):
     """Learns by adding samples' features to `Sums`; everything else follows from these.
 
     For the same samples the sums are the same to the last bit, whatever their order, the size of the batches,
@@ -37,6 +38,10 @@ class SumsLearner(Learner, Unlearns, Merges):
         self._classes, self._device = context.layout.classes, context.device
         self._second = second
         self._sums = self._empty()
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """Return the fixed features, int8: `FixedFeatures`."""
+        return self._features(x_BCHW)
 
     def unlearn(self, x_BCHW: Tensor, y_B: Tensor) -> None:
         """Subtract samples from all sums, which are then those of never having seen them: `Unlearns`.

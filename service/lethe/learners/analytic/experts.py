@@ -21,6 +21,7 @@ from lethe.learners.analytic.thumbnails import Thumbnails
 from lethe.learners.base import Learned, Learner, LearnerContext, Retention
 from lethe.learners.capabilities import Capability
 from lethe.learners.features.wavelet_features import WaveletFeatures
+from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
@@ -38,7 +39,7 @@ class _Solution:
     gate_DR: Tensor
 
 
-class Experts(Learner):
+class Experts(Learner, FixedFeatures):
     """A ridge regression per regime, and a gating regression between the regimes.
 
     *The regime* of the samples is recognised while learning by Hotelling's T² of 7×7 thumbnails, for each 64
@@ -120,6 +121,14 @@ class Experts(Learner):
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the experts' probabilities, weighted by the gate's; solves what is out of date."""
         return self._probabilities(self._exact(), x_BCHW)
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """Return the fixed features, int8: `FixedFeatures`."""
+        return self._features(x_BCHW)
+
+    def predict_features(self, features_BD: Tensor) -> Tensor:
+        """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
+        return in_chunks(partial(self._mixture, self._exact()), features_BD)
 
     def predictor(self) -> Predictor:
         """Return a predictor with the last solution; solves first where that is missing or far out of date.
@@ -207,15 +216,15 @@ class Experts(Learner):
         return scores_BK
 
     def _probabilities(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
-        return in_chunks(partial(self._mixture, solution), x_BCHW).cpu()
+        return in_chunks(lambda x: self._mixture(solution, self._features(x)), x_BCHW)
 
-    def _mixture(self, solution: _Solution, x_BCHW: Tensor) -> Tensor:
-        features_BD, temperature = self._features(x_BCHW).to(torch.float32), self._options.temperature
+    def _mixture(self, solution: _Solution, features_BD: Tensor) -> Tensor:
+        features_BD, temperature = features_BD.to(torch.float32), self._options.temperature
         weights_BR = (features_BD @ solution.gate_DR).div_(temperature).softmax(1)
         mixture_BK = torch.zeros(len(features_BD), self._classes, device=self._device)
         for weight_B, W_DK in zip(weights_BR.unbind(1), solution.W_RDK, strict=True):
             mixture_BK += weight_B[:, None] * (features_BD @ W_DK).div_(temperature).softmax(1)
-        return mixture_BK
+        return mixture_BK.cpu()
 
     def _exact(self) -> _Solution:
         """Return the solution for all samples so far, solving only for what there are new ones of."""

@@ -66,6 +66,10 @@ class NCM(SumsLearner):
         """Return the softmax of the negative squared distances over the temperature."""
         return self._probabilities(self._means(), x_BCHW)
 
+    def predict_features(self, features_BD: Tensor) -> Tensor:
+        """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
+        return in_chunks(partial(self._from_features, self._means()), features_BD)
+
     def predictor(self) -> Predictor:
         """Return a predictor with the current means."""
         return Predictor(partial(self._probabilities, self._means()))
@@ -97,5 +101,7 @@ class NCM(SumsLearner):
         return (features_BD.to(torch.float32) @ means_DK - halves_K).mul_(2 / self._options.temperature)
 
     def _probabilities(self, means: tuple[Tensor, Tensor], x_BCHW: Tensor) -> Tensor:
-        scores_BK = in_chunks(lambda x: self._scores(means, self._features(x)), x_BCHW)
-        return scores_BK.softmax(1).cpu()
+        return in_chunks(lambda x: self._from_features(means, self._features(x)), x_BCHW)
+
+    def _from_features(self, means: tuple[Tensor, Tensor], features_BD: Tensor) -> Tensor:
+        return self._scores(means, features_BD).softmax(1).cpu()

@@ -105,6 +105,10 @@ class Ridge(SumsLearner):
         """Return the softmax of the exact scores over the temperature; solves where W is out of date."""
         return self._probabilities(self._exact(), x_BCHW)
 
+    def predict_features(self, features_BD: Tensor) -> Tensor:
+        """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
+        return in_chunks(partial(self._from_features, self._exact()), features_BD)
+
     def predictor(self) -> Predictor:
         """Return a predictor with the W of the last solve; solves first where there was none."""
         if self._solved[0] < 0:
@@ -132,8 +136,10 @@ class Ridge(SumsLearner):
             self._solved = (int(state.solved["count"]), state.solved["W"].to(self._device, copy=True))
 
     def _probabilities(self, W_DK: Tensor, x_BCHW: Tensor) -> Tensor:
-        scores_BK = in_chunks(lambda x: self._features(x).to(torch.float32) @ W_DK, x_BCHW)
-        return scores_BK.div_(self._options.temperature).softmax(1).cpu()
+        return in_chunks(lambda x: self._from_features(W_DK, self._features(x)), x_BCHW)
+
+    def _from_features(self, W_DK: Tensor, features_BD: Tensor) -> Tensor:
+        return (features_BD.to(torch.float32) @ W_DK).div_(self._options.temperature).softmax(1).cpu()
 
     def _exact(self) -> Tensor:
         """Return W of all samples so far, solving only where that has changed."""

@@ -82,6 +82,10 @@ class SLDA(SumsLearner):
         """Return the probabilities of the classes; solves where the solution is out of date."""
         return self._probabilities(self._exact(), x_BCHW)
 
+    def predict_features(self, features_BD: Tensor) -> Tensor:
+        """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
+        return in_chunks(partial(self._from_features, self._exact()), features_BD)
+
     def predictor(self) -> Predictor:
         """Return a predictor with the last solution; solves first where there was none."""
         if self._solved[0] < 0:
@@ -115,9 +119,11 @@ class SLDA(SumsLearner):
             self._W_DK, self._b_K = self._exact()
 
     def _probabilities(self, discriminant: Discriminant, x_BCHW: Tensor) -> Tensor:
+        return in_chunks(lambda x: self._from_features(discriminant, self._features(x)), x_BCHW)
+
+    def _from_features(self, discriminant: Discriminant, features_BD: Tensor) -> Tensor:
         W_DK, b_K = discriminant
-        scores_BK = in_chunks(lambda x: (self._features(x).to(torch.float32) @ W_DK).add_(b_K), x_BCHW)
-        return scores_BK.softmax(1).cpu()
+        return (features_BD.to(torch.float32) @ W_DK).add_(b_K).softmax(1).cpu()
 
     def _exact(self) -> Discriminant:
         """Return the solution for all samples so far, solving only where that has changed."""

@@ -35,6 +35,7 @@ from lethe.learners.checks.helpers import (
     through_files,
     trained,
 )
+from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.private.base import PrivateLearner
 from lethe.learners.state import State
 from lethe.wire import Layout
@@ -75,6 +76,8 @@ def checks_for(factory: Factory, *, seeded: bool = True) -> Iterator[Check]:
     yield check_every_capability_is_provided_or_explained
     if learner.retains is not Retention.SAMPLES:
         yield check_state_does_not_grow
+    if isinstance(learner, FixedFeatures):
+        yield check_features_of_an_image_never_change
     if isinstance(learner, Unlearns):
         yield check_unlearned_samples_leave_no_trace
         yield check_unlearning_what_was_never_learned_changes_nothing
@@ -252,6 +255,18 @@ def check_predictor_predicts_during_learning(factory: Factory) -> None:
             for answer in answers:
                 require(torch.allclose(answer.result(), p_BK, atol=1e-5), "learning changed a prediction")
     require_same_state(learner, alone)
+
+
+def check_features_of_an_image_never_change(factory: Factory) -> None:
+    """Features that were computed at the start give the same predictions as the images, to the last bit."""
+    learner, x_BCHW = factory(CONTEXT), batch(80, seed=9)[0]
+    require(isinstance(learner, FixedFeatures), "the learner has no fixed features")
+    if isinstance(learner, FixedFeatures):
+        features_BD = learner.features(x_BCHW)
+        for x, y_B in batches(SIZES):
+            learner.learn(x, y_B)
+            p_BK = learner.predict_proba(x_BCHW)
+            require(torch.equal(learner.predict_features(features_BD), p_BK), "the features have changed")
 
 
 def check_loaded_learner_continues_identically(factory: Factory) -> None:

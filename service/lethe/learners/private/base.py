@@ -4,19 +4,16 @@
 is correct as long as a record takes part in no more releases than are counted for it:
 
 - A stream is read once, and each record is in one batch. So a record takes part in one release, and a person
-in
-  at most ``appearances`` releases.
-- A crash discards what was learned since the newest checkpoint, and those records are learned again,
-possibly in
-  different batches. The service therefore publishes nothing computed from a release before a checkpoint with
-  that release is on the disk (the output commit of rollback recovery: Elnozahy, Alvisi, Wang & Johnson 2002,
-  A Survey of Rollback-Recovery Protocols). What was discarded was never released and costs nothing.
+  in at most ``appearances`` releases.
+- A crash discards what was learned since the newest checkpoint, and those records are learned again, possibly
+  in different batches. The service therefore publishes nothing computed from a release before a checkpoint
+  with that release is on the disk (the output commit of rollback recovery: Elnozahy, Alvisi, Wang & Johnson
+  2002, A Survey of Rollback-Recovery Protocols). What was discarded was never released and costs nothing.
 - Where a published release is lost all the same, because the newest checkpoint cannot be read or was rolled
   back, its records are released once more. `PrivateLearner.record_rollback` counts that: from the next batch
   on, a person can be in ``appearances`` releases of each branch of the run.
 - Secret noise is never drawn twice (`RatchetNoise`). So two releases have independent noise, whichever
-records
-  they share, and their costs add up as in `accounting`.
+  records they share, and their costs add up as in `accounting`.
 """
 
 import math

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lethe.learners.base import Learned, LearnerContext, Retention
+from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.private.base import Privacy, PrivateLearner, PrivateOptions
 from lethe.learners.private.grid import Grid, round_to_grid
@@ -47,7 +48,7 @@ class DPFinetuneOptions(PrivateOptions):
     """Norm of a sample's features."""
 
 
-class DPFinetune(PrivateLearner):
+class DPFinetune(PrivateLearner, FixedFeatures):
     """Logistic regression on fixed wavelets, by clipped gradients of single samples and Gaussian noise.
 
     DP-SGD with three differences. Accountants of DP-SGD assume that batches are drawn at random, which makes
@@ -146,8 +147,18 @@ class DPFinetune(PrivateLearner):
 
     def _probabilities(self, weight_KD: Tensor, x_BCHW: Tensor) -> Tensor:
         with torch.inference_mode():
-            scores_BK = in_chunks(lambda x: self._features(x) @ weight_KD.T, x_BCHW)
-            return scores_BK.mul_(self._options.scale).softmax(1).cpu()
+            return in_chunks(lambda x: self._from_features(weight_KD, self._features(x)), x_BCHW)
+
+    def _from_features(self, weight_KD: Tensor, features_BD: Tensor) -> Tensor:
+        return (features_BD @ weight_KD.T).mul_(self._options.scale).softmax(1).cpu()
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """Return the fixed features, float32: `FixedFeatures`."""
+        return self._features(x_BCHW)
+
+    def predict_features(self, features_BD: Tensor) -> Tensor:
+        """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
+        return in_chunks(partial(self._from_features, self._weight_KD), features_BD)
 
     def predictor(self) -> Predictor:
         """Return a predictor with a copy of the weights."""

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lethe.learners.base import Learned, LearnerContext, Retention
+from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.private.base import Privacy, PrivateLearner, PrivateOptions
 from lethe.learners.private.grid import Grid, round_to_grid
@@ -48,7 +49,7 @@ class DPRidgeOptions(PrivateOptions):
     """λ over the expected largest eigenvalue of the noise on A."""
 
 
-class DPRidge(PrivateLearner):
+class DPRidge(PrivateLearner, FixedFeatures):
     """Ridge regression from noisy sums, independent of the order of the samples.
 
     Sums such as A = Σ φφᵀ and B = Σ φyᵀ are not anonymous by themselves: the difference of two of
@@ -177,8 +178,18 @@ class DPRidge(PrivateLearner):
         return self._probabilities(self._W_DK, x_BCHW)
 
     def _probabilities(self, W_DK: Tensor, x_BCHW: Tensor) -> Tensor:
-        scores_BK = in_chunks(lambda x: self._whole(x) @ W_DK, x_BCHW)
-        return scores_BK.div_(self._length * _TEMPERATURE).softmax(1).cpu()
+        return in_chunks(lambda x: self._from_features(W_DK, self._whole(x)), x_BCHW)
+
+    def _from_features(self, W_DK: Tensor, features_BD: Tensor) -> Tensor:
+        return (features_BD @ W_DK).div_(self._length * _TEMPERATURE).softmax(1).cpu()
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """Return the fixed features, as whole numbers in float32: `FixedFeatures`."""
+        return self._whole(x_BCHW)
+
+    def predict_features(self, features_BD: Tensor) -> Tensor:
+        """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
+        return in_chunks(partial(self._from_features, self._W_DK), features_BD)
 
     def predictor(self) -> Predictor:
         """Return a predictor with the current W; the next block replaces it."""
