@@ -100,9 +100,10 @@ ONLY = [
             "lethe.probeset",
             "lethe.models",
             "lethe.learners.base",
+            "lethe.learners.fixed_features",
             "lethe.learners.state",
         ),
-        why="every learner is evaluated by the same code, through its base class",
+        why="every learner is evaluated by the same code, through its base class and its fixed features",
     ),
     Only(
         who=("lethe.evaluation.score_formulas", "lethe.evaluation.prequential"),

@@ -184,7 +184,7 @@ def test_a_subset_is_the_same_in_every_evaluation_and_for_every_set_of_probes() 
 
 
 class Fixed(Lookup, FixedFeatures):
-    """`Lookup` from features, which are the first pixels; counts the images that features were computed of."""
+    """`Lookup` from features, the first pixels; counts the images that features were computed of."""
 
     computed = 0
 

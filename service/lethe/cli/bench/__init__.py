@@ -8,6 +8,7 @@ from lethe.cli.bench.learners import learners
 from lethe.cli.bench.pipeline import pipeline
 from lethe.cli.bench.restart import restart
 from lethe.cli.bench.serving import serving
+from lethe.cli.bench.speed import speed
 from lethe.cli.bench.warning import warning
 from lethe.cli.help import examples
 
@@ -27,6 +28,7 @@ app.command(
 app.command(epilog=examples("lethe bench pipeline --learner ridge", "lethe bench pipeline --turns 3 --json"))(
     pipeline
 )
+app.command(epilog=examples("lethe bench speed --learner ridge --turns 3"))(speed)
 app.command(epilog=examples("lethe bench checkpoint --learner ridge"))(checkpoint)
 app.command(epilog=examples("lethe bench restart --turns 3"))(restart)
 app.command(epilog=examples("lethe bench serving --rate 50"))(serving)

@@ -35,6 +35,7 @@ from lethe_producers.publisher import Publisher
 from lethe_producers.records import Record
 
 __all__ = [
+    "NEVER",
     "WARM_BATCHES",
     "PipelineBench",
     "PipelineSpeed",

@@ -1,0 +1,55 @@
+"""The command ``lethe bench speed``."""
+
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from typer import Option
+
+from lethe.cli.bench.output import progress
+from lethe.cli.options import AsJson, Learners, write_json
+
+__all__ = ["speed"]
+
+
+def speed(
+    *,
+    learner: Learners = None,
+    threads: Annotated[int, Option(metavar="N", min=1, help="Threads for torch, on all sides.")] = 2,
+    samples: Annotated[int, Option(metavar="N", min=512, help="Samples of each side in one turn.")] = 16384,
+    turns: Annotated[int, Option(metavar="N", min=1, help="Turns of each side.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the speed of learners, from memory, with that of a bare PyTorch loop.
+
+    The bare loop trains the same network as finetune. Learners also predict each batch, look for boundaries
+    and solve. The sides alternate; ratios are of all turns together, with the quartiles over the turns.
+    """
+    from lethe.experiments.bench.speed import SpeedBench, Speeds, bench_speed
+
+    bench = SpeedBench(learner or SpeedBench.learners, threads, samples, turns)
+    speeds = Speeds(samples)
+    with progress() as bar:
+        task = bar.add_task("learning", total=turns)
+        for speeds in bench_speed(bench):
+            ratios = ", ".join(f"{side} {speeds.ratio(side):.2f}" for side in bench.learners)
+            bar.update(task, advance=1, description=ratios)
+    if as_json:
+        rows = {
+            side: {
+                "samples_per_second": speeds.samples_per_second(side),
+                "ratio": speeds.ratio(side),
+                "quartiles": speeds.quartiles(side),
+            }
+            for side in speeds.seconds
+        }
+        write_json({"threads": threads, "samples": samples, "turns": turns, "sides": rows})
+        return
+    table = Table("side", title=f"{turns} turns of {samples:,} samples, {threads} threads")
+    for heading in ("samples/s", "relative to bare", "quartiles"):
+        table.add_column(heading, justify="right")
+    for side in speeds.seconds:
+        lower, upper = speeds.quartiles(side)
+        quartiles = f"{lower:.2f} … {upper:.2f}"
+        table.add_row(side, f"{speeds.samples_per_second(side):,.0f}", f"{speeds.ratio(side):.2f}", quartiles)
+    Console().print(table)

@@ -1,0 +1,133 @@
+"""Compares the speed of learners, from memory, with that of a bare PyTorch loop.
+
+The bare loop trains the reference network, small-cnn, as a PyTorch user would: batches of 64, Adam, nothing
+else. A learner's side is the loop of the service without Kafka: it predicts each batch, learns it, solves
+when that is due, and looks for boundaries. Sides alternate, so that load on the machine slows down all alike.
+
+Shapes: N images, C channels, H height, W width, B batch.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import quantiles
+from typing import Final
+
+import torch
+from torch import nn
+
+from lethe.drift.detector import BoundaryDetector
+from lethe.evaluation.history import History
+from lethe.events import BatchLearned, Event
+from lethe.experiments.bench.pipeline import NEVER, noise_images
+from lethe.ingest.memory_feed import MemoryFeed
+from lethe.learners.base import Learner
+from lethe.learners.gradient.backbones import as_floats, build
+from lethe.learners.registry import find
+from lethe.runtime.factories import create_learner
+from lethe.runtime.loop import Loop
+from lethe.settings import BatchSettings, LearnerSettings
+from lethe.wire import Labels, Layout, Pixels, Sample
+
+__all__ = ["BARE", "SpeedBench", "Speeds", "bench_speed"]
+
+BARE: Final = "bare"
+"""The name of the bare loop."""
+_BARE_BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class SpeedBench:
+    """Options of the benchmark."""
+
+    learners: Sequence[str] = ("finetune", "ridge", "experts")
+    threads: int = 2
+    samples: int = 16384
+    """Samples of each side in one turn; by default as many as between two solves of ridge."""
+    turns: int = 5
+
+
+@dataclass
+class Speeds:
+    """Seconds that each side took for ``samples`` samples, turn by turn."""
+
+    samples: int
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def samples_per_second(self, side: str) -> float:
+        """Samples learned per second over all turns."""
+        return self.samples * len(self.seconds[side]) / sum(self.seconds[side])
+
+    def ratio(self, side: str) -> float:
+        """Speed over all turns, relative to the bare loop."""
+        return self.samples_per_second(side) / self.samples_per_second(BARE)
+
+    def quartiles(self, side: str) -> tuple[float, float]:
+        """Lower and upper quartile of the ratio over the turns; with a single turn, its value twice."""
+        ratios = [bare / own for bare, own in zip(self.seconds[BARE], self.seconds[side], strict=True)]
+        if len(ratios) < 2:
+            return ratios[0], ratios[0]
+        lower, _, upper = quantiles(ratios, n=4, method="inclusive")
+        return lower, upper
+
+
+def bench_speed(bench: SpeedBench, seed: int = 0) -> Iterator[Speeds]:
+    """Yield the speeds so far after each turn.
+
+    The first turn, in which learners solve more often, is not counted. Raises InvalidSetting for a learner
+    that does not exist.
+    """
+    layout = Layout()
+    x_NCHW, y_N = noise_images(layout, bench.samples, seed)
+    settings = [LearnerSettings(name=name, threads=bench.threads, seed=seed) for name in bench.learners]
+    learners = [create_learner(chosen, layout, find(chosen.name).batch_size) for chosen in settings]
+    sides = {BARE: _BareLoop(layout, seed)} | {learner.name: _ServiceLoop(learner) for learner in learners}
+    speeds = Speeds(bench.samples, {name: [] for name in sides})
+    for turn in range(bench.turns + 1):
+        first = turn % len(sides)  # another side begins each time: it finds colder caches
+        for name in [*sides][first:] + [*sides][:first]:
+            seconds = sides[name](x_NCHW, y_N)
+            if turn:
+                speeds.seconds[name].append(seconds)
+        if turn:
+            yield speeds
+
+
+class _BareLoop:
+    """Trains the reference network; called with a turn's images, returns the seconds it took."""
+
+    def __init__(self, layout: Layout, seed: int) -> None:
+        self._model = build("small-cnn", layout, seed)
+        self._optimizer = torch.optim.Adam(self._model.parameters())
+
+    def __call__(self, x_NCHW: Pixels, y_N: Labels) -> float:
+        began = time.perf_counter()
+        batches = zip(*(torch.split(torch.from_numpy(a), _BARE_BATCH) for a in (x_NCHW, y_N)), strict=True)
+        for x_BCHW, y_B in batches:
+            loss = nn.functional.cross_entropy(self._model(as_floats(x_BCHW, x_BCHW.device)), y_B)
+            self._optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            self._optimizer.step()
+        return time.perf_counter() - began
+
+
+class _ServiceLoop:
+    """Learns with the loop of the service; called with a turn's images, returns the seconds it took."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner, self._detector = learner, BoundaryDetector()
+
+    def __call__(self, x_NCHW: Pixels, y_N: Labels) -> float:
+        seconds = 0.0
+
+        def emit(event: Event) -> None:
+            nonlocal seconds
+            if isinstance(event, BatchLearned):
+                seconds += event.step_seconds
+
+        samples = [Sample(pixels, int(label)) for pixels, label in zip(x_NCHW, y_N, strict=True)]
+        feed = MemoryFeed(samples, len(samples), BatchSettings(size=self._learner.batch_size, slots=2))
+        Loop(
+            feed, self._learner, None, NEVER, History([]), emit, lambda: False, detector=self._detector
+        ).run()
+        return seconds
