@@ -18,6 +18,7 @@ ABSENT: Final[dict[str, str]] = {
     "lethe_gradient_interference_cosine": "the same",
     "lethe_weight_step_cosine": "the same",
     "lethe_weights_travelled": "the same",
+    "lethe_probe_features_bytes": "constant after the first evaluations, and part of the resident memory",
     "lethe_start_duration_seconds": "set once at the start, and in the log and /state as well",
     "lethe_policy_last_violation_timestamp_seconds": "for the alert; the panel shows the count rise",
     "lethe_samples_last_lost_timestamp_seconds": "the same",
