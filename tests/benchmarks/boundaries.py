@@ -76,12 +76,13 @@ def stream_of(scenario: Scenario, seed: int) -> Stream:
 
 def verdict(stream: Stream, size: int) -> BoundaryVerdict:
     """Return what became of the switches in batches of ``size``."""
-    detector, found = BoundaryDetector(), []
+    detector, found, late = BoundaryDetector(), [], []
     for begin in range(0, len(stream.values_NF), size):
         features = FeatureSums.of(stream.values_NF[begin : begin + size])
-        if detector.update(features, features.count, None) is not None:
+        if (detection := detector.update(features, features.count, None)) is not None:
             found.append(begin + features.count)
-    return match_boundaries(stream.switches, found, stream.ramps)
+            late.append(detection.late)
+    return match_boundaries(stream.switches, found, stream.ramps, late)
 
 
 def main() -> None:

@@ -33,9 +33,9 @@ def signals_of(detector: BoundaryDetector, x_NCHW: Pixels, size: int = 64, error
     found: Signals = []
     for start in range(0, len(x_NCHW), size):
         features = sum_features(x_NCHW[start : start + size])
-        signal = detector.update(features, round(features.count * (1 - error)), error)
-        if signal is not None:
-            found.append((start + features.count, signal))
+        detection = detector.update(features, round(features.count * (1 - error)), error)
+        if detection is not None:
+            found.append((start + features.count, detection.signal))
     return found
 
 
@@ -75,6 +75,16 @@ def test_detected_boundaries_depend_on_the_order_of_the_samples_alone() -> None:
         assert [at for at, _ in signals_of(BoundaryDetector(), x_NCHW, size)] == [
             -(-at // size) * size for at in instants
         ]
+
+
+@pytest.mark.parametrize("size", [8, 64, 300, 1024])
+def test_the_evidence_is_sufficient_at_the_end_of_a_block_of_64_whatever_the_batch_size(size: int) -> None:
+    x_NCHW, found, detector = taking_turns([1500, 1500]), [], BoundaryDetector()
+    for start in range(0, len(x_NCHW), size):
+        features = sum_features(x_NCHW[start : start + size])
+        if (detection := detector.update(features, features.count, None)) is not None:
+            found.append(start + features.count - detection.late)
+    assert found == [1536]
 
 
 def test_a_segment_too_short_to_be_found_costs_no_later_switch() -> None:
@@ -164,9 +174,9 @@ def test_missing_losses_stay_in_step_with_the_images() -> None:
     detector, found = BoundaryDetector(), []
     for begin in range(0, 6000, 32):
         features = sum_features(pictures(begin, 32, 50 if begin >= 3008 else 20))
-        signal = detector.update(features, 30, None if begin % 320 < 64 else 0.1)
-        if signal is not None:
-            found.append((begin + 32, signal))
+        detection = detector.update(features, 30, None if begin % 320 < 64 else 0.1)
+        if detection is not None:
+            found.append((begin + 32, detection.signal))
     ((at, signal),) = found
     assert (signal, 3008 < at <= 3136) == ("features", True)
 
@@ -223,18 +233,43 @@ def test_features_are_brightness_and_differences_from_0_to_1(shape: tuple[int, i
 
 @given(
     switches=st.lists(st.integers(1, 50), unique=True).map(sorted),
-    found=st.lists(st.integers(1, 60), unique=True).map(sorted),
+    seen=st.lists(st.integers(1, 60), unique=True).map(sorted),
+    size=st.integers(1, 16),
 )
-def test_every_boundary_found_is_a_switchs_or_a_false_alarm(switches: list[int], found: list[int]) -> None:
-    verdict = match_boundaries(switches, found)
-    assert len(verdict.delays) == len(switches)
-    assert len(switches) - verdict.missed + verdict.false_alarms == len(found)
-    for switch, delay in zip(switches, verdict.delays, strict=True):
-        assert delay is None or (delay > 0 and switch + delay in found)
+def test_every_boundary_found_is_a_switchs_or_a_false_alarm(
+    switches: list[int], seen: list[int], size: int
+) -> None:
+    exact = match_boundaries(switches, seen)
+    assert len(exact.delays) == len(switches)
+    assert len(switches) - exact.missed + exact.false_alarms == len(seen)
+    for switch, delay in zip(switches, exact.delays, strict=True):
+        assert delay is None or (delay > 0 and switch + delay in seen)
+    reported = [-(-at // size) * size for at in seen]
+    late = [report - at for report, at in zip(reported, seen, strict=True)]
+    in_batches = match_boundaries(switches, reported, late=late)
+    assert in_batches.false_alarms == exact.false_alarms
+    for one, other in zip(exact.delays, in_batches.delays, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or other is None or one <= other < one + size
 
 
 def test_a_boundary_found_after_the_next_switch_is_the_next_ones() -> None:
     assert match_boundaries([100, 200], [250]) == BoundaryVerdict((None, 50), 0)
+
+
+def test_a_boundary_reported_in_the_next_blend_belongs_to_the_switch_whose_evidence_it_had() -> None:
+    ramps = [(15_217, 15_583), (16_317, 16_683)]
+    assert match_boundaries([15_400, 16_500], [16_384, 17_408], ramps, [896, 896]) == BoundaryVerdict(
+        (1167, 1091), 0
+    )
+
+
+def test_evidence_from_before_a_switch_is_a_false_alarm_although_reported_after_it() -> None:
+    assert match_boundaries([1000], [1024], late=[64]) == BoundaryVerdict((None,), 1)
+    assert match_boundaries([1000], [1024, 2048], late=[64, 960]) == BoundaryVerdict((1048,), 1)
+    assert match_boundaries([1000], [2048, 3072], late=[1000, 500]) == BoundaryVerdict((1048,), 1), (
+        "nor is a second one of the same switch"
+    )
 
 
 def test_a_gradual_switch_can_be_detected_from_its_start_and_nothing_in_it_is_false() -> None:

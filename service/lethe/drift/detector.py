@@ -16,12 +16,22 @@ from lethe.drift.shift_statistic import BLOCK, SETTLED, ShiftTest, ShiftTestStat
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-__all__ = ["SETTLED", "BoundaryDetector"]
+__all__ = ["SETTLED", "BoundaryDetector", "Detection"]
 
 _FEATURES: Final = 15.0
 """Threshold of the features; MNIST or Fashion-MNIST in random order reached 6.7 in 1.8 million samples."""
 _LEVELS: Final = 40.0
 """Threshold of error and loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A boundary that was detected in a batch."""
+
+    signal: str
+    """What detected it: "features", "error" or "loss"."""
+    late: int
+    """Samples of the batch that follow the one with which the evidence was sufficient."""
 
 
 @dataclass(slots=True)
@@ -67,27 +77,27 @@ class BoundaryDetector:
         """Number of regimes so far."""
         return self._regimes.met
 
-    def update(self, features: FeatureSums, correct: int, loss: float | None) -> str | None:
+    def update(self, features: FeatureSums, correct: int, loss: float | None) -> Detection | None:
         """Add a batch, of which ``correct`` samples were predicted correctly before it was learned.
 
-        Return the signal that detected a boundary, "features", "error" or "loss"; None without a boundary.
+        Return the boundary that was detected, the last one of several; None without a boundary.
         """
-        size, signal = features.count, None
+        size, detection = features.count, None
         levels = {"error": self._error, "loss": self._loss}
         ended = [self._error.add(size, size - correct), self._loss.add(size, loss and size * loss)]
-        for block in self._blocks(features):
+        for end, block in self._blocks(features):
             self._features.add(block.count, np.array(block.sums), np.array(block.squares))
             if (split := self._features.find()) is not None:
                 self._begin(split)
-                signal = "features"
+                detection = Detection("features", size - end)
             if self._regime is None and self._features.count >= ASSIGNED_AFTER:
                 usual = self._features.before(self._features.end)
                 self._regime = self._regimes.recognise(usual)
         for (name, level), new in zip(levels.items(), ended, strict=True):
-            if new and signal is None and (split := level.blocks.find()) is not None:
+            if new and detection is None and (split := level.blocks.find()) is not None:
                 self._begin(split)
-                signal = name
-        return signal
+                detection = Detection(name, 0)
+        return detection
 
     def to_json(self) -> "JsonValue":
         """Return the state as plain JSON; floats survive `json` bit for bit."""
@@ -114,8 +124,8 @@ class BoundaryDetector:
             detector._regimes, detector._regime = state.regimes, state.regime
         return detector
 
-    def _blocks(self, features: FeatureSums) -> Iterator[FeatureReference]:
-        """Yield the full blocks; the rest waits for the next batch."""
+    def _blocks(self, features: FeatureSums) -> Iterator[tuple[int, FeatureReference]]:
+        """Yield the full blocks, each with its end in the batch; the rest waits for the next batch."""
         begin = 0
         while begin < features.count:
             end = min(features.count, begin + BLOCK - self._rest.count)
@@ -124,7 +134,7 @@ class BoundaryDetector:
             begin = end
             if self._rest.count == BLOCK:
                 block, self._rest = self._rest, FeatureReference()
-                yield block
+                yield end, block
 
     def _begin(self, split: Split) -> None:
         """Restart after the split, and store the reference of the regime before it."""

@@ -28,7 +28,9 @@ __all__ = [
     "DetectedBoundary",
     "RegimeVerdict",
     "match_boundaries",
+    "match_detected",
     "match_regimes",
+    "switch_spans",
 ]
 
 
@@ -46,13 +48,25 @@ class BoundaryVerdict:
         return sum(delay is None for delay in self.delays)
 
 
+def switch_spans(switches: Sequence[int], ramps: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return where each switch begins and ends: its ramp, or itself twice if it is abrupt."""
+    return [next((ramp for ramp in ramps if ramp[0] <= at <= ramp[1]), (at, at)) for at in switches]
+
+
 def match_boundaries(
-    switches: Sequence[int], found: Sequence[int], ramps: Sequence[tuple[int, int]] = ()
+    switches: Sequence[int],
+    found: Sequence[int],
+    ramps: Sequence[tuple[int, int]] = (),
+    late: Sequence[int] | None = None,
 ) -> BoundaryVerdict:
     """Match detected boundaries with switches; all positions are samples learned, in ascending order.
 
-    The first boundary detected after a switch, and not after the next switch, is that switch's detection;
-    every other one is a false alarm. A gradual switch lasts from the start of its ramp to the end, as in
+    A boundary is reported at the end of a batch, after ``found`` samples. Its evidence was sufficient
+    ``late`` samples earlier (0 if None). The evidence decides which switch a boundary belongs to, so that the
+    batch size does not, and the delay counts until the report: the first boundary whose evidence comes after
+    a switch, and not after the next switch, is that switch's detection; every other one is a false alarm.
+
+    A gradual switch lasts from the start of its ramp to the end, as in
     CapyMOA's EvaluateDriftDetector: its delay counts from the start, and further detections up to the end
     are not false alarms, because the stream is still changing. A running service knows no ramps: there, a
     switch is the record whose header names another segment, in the middle of a ramp, and earlier detections
@@ -62,16 +76,18 @@ def match_boundaries(
     BoundaryVerdict(delays=(64, None), false_alarms=2)
     >>> match_boundaries([1000], [400, 700, 1100, 1500], ramps=[(600, 1400)])
     BoundaryVerdict(delays=(100,), false_alarms=2)
+    >>> match_boundaries([700, 1000], [1024], late=[64])
+    BoundaryVerdict(delays=(324, None), false_alarms=0)
     """
-    spans = [next((ramp for ramp in ramps if ramp[0] <= at <= ramp[1]), (at, at)) for at in switches]
-    left = list(found)
+    spans = switch_spans(switches, ramps)
+    left = [(at - lag, at) for at, lag in zip(found, late or [0] * len(found), strict=True)]
     delays: list[int | None] = []
     for index, (begin, end) in enumerate(spans):
         next_begin = spans[index + 1][0] if index + 1 < len(spans) else math.inf
-        hits = [at for at in left if begin < at <= next_begin]
-        delays.append(hits[0] - begin if hits else None)
-        for at in hits[:1] + [at for at in hits[1:] if at <= end]:
-            left.remove(at)
+        hits = [(seen, at) for seen, at in left if begin < seen <= next_begin]
+        delays.append(hits[0][1] - begin if hits else None)
+        for hit in hits[:1] + [hit for hit in hits[1:] if hit[0] <= end]:
+            left.remove(hit)
     return BoundaryVerdict(tuple(delays), len(left))
 
 
@@ -115,10 +131,21 @@ def match_regimes(switches: Sequence[tuple[int, str]], assigned: Sequence[tuple[
 
 
 class DetectedBoundary(Document):
-    """A boundary that ``signal`` detected after ``samples`` learned samples."""
+    """A boundary that ``signal`` detected after ``samples`` learned samples.
+
+    The evidence was sufficient ``late`` samples earlier, within the batch that was then learned.
+    """
 
     samples: NonNegativeInt
     signal: str
+    late: NonNegativeInt = 0
+
+
+def match_detected(
+    switches: Sequence[int], detected: Sequence[DetectedBoundary], ramps: Sequence[tuple[int, int]] = ()
+) -> BoundaryVerdict:
+    """Match the boundaries of a run with switches; see `match_boundaries`."""
+    return match_boundaries(switches, [b.samples for b in detected], ramps, [b.late for b in detected])
 
 
 class AssignedRegime(Document):
@@ -154,14 +181,16 @@ class Boundaries(Document):
     @classmethod
     def of(cls, history: History | HistorySnapshot) -> Self:
         """Score what ``history`` holds."""
-        found = [boundary.samples for boundary in history.boundaries]
-        verdict = match_boundaries([switch.samples for switch in history.switches[1:]], found)
+        detected = [
+            DetectedBoundary(samples=b.samples, signal=b.signal, late=b.late) for b in history.boundaries
+        ]
+        verdict = match_detected([switch.samples for switch in history.switches[1:]], detected)
         regimes = match_regimes(
             [(switch.samples, switch.segment) for switch in history.switches],
             [(regime.samples, regime.regime) for regime in history.regimes],
         )
         return cls(
-            detected=[DetectedBoundary(samples=b.samples, signal=b.signal) for b in history.boundaries],
+            detected=detected,
             delays=list(verdict.delays),
             false_alarms=verdict.false_alarms,
             regimes=[AssignedRegime(samples=r.samples, regime=r.regime) for r in history.regimes],

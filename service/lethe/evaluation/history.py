@@ -258,10 +258,10 @@ class History:
             self._keep(state.last)
         return switch
 
-    def boundary_detected(self, signal: str) -> None:
-        """Record a boundary that ``signal`` detected."""
+    def boundary_detected(self, signal: str, late: int = 0) -> None:
+        """Record a boundary that ``signal`` detected; its evidence was sufficient ``late`` samples ago."""
         if len(self._state.boundaries) < MOST_BOUNDARIES:
-            self._state.boundaries.append(Boundary(self.samples, signal))
+            self._state.boundaries.append(Boundary(self.samples, signal, late))
 
     def regime_assigned(self, regime: int) -> None:
         """Record that ``regime`` was assigned."""

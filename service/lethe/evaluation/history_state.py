@@ -56,10 +56,14 @@ class ByClass:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A boundary that ``signal`` detected after ``samples`` learned samples."""
+    """A boundary that ``signal`` detected after ``samples`` learned samples.
+
+    The evidence was sufficient ``late`` samples earlier, within the batch that was then learned.
+    """
 
     samples: int
     signal: str
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)

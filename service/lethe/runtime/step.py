@@ -89,12 +89,12 @@ class TrainingStep:
         self, detector: BoundaryDetector, features: FeatureSums, correct: int, loss: float | None
     ) -> None:
         before, met = detector.regime, detector.met
-        signal = detector.update(features, correct, loss)
-        if signal is not None:
-            self.history.boundary_detected(signal)
-            self.emit(BoundaryDetected(signal, self.history.samples))
+        found = detector.update(features, correct, loss)
+        if found is not None:
+            self.history.boundary_detected(found.signal, found.late)
+            self.emit(BoundaryDetected(found.signal, self.history.samples))
             if not self.oracle:
                 self.learner.boundary()
-        if detector.regime is not None and (before is None or signal is not None):
+        if detector.regime is not None and (before is None or found is not None):
             self.history.regime_assigned(detector.regime)
             self.emit(RegimeAssigned(detector.regime, detector.regime <= met, self.history.samples))

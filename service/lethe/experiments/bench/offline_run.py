@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from lethe.drift.detector import BoundaryDetector
-from lethe.evaluation.boundary_scores import BoundaryVerdict, match_boundaries
+from lethe.evaluation.boundary_scores import BoundaryVerdict, match_detected
 from lethe.evaluation.history import History
 from lethe.events import BatchLearned, Event
 from lethe.ingest.memory_feed import MemoryFeed, decode_all
@@ -99,9 +99,7 @@ class OfflineResult:
     def verdict(self) -> BoundaryVerdict:
         """Match of detected and true boundaries; unlike a service, it knows how long each ramp lasts."""
         switches = [switch.samples for switch in self.run.switches[1:]]
-        return match_boundaries(
-            switches, [found.samples for found in self.run.boundaries.detected], self.ramps
-        )
+        return match_detected(switches, self.run.boundaries.detected, self.ramps)
 
     @property
     def samples_per_second(self) -> float:
