@@ -1,6 +1,8 @@
 """The early warning is measured from the switch on, and against a loss that was measured as well."""
 
 import json
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -8,6 +10,14 @@ from lethe.experiments.anatomy.warning import WarnedSwitch
 from tests.support.commands import Lethe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+UNREADABLE: Final = """
+name: unreadable
+description: A fifth of the records of the first segment cannot be read.
+segments:
+  - {subject: mnist, dataset: mnist, malformed: 0.2}
+  - {subject: fashion-mnist, dataset: fashion-mnist}
+"""
 
 
 @pytest.mark.parametrize(
@@ -34,3 +44,15 @@ def test_a_surge_precedes_the_loss(lethe: Lethe) -> None:
     assert switch["warned"] == 64, "by the first batch"
     assert switch["warned"] < switch["lost"]
     assert found["mnist"] == {"switches": [], "false_alarms": [], "samples": 4480}
+
+
+@pytest.mark.needs("datasets")
+def test_samples_count_from_the_switch_although_records_before_it_were_malformed(
+    lethe: Lethe, tmp_path: Path
+) -> None:
+    scenario = tmp_path / "unreadable.yaml"
+    scenario.write_text(UNREADABLE)
+    done = lethe("bench", "warning", "--scenario", str(scenario), "--samples", "1000", "--json")
+    found = json.loads(done.stdout)["unreadable"]
+    assert found["samples"] == 1800
+    assert 0 < found["switches"][0]["detected"] <= 192

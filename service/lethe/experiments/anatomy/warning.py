@@ -1,5 +1,6 @@
 """How long before accuracy is lost a surge of the gradient warns, switch by switch."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from lethe.drift.detector import BoundaryDetector
 from lethe.errors import InvalidSetting
+from lethe.evaluation.boundary_scores import switch_spans
 from lethe.evaluation.history import History
 from lethe.events import BoundaryDetected, Event, GradientSurged
 from lethe.experiments.anatomy.training import segment_batches
@@ -97,11 +99,15 @@ def measure_warnings(
                 boundaries.append(event.samples)
 
     step = TrainingStep(learner, history, emit, BoundaryDetector())
-    ends = list(accumulate(order.lengths))
-    ramps = order.ramps or [(end, end) for end in ends[:-1]]
+    learned = [index for index in range(len(order)) if order.at(index).fault is None]
+    places = list(accumulate(order.lengths))
+    ends = [bisect_left(learned, place) for place in places]
+    ramps = switch_spans(
+        ends[:-1], [(bisect_left(learned, first), bisect_left(learned, last)) for first, last in order.ramps]
+    )
     curves: list[list[tuple[int, float]]] = [[] for _ in ramps]
     begin = 0
-    for end in ends:
+    for end in places:
         for number, batch in enumerate(segment_batches(records, begin, end, learner.batch_size)):
             if batch.filled.samples:
                 step(batch)
