@@ -41,6 +41,7 @@ def forgetting() -> model.Dashboard:
             _scores(),
             _probes(),
             _classes(),
+            _weights(),
         ],
     )
 
@@ -337,3 +338,50 @@ def _classes() -> Row:
         [classes.repeat("service").repeat_direction("h").max_per_row(2)],
         collapsed=True,
     )
+
+
+def _weights() -> Row:
+    panels = [
+        chart(
+            "Gradient length",
+            "Length of the gradient of the last batch. It is short while a segment is learned and long where "
+            "another one begins. Only learners that train a network have one.",
+            "short",
+            [Query(f"max by (service) (lethe_gradient_norm{{{CHOSEN}}})")],
+            nothing="no network is trained",
+        ),
+        chart(
+            "Gradient surges",
+            "Surges within ten minutes, each an early warning: accuracy on earlier probes may fall with the "
+            "next batches. From one on, the alert LetheGradientSurged fires.",
+            "short",
+            [Query(f"sum by (service) (increase(lethe_gradient_surges_total{{{CHOSEN}}}[10m]))")],
+            limits=Limits(0.5, 1),
+        ),
+        chart(
+            "Speed of the weights",
+            "Distance that the weights move per second, measured from one look to the next, eight batches "
+            "later.",
+            "short",
+            [Query(f"sum by (service) (rate(lethe_weights_travelled_total{{{CHOSEN}}}[$__rate_interval]))")],
+        ),
+        chart(
+            "Turn of the weights",
+            "Cosine between the way of the last eight batches and that of the eight before. Near 1 the "
+            "weights go straight on, near 0 they wander, below 0 they turn back.",
+            "short",
+            [Query(f"max by (service) (lethe_weight_step_cosine{{{CHOSEN}}})")],
+            from_zero=False,
+            nothing="no network is trained",
+        ),
+        chart(
+            "Gradient interference",
+            "Cosine between a batch's gradient and the running mean of earlier ones. Below 0 the batch pulls "
+            "the weights back from where the stream led them.",
+            "short",
+            [Query(f"max by (service) (lethe_gradient_interference_cosine{{{CHOSEN}}})")],
+            from_zero=False,
+            nothing="no network is trained",
+        ),
+    ]
+    return Row("How the weights move", panels, collapsed=True)

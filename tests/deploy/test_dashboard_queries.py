@@ -13,11 +13,6 @@ from tests.support.monitoring import NOT_OURS, PanelQuery, exported, metrics_in,
 INFO = '{job="lethe", instance="a", service="ridge"%s}'
 
 ABSENT: Final[dict[str, str]] = {
-    "lethe_gradient_surges": "for the alert; the log says after how many samples",
-    "lethe_gradient_norm": "for a closer look at that alert",
-    "lethe_gradient_interference_cosine": "the same",
-    "lethe_weight_step_cosine": "the same",
-    "lethe_weights_travelled": "the same",
     "lethe_probe_features_bytes": "constant after the first evaluations, and part of the resident memory",
     "lethe_start_duration_seconds": "set once at the start, and in the log and /state as well",
     "lethe_policy_last_violation_timestamp_seconds": "for the alert; the panel shows the count rise",

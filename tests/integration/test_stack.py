@@ -48,11 +48,15 @@ MAY_BE_EMPTY: Final = {
     "ε spent: B": {"finetune", "ridge"},
     "δ: A": {"finetune", "ridge"},
     "Receipts that the witness lacks: A": {"finetune", "ridge"},
+    "Gradient length: A": {"ridge"},
+    "Turn of the weights: A": {"ridge"},
+    "Gradient interference: A": {"ridge"},
     "Alerts: annotation": {"ridge"},
     "Restarts: annotation": {"finetune", "ridge"},
 }
-"""Queries without data in this run, and for which services: ridge forgets nothing, no policy sets a limit
-to the purge, neither learner is private, no heads are witnessed, and no service is restarted."""
+"""Queries without data in this run, and for which services: ridge forgets nothing and trains no network, no
+policy sets a limit to the purge, neither learner is private, no heads are witnessed, and no service is
+restarted."""
 EMPTY: Final = {"ε spent", "δ", "Receipts that the witness lacks"}
 """Panels without data in this run, for the same reasons."""
 TABLES: Final = {
