@@ -1,9 +1,6 @@
 """Wavelet features: whole numbers, the same in every batch and on every machine."""
 
 import hashlib
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,6 +12,7 @@ from lethe.learners.features.compression import LARGEST, cosines, logarithms
 from lethe.learners.features.morlet import BLACK, ModulusMaps, morlet_bank, whole_bank
 from lethe.learners.features.wavelet_features import WaveletFeatures
 from lethe.wire import Layout
+from tests.support.other_units import OTHER_UNITS, printed_with
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(height=8, width=8, classes=4)
@@ -48,18 +46,10 @@ def test_features_are_the_same_on_every_machine(shape: tuple[int, int, int]) -> 
     assert digest(shape) == GOLDEN[shape]
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}],
-    ids=["avx2", "no vector unit"],
-)
+@OTHER_UNITS
 def test_features_are_the_same_with_other_units(environment: dict[str, str]) -> None:
     program = "from tests.learners.test_features import digest; print(digest((1, 28, 28)))"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, check=True, timeout=300
-    )
-    assert done.stdout.strip() == GOLDEN[1, 28, 28]
+    assert printed_with(environment, program) == GOLDEN[1, 28, 28]
 
 
 def test_no_entry_of_a_table_is_close_to_a_half() -> None:

@@ -1,9 +1,6 @@
 """Exact sums: the same bytes for the same samples, whatever the road."""
 
 import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
@@ -20,6 +17,7 @@ from lethe.learners.analytic.ridge import Ridge
 from lethe.learners.analytic.slda import SLDA
 from lethe.learners.base import LearnerContext
 from lethe.wire import Layout
+from tests.support.other_units import OTHER_UNITS, printed_with
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(height=12, width=12, classes=4)
@@ -105,20 +103,12 @@ def test_a_state_that_is_subtracted_leaves_the_other(kind: Kind) -> None:
     assert torch.equal(one.predict_proba(unseen), rest.predict_proba(unseen))
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}],
-    ids=["avx2", "no vector unit"],
-)
+@OTHER_UNITS
 def test_sums_are_the_same_with_other_units(environment: dict[str, str]) -> None:
     program = (
         "from tests.learners.test_sums import Ridge, images, sums_of; print(sums_of(Ridge, *images(300)))"
     )
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, check=True, timeout=300
-    )
-    assert done.stdout.strip() == sums_of(Ridge, *images(300))
+    assert printed_with(environment, program) == sums_of(Ridge, *images(300))
 
 
 def features(count: int, seed: int = 0, size: int = 700) -> Tensor:
