@@ -33,6 +33,8 @@ EVERY_COMMAND = {
         "audit",
         "forget",
         "verify",
+        "merge",
+        "subtract",
         "chaos",
         "attack",
         "anatomy",

@@ -385,3 +385,18 @@ def test_classes_are_kept_for_fewer_evaluations_and_always_for_the_last() -> Non
 def test_an_invalid_history_is_refused(value: None) -> None:
     with pytest.raises(InvalidFile, match="not an evaluation history"):
         History.from_json(value)
+
+
+def test_a_history_that_follows_merged_ones_counts_their_samples_and_measures_anew() -> None:
+    withheld = History(PROBES, least=7)
+    withheld.learned(500, None)
+    history = History.following([the_article()[0], withheld])
+    again = History.from_json(history.to_json())
+    assert (again.samples, again.probes, again.segments) == (4500, PROBES, [])
+    assert (again.prequential.cumulative, again.prequential.fading) == (0.775, None)
+    assert (again.tracker.samples, again.latest()) == (4500, None)
+    at(again, 0.8, 0.2)
+    again.segment_started("fashion-mnist")
+    again.learned(1000, 700)
+    measured = at(again, 0.7, 0.9, ends=True)
+    assert measured.R == ((0.8, 0.2), (0.7, 0.9))

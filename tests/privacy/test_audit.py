@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lethe.cli.main import app
 from lethe.privacy.audit.ledger import Ledger, read_entries
-from lethe.privacy.audit.receipt import Receipt
+from lethe.privacy.audit.receipt import AddedState, Receipt, Span
 from lethe.privacy.audit.verify import audit
 from lethe.privacy.policy import Policy
 from tests.support.commands import Lethe
@@ -202,3 +202,26 @@ def test_200_random_single_byte_edits_of_a_ledger_are_200_failed_audits(tmp_path
         path.write_bytes(edited)
         assert not audit(read_entries(path), POLICY, now=1e9 + 30).passed, (at, edited[at])
     assert lethe_audit(path)[0] == 1
+
+
+def test_a_merge_is_the_beginning_of_a_ledger(tmp_path: Path) -> None:
+    merge = batch(0, kind="merge", states=(AddedState("ab" * 32, 3, "cd" * 32),))
+    (tmp_path / "first").mkdir()
+    assert verdict_of(tmp_path / "first", merge, batch(64)).passed
+    again = replace(merge, spans=(Span(0, 64, 128),))
+    assert failed(verdict_of(tmp_path, batch(0), again)) == [
+        "Was each record learned once, and none left out?"
+    ]
+
+
+def test_only_what_was_learned_can_be_subtracted(tmp_path: Path) -> None:
+    subtraction = replace(other("subtraction", 0, 64), erased=64)
+    question = "Are the erased samples still erased?"
+    verdict = verdict_of(tmp_path, batch(0), batch(64), subtraction)
+    assert verdict.passed
+    assert question in [finding.question for finding in verdict.findings]
+    (tmp_path / "more").mkdir()
+    more = replace(other("subtraction", 0, 65), erased=64)
+    assert failed(verdict_of(tmp_path / "more", batch(0), more)) == [
+        "Was each record learned once, and none left out?"
+    ]

@@ -4,11 +4,11 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lethe.errors import InvalidFile
-from lethe.privacy.audit.ledger import Ledger, LedgerMark, read_entries
+from lethe.privacy.audit.ledger import Ledger, LedgerMark, read_entries, read_until
 from lethe.privacy.audit.receipt import Receipt, Span
 
 
@@ -67,6 +67,7 @@ def test_200_random_single_byte_edits_are_all_detected(tmp_path: Path) -> None:
             list(read_entries(path))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), st.integers(0, 9))
 def test_removed_swapped_and_repeated_lines_are_detected(a: int, b: int) -> None:
     import tempfile
@@ -140,3 +141,19 @@ def test_after_falling_back_to_an_older_checkpoint_the_chain_continues_at_its_en
     resumed.force(resumed.mark)
 
     assert [entry.receipt.kind for entry in read_entries(path)] == ["batch", "batch", "batch", "rollback"]
+
+
+def test_receipts_up_to_a_checkpoint_are_read_while_the_file_grows(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    ledger = written(path, 3)
+    third = ledger.mark
+    ledger.add(receipt(3))
+    fourth, pending = ledger.mark, ledger.pending
+    with path.open("a") as file:
+        file.write(pending[0][:20])  # the service is writing it
+    assert [entry.receipt for entry in read_until(path, third)] == [receipt(number) for number in range(3)]
+    assert len(list(read_until(path, fourth, pending))) == 4
+    assert len(list(read_until(tmp_path / "none", LedgerMark()))) == 0
+    for place, lines in ((fourth, ()), (LedgerMark(3, "ab" * 32), ()), (LedgerMark(5, "ab" * 32), pending)):
+        with pytest.raises(InvalidFile, match="receipt"):
+            list(read_until(path, place, lines))

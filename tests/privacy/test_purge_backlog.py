@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lethe.learners.state import JSON
-from lethe.privacy.purge_backlog import MOST_ENTRIES, PurgeBacklog
+from lethe.privacy.purge_backlog import MOST_ENTRIES, PurgeBacklog, merged_backlog
 from tests.support.clocks import Clock
 
 
@@ -104,3 +104,17 @@ def test_the_lag_is_never_less_than_the_oldest_records_age(
         assert lag.records == len(learned) - start
         assert lag.seconds >= oldest - 1e-9
         assert lag.records or not lag.seconds
+
+
+def test_the_backlogs_of_merged_services_are_one(clock: Clocks) -> None:
+    one, other = clock.unpurged(), clock.unpurged()
+    one.purged({0: 5})
+    one.learned({0: 64})
+    clock.wait(10)
+    other.learned({1: 32})
+    clock.wait(5)
+    both = clock.unpurged(since=merged_backlog([one.snapshot(), None, other.snapshot()]))
+    assert (both.lag().seconds, both.lag().records) == (15, 59 + 32)
+    assert both.purged({0: 64, 1: 0}) == {0: 64}
+    assert (both.lag().seconds, both.lag().records) == (5, 32)
+    assert merged_backlog([None, None]) is None

@@ -36,7 +36,8 @@ from lethe.privacy.audit.verify import audit
 from lethe.privacy.controls import PolicyControls
 from lethe.privacy.policy import Policy
 from lethe.privacy.samples import read_samples
-from lethe.privacy.unlearn import forget, sums_digest
+from lethe.privacy.stored_learner import sums_digest
+from lethe.privacy.unlearn import forget
 from lethe.privacy.verify_sums import verify_sums
 from lethe.runtime.resume import fingerprint
 from lethe.settings import Settings

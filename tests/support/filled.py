@@ -8,7 +8,7 @@ from lethe.stream.source import Position
 __all__ = ["filled"]
 
 
-def filled(first: int) -> FilledBatch:
-    """40 good records of one partition, from ``first`` on."""
-    until, now = Position({0: first + 40}), time.monotonic()
-    return FilledBatch(0, 40, {0: first}, until, 40, {}, 0, 0, (), now, time.time(), {0: first + 40}, None)
+def filled(first: int, count: int = 40, partition: int = 0) -> FilledBatch:
+    """``count`` good records of one partition, from ``first`` on."""
+    begin, end, now = {partition: first}, {partition: first + count}, time.monotonic()
+    return FilledBatch(0, count, begin, Position(end), count, {}, 0, 0, (), now, time.time(), end, None)

@@ -18,8 +18,10 @@ from lethe.cli.demo import demo
 from lethe.cli.forget import forget
 from lethe.cli.help import LOOK, MEASURE, PROVE, RUN, examples
 from lethe.cli.learners import learners
+from lethe.cli.merge import merge
 from lethe.cli.run import run
 from lethe.cli.settings import settings
+from lethe.cli.subtract import subtract
 from lethe.cli.verify import verify
 from lethe.errors import LetheError
 from lethe.terminal import markup
@@ -85,7 +87,15 @@ app.command(
     rich_help_panel=PROVE,
     epilog=examples("lethe forget state image.png --label 3", "lethe forget state samples.npz"),
 )(forget)
-app.command(rich_help_panel=PROVE, epilog=examples("lethe verify state samples.npz"))(verify)
+app.command(
+    rich_help_panel=PROVE,
+    epilog=examples(
+        "lethe verify state samples.npz",
+        "lethe verify state --bootstrap-servers 127.0.0.1:9092",
+    ),
+)(verify)
+app.command(rich_help_panel=PROVE, epilog=examples("lethe merge rank-0 rank-1 --out both"))(merge)
+app.command(rich_help_panel=PROVE, epilog=examples("lethe subtract both rank-1 --out rank-0-again"))(subtract)
 app.command(
     rich_help_panel=PROVE,
     epilog=examples("lethe chaos --kills 5 --learner ridge", "lethe chaos --faults all"),

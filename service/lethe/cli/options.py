@@ -12,6 +12,8 @@ __all__ = [
     "Broker",
     "Learner",
     "Learners",
+    "NewFolder",
+    "OptionalSamples",
     "PluginLearner",
     "Samples",
     "SamplesLabel",
@@ -26,15 +28,15 @@ Broker = Annotated[
 ]
 Learner = Annotated[str, Option(help="A learner's name; see lethe learners.")]
 Learners = Annotated[list[str] | None, Option(help="A learner's name; repeatable. See lethe learners.")]
+NewFolder = Annotated[Path, Option("--out", metavar="DIR", help="State folder to write; it must be new.")]
 PluginLearner = Annotated[
     str | None, Option(help="Learner of another package that the checkpoint names; imports its code.")
 ]
-Samples = Annotated[
-    list[Path],
-    Argument(
-        metavar="SAMPLES", help="PNG files (with --label), folders of LABEL/*.png, or .npz files of x and y."
-    ),
-]
+_SAMPLES = Argument(
+    metavar="SAMPLES", help="PNG files (with --label), folders of LABEL/*.png, or .npz files of x and y."
+)
+Samples = Annotated[list[Path], _SAMPLES]
+OptionalSamples = Annotated[list[Path] | None, _SAMPLES]
 SamplesLabel = Annotated[int | None, Option(metavar="N", min=0, help="Label of the PNG files.")]
 StateFolder = Annotated[Path, Argument(metavar="DIR", help="A state folder: the --state of lethe run.")]
 

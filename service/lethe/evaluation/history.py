@@ -292,7 +292,7 @@ class History:
     def _scored(self, point: Point) -> Point:
         """Update the running values with an evaluation, and return it with its scores."""
         state, row = self._state, point.accuracy
-        if _is_landmark(point):
+        if self._is_landmark(point):
             self._set_row(point.visit, list(row))
         visits = state.visits
         first = score_formulas.first_visits(visits)
@@ -345,6 +345,22 @@ class History:
         history._state = state
         return history
 
+    @classmethod
+    def following(cls, earlier: Sequence["History"]) -> "History":
+        """Return the history of a run that follows on ``earlier`` ones, whose states were merged.
+
+        Their samples and the predictions of these count; evaluations begin anew, with the first one's probes.
+        """
+        first, counts = earlier[0]._state, [history.prequential for history in earlier]
+        history = cls(first.probes, first.w, first.tracker.least)
+        samples = sum(count.samples for count in counts)
+        history._state.prequential = Prequential(
+            samples, sum(count.correct for count in counts), withheld=sum(count.withheld for count in counts)
+        )
+        history._state.began = samples
+        history._state.tracker = SegmentTracker(first.tracker.least, samples, steady_at=samples)
+        return history
+
     def _set_row(self, visit: int, row: list[float]) -> None:
         R = self._state.R
         if visit not in (len(R) - 1, len(R)):
@@ -366,8 +382,14 @@ class History:
             self._state.prequential.fading,
         )
 
+    def _is_landmark(self, point: Point) -> bool:
+        """Return whether the evaluation is a row of R: before anything is learned, or at a segment's end."""
+        # a stream without segments stays in visit 0: only the evaluation before its first sample is row 0
+        first = point.full and point.visit == 0 and point.samples == self._state.began
+        return point.ends_segment or first
+
     def _keep(self, point: Point) -> None:
-        if _is_landmark(point):
+        if self._is_landmark(point):
             self._state.landmarks.append(point)
         else:
             self._state.curve.add(point)
@@ -383,9 +405,3 @@ class History:
 def _withheld(point: Point) -> Point:
     scores = {name: score for name, score in point.scores.items() if name not in _OF_STREAM}
     return replace(point, prequential_fading=None, scores=scores)
-
-
-def _is_landmark(point: Point) -> bool:
-    """Return whether the evaluation is a row of R: of the untrained learner, or at the end of a segment."""
-    # a stream without segments stays in visit 0: only the evaluation before its first sample is row 0
-    return point.ends_segment or (point.full and point.visit == 0 and point.samples == 0)

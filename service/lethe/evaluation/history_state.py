@@ -115,6 +115,8 @@ class HistoryState:
     """Set while the latest switch is unconfirmed."""
     withdrawn_at: int | None = None
     """Samples learned when a switch was last withdrawn."""
+    began: int = 0
+    """Samples learned before the first evaluation: by other services, whose states were merged."""
 
     def __post_init__(self) -> None:
         """Create a window for each probe. Raises ValueError for w below 2."""

@@ -2,15 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import zip_longest
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, cast
 
 from lethe.events import PurgeLag
 from lethe.learners.state import JSON
 
-__all__ = ["NoPurgeBacklog", "PurgeBacklog"]
+__all__ = ["NoPurgeBacklog", "PurgeBacklog", "merged_backlog"]
 
 MOST_ENTRIES: Final = 1000
 GRAIN: Final = 100
@@ -128,3 +129,18 @@ class PurgeBacklog(NoPurgeBacklog):
             [round(at + ahead, 3), {str(p): end for p, end in ends.items()}] for at, ends in self._learned
         ]
         return {"starts": {str(p): offset for p, offset in self.starts.items()}, "debts": debts}
+
+
+def merged_backlog(snapshots: Iterable[JSON]) -> JSON:
+    """Return the snapshot of one backlog of the records in several, of different partitions."""
+    stored = [cast("dict[str, Any]", snapshot) for snapshot in snapshots if snapshot is not None]
+    if not stored:
+        return None
+    starts: dict[str, JSON] = {p: offset for backlog in stored for p, offset in backlog["starts"].items()}
+    ends: dict[str, JSON] = {}
+    debts: list[JSON] = []
+    every = (debt for backlog in stored for debt in backlog["debts"])
+    for learned_at, more in sorted(every, key=itemgetter(0)):
+        ends = ends | more
+        debts.append([learned_at, ends])
+    return {"starts": starts, "debts": debts}

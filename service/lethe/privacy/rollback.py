@@ -16,12 +16,11 @@ from lethe.learners.private.base import PrivateLearner
 from lethe.learners.state import JSON, State
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt, Span
-from lethe.privacy.audit.receipt_writer import LEDGER, ledger_mark
-from lethe.privacy.unlearn import kind_of
+from lethe.privacy.audit.receipt_writer import LEDGER, ledger_mark, stored_ledger
+from lethe.privacy.stored_learner import OPTIONS, kind_of
 
 __all__ = ["Rollback", "roll_back"]
 
-OPTIONS = "learner.options."
 RESETS_OPTIMIZER = {"optimizer", "optimizer_options"}
 """Options whose change resets the optimizer, because another optimizer cannot use its state."""
 
@@ -200,5 +199,4 @@ def _add_receipt(
                 back_to=mark.sequence,
             )
         )
-    head = {"sequence": ledger.mark.sequence, "head": ledger.mark.head, "pending": list(ledger.pending)}
-    return ledger, kept | head
+    return ledger, stored_ledger(ledger, chosen)

@@ -1,30 +1,27 @@
 """Erases samples exactly: writes a checkpoint whose learner never learned them."""
 
-import shlex
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import torch
 
-from lethe.checkpointing import safetensors_writer
 from lethe.checkpointing.checkpoint import Checkpoint, load_learner, read_checkpoint
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files, leftover_checkpoints
 from lethe.errors import InvalidFile, InvalidSetting, NeverLearned
-from lethe.learners.base import Learner, LearnerContext, Retention
-from lethe.learners.capabilities import Capability, Merges, Unlearns
-from lethe.learners.registry import LEARNERS, find
+from lethe.learners.base import Learner, Retention
+from lethe.learners.capabilities import Capability, Unlearns
 from lethe.learners.state import JSON
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt
-from lethe.privacy.audit.receipt_writer import LEDGER, ledger_mark
+from lethe.privacy.audit.receipt_writer import LEDGER, open_ledger, stored_ledger
 from lethe.privacy.samples import Samples, read_samples
-from lethe.wire import Layout
+from lethe.privacy.stored_learner import kind_of, layout_of, learner_of, sums_digest
 
-__all__ = ["Erasure", "forget", "kind_of", "layout_of", "learner_of", "sums_digest"]
+__all__ = ["Erasure", "forget"]
 
 SHOWN: Final = 3
 """Samples that an error names."""
@@ -110,14 +107,7 @@ def _add_receipt(
     returned; it names the policy of the receipt before it. Raises InvalidFile if the ledger does not belong
     to the checkpoint, or is ahead of it because a newer checkpoint is gone.
     """
-    if checkpoint.ledger is None:
-        raise InvalidFile(f"the newest checkpoint in {folder} names no ledger")
-    path, stored = folder / LEDGER, cast("dict[str, Any]", checkpoint.ledger)
-    ledger = Ledger(path, ledger_mark(checkpoint), stored["pending"])
-    if ledger.mark != ledger_mark(checkpoint):
-        raise InvalidFile(
-            f"{path} is ahead of the newest checkpoint: start the service once, to continue from there"
-        )
+    ledger, path = open_ledger(folder, checkpoint), folder / LEDGER
     latest = deque(read_entries(path), maxlen=1) if path.exists() else ()
     ledger.add(
         Receipt(
@@ -132,8 +122,7 @@ def _add_receipt(
             sums_after=sums[1],
         )
     )
-    head = {"sequence": ledger.mark.sequence, "head": ledger.mark.head, "pending": list(ledger.pending)}
-    return ledger, stored | head
+    return ledger, stored_ledger(ledger, checkpoint)
 
 
 def _cannot(kind: type[Learner]) -> InvalidSetting:
@@ -155,43 +144,3 @@ def _check_labels(learner: Learner, samples: Samples) -> None:
             f"({shown}{', …' if len(wrong) > SHOWN else ''}): erasing a sample with a label that it was not "
             "learned with damages both classes; if the labels are certain, pass --trust-labels"
         )
-
-
-def kind_of(checkpoint: Checkpoint, path: Path, plugin: str | None) -> type[Learner]:
-    """Return the class of a checkpoint's learner; raises InvalidSetting if it is a plug-in not named."""
-    name = str(checkpoint.fingerprint["learner.name"])
-    if name in LEARNERS:
-        return LEARNERS[name]
-    if name != plugin:
-        raise InvalidSetting(
-            f"{path} was written by learner {name!r} of another package, whose code a checkpoint alone does "
-            f"not cause to run: allow it with --learner {shlex.quote(name)}"
-        )
-    return find(name)
-
-
-def learner_of(checkpoint: Checkpoint, kind: type[Learner]) -> Learner:
-    """Return an untrained ``kind`` with the checkpoint's options and seed, on the CPU.
-
-    Raises InvalidSetting for bad options.
-    """
-    settings = cast("dict[str, Any]", checkpoint.fingerprint)
-    prefix = "learner.options."
-    options = {name.removeprefix(prefix): v for name, v in settings.items() if name.startswith(prefix)}
-    context = LearnerContext(layout_of(checkpoint), settings["learner.seed"], options=options)
-    kind.Options.of(context.options)  # also for a learner that does not read its options
-    return kind(context)
-
-
-def sums_digest(learner: Learner) -> str:
-    """Return the SHA-256, in hex, of a learner's exact sums; empty if it has none.
-
-    It is the same for the same samples, on every machine.
-    """
-    return safetensors_writer.digest(learner.sums(), "") if isinstance(learner, Merges) else ""
-
-
-def layout_of(checkpoint: Checkpoint) -> Layout:
-    """Return the layout of a checkpoint's samples."""
-    fields = {name: checkpoint.fingerprint[f"sample.{name}"] for name in Layout.model_fields}
-    return Layout.model_validate(fields)

@@ -1,20 +1,28 @@
-"""Verifies what a learner knows: computes its exact sums anew from given samples."""
+"""Verifies what a learner knows: computes its exact sums anew from samples or from a topic."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from lethe.checkpointing.checkpoint import load_learner, read_checkpoint
+from lethe.checkpointing.checkpoint import Checkpoint, load_learner, read_checkpoint
 from lethe.checkpointing.state_folder import checkpoint_files
-from lethe.errors import InvalidFile, InvalidSetting
+from lethe.errors import InvalidFile, InvalidSetting, MalformedRecord
+from lethe.learners.base import Learner
 from lethe.learners.capabilities import Capability, Merges
+from lethe.privacy.audit.learned_offsets import LearnedOffsets, receipts_of
+from lethe.privacy.read_again import OnRead, read_again
 from lethe.privacy.samples import read_samples
-from lethe.privacy.unlearn import kind_of, layout_of, learner_of, sums_digest
+from lethe.privacy.stored_learner import kind_of, layout_of, learner_of, sums_digest
+from lethe.stream.settings import StreamSettings
+from lethe.wire import Sample, decode
 
-__all__ = ["SumsVerdict", "verify_sums"]
+__all__ = ["SumsVerdict", "verify_sums", "verify_topic"]
 
 _AT_ONCE: Final = 1024
 
@@ -28,6 +36,8 @@ class SumsVerdict:
     samples: int
     stored: str
     computed: str
+    erased: int = 0
+    """Samples that were erased from the learner, as far as a ledger was read."""
 
     @property
     def equal(self) -> bool:
@@ -46,6 +56,56 @@ def verify_sums(
     Raises InvalidFile for a folder without checkpoints and for samples that cannot be read, InvalidSetting
     for a learner that has no exact sums.
     """
+    checkpoint, path, kind = _stored(state, plugin)
+    anew = learner_of(checkpoint, kind)
+    samples = _learn_files(anew, checkpoint, paths, label)
+    return SumsVerdict(kind.name, path, samples, _digest(checkpoint, kind), sums_digest(anew))
+
+
+def verify_topic(
+    state: Path,
+    stream: StreamSettings,
+    topic: str | None = None,
+    without: Sequence[Path] = (),
+    label: int | None = None,
+    *,
+    plugin: str | None = None,
+    on_read: OnRead = lambda _done, _of: None,
+) -> SumsVerdict:
+    """Compare the sums with those of the records at the learned offsets, on the cluster of ``stream``.
+
+    These are the offsets that the ledger beside the checkpoint names, without subtracted ones, in ``topic``
+    or else in the topic that was learned. The records are decoded as the service does. The samples in the
+    files ``without``, with their ``label``, are left out: those that were erased.
+
+    Raises what `verify_sums` raises, PositionLost if some of the records are gone, BrokerUnavailable.
+    """
+    checkpoint, path, kind = _stored(state, plugin)
+    learned = LearnedOffsets.of(
+        str(checkpoint.fingerprint["stream.topic"]), receipts_of(path.parent, checkpoint)
+    )
+    stream = stream.model_copy(update={"topic": topic or learned.topic})
+    anew, layout = learner_of(checkpoint, kind), layout_of(checkpoint)
+
+    def decoded() -> Iterator[Sample]:
+        for record in read_again(learned, stream, checkpoint.position.topic_id, on_read):
+            try:
+                sample = decode(record.value, record.headers, layout)
+            except MalformedRecord:
+                continue  # it was dead-lettered
+            if learned.knows(record.partition, record.offset):
+                yield sample
+
+    samples = _learn(anew, decoded())
+    if without:
+        gone = learner_of(checkpoint, kind)
+        samples -= _learn_files(gone, checkpoint, without, label)
+        cast("Merges", anew).subtract(gone.state())
+    stored = _digest(checkpoint, kind)
+    return SumsVerdict(kind.name, path, samples, stored, sums_digest(anew), learned.erased)
+
+
+def _stored(state: Path, plugin: str | None) -> tuple[Checkpoint, Path, type[Learner]]:
     files = checkpoint_files(state) if state.is_dir() else [state]
     if not files:
         raise InvalidFile(f"{state} holds no checkpoints")
@@ -55,10 +115,33 @@ def verify_sums(
         raise InvalidSetting(
             f"learner {kind.name} has no exact sums to verify: {kind.why_not(Capability.MERGES)}"
         )
-    known, anew = learner_of(checkpoint, kind), learner_of(checkpoint, kind)
+    return checkpoint, files[-1], kind
+
+
+def _digest(checkpoint: Checkpoint, kind: type[Learner]) -> str:
+    known = learner_of(checkpoint, kind)
     load_learner(known, checkpoint)
+    return sums_digest(known)
+
+
+def _learn_files(anew: Learner, checkpoint: Checkpoint, paths: Sequence[Path], label: int | None) -> int:
+    """Have ``anew`` learn the samples in files; return how many there were."""
     samples = read_samples(paths, label, layout_of(checkpoint))
     x_NCHW, y_N = torch.from_numpy(samples.x_NCHW), torch.from_numpy(samples.y_N)
     for x_BCHW, y_B in zip(torch.split(x_NCHW, _AT_ONCE), torch.split(y_N, _AT_ONCE), strict=True):
         anew.learn(x_BCHW, y_B)
-    return SumsVerdict(kind.name, files[-1], len(samples), sums_digest(known), sums_digest(anew))
+    return len(samples)
+
+
+def _learn(anew: Learner, samples: Iterable[Sample]) -> int:
+    """Have ``anew`` learn samples; return how many there were."""
+    count, remaining = 0, iter(samples)
+    while batch := list(islice(remaining, _AT_ONCE)):
+        anew.learn(*_stacked(batch))
+        count += len(batch)
+    return count
+
+
+def _stacked(batch: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    x_BCHW = torch.from_numpy(np.stack([sample.pixels for sample in batch]))
+    return x_BCHW, torch.tensor([sample.label for sample in batch])

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from lethe.files.bounded_json import read_json
 from lethe.files.private import open_private, reject_symlink, restrict_to_owner
 from lethe.privacy.audit.receipt import Receipt, parse_receipt
 
-__all__ = ["Entry", "Ledger", "LedgerMark", "read_entries"]
+__all__ = ["Entry", "Ledger", "LedgerMark", "read_entries", "read_until"]
 
 GENESIS: Final = "0" * 64
 """Hash that the first receipt is chained to."""
@@ -142,6 +143,33 @@ def read_entries(path: Path) -> Iterator[Entry]:
                 yield entry
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidFile(f"{path}, after receipt {last.sequence}: {error}") from error
+
+
+def read_until(path: Path, mark: LedgerMark, pending: Sequence[str] = ()) -> Iterator[Entry]:
+    """Yield the receipts up to ``mark``: those of the file, and the ``pending`` ones that it may lack.
+
+    Both are from a checkpoint, whose service may be appending to the file. Raises InvalidFile if the receipts
+    are not those that the checkpoint names.
+    """
+    last = LedgerMark()
+    try:
+        reject_symlink(path)
+        with path.open("rb") if path.exists() else BytesIO() as file:
+            for line in file:
+                if last.sequence == mark.sequence or not line.endswith(b"\n"):
+                    break
+                entry = _parse(line.decode(), path, last)
+                last = entry.mark
+                yield entry
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFile(f"{path}, after receipt {last.sequence}: {error}") from error
+    begin = len(pending) - (mark.sequence - last.sequence)
+    for text in pending[max(0, begin) :]:
+        entry = _parse(f"{text}\n", path, last)
+        last = entry.mark
+        yield entry
+    if last != mark:
+        raise InvalidFile(f"{path}: receipt {mark.sequence} is not the one that the checkpoint names")
 
 
 def _parse(line: str, path: Path, last: LedgerMark) -> Entry:

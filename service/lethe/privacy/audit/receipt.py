@@ -1,4 +1,4 @@
-"""The receipt of a batch, a purge or an erasure: its fields, and what a valid one contains.
+"""The receipt of a batch, a purge, an erasure or a merge: its fields, and what a valid one contains.
 
 A receipt states where samples came from, how many there were, when they were received, learned and discarded,
 and under which policy; nothing in it identifies a sample.
@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, get_args
 
 from lethe.learners.base import Retention
 
-__all__ = ["Receipt", "Span", "parse_receipt"]
+__all__ = ["AddedState", "Receipt", "Span", "parse_receipt"]
 
-NEWER: Final = frozenset({"skipped", "back_to", "clock_step", "sums_before", "sums_after"})
+NEWER: Final = frozenset({"skipped", "back_to", "clock_step", "sums_before", "sums_after", "states"})
 """Fields that receipts of older versions lack."""
 DIGEST: Final = re.compile("[0-9a-f]{64}")
 RETENTIONS: Final = frozenset({"", *(retention.value for retention in Retention)})
@@ -29,7 +29,18 @@ class Span:
     next: int
 
 
-Kind = Literal["batch", "purge", "rollback", "expiry", "erasure", "recreation"]
+@dataclass(frozen=True, slots=True)
+class AddedState:
+    """Another service's state that was added or subtracted: its exact sums, and the head of its ledger."""
+
+    sums: str
+    """SHA-256 of the sums."""
+    sequence: int
+    head: str
+    """The newest receipt of its ledger, by number and hash: ``lethe audit --head`` finds it there."""
+
+
+Kind = Literal["batch", "purge", "rollback", "expiry", "erasure", "recreation", "merge", "subtraction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,10 @@ class Receipt:
       erasure must not restore what was erased.
     * ``recreation``: the topic was found deleted and created again. Its spans are empty and begin where
       learning continues; it counts the records dead-lettered before their batch was complete.
+    * ``merge``: the sums of ``states``, which had learned its spans, were added; it counts what their ledgers
+      count, and is the first receipt of the new ledger.
+    * ``subtraction``: the sums of one other of ``states``, which had learned its spans, were subtracted. Its
+      ``erased`` samples are unlearned; that they were received and learned stays.
     """
 
     kind: Kind
@@ -72,9 +87,12 @@ class Receipt:
     clock_step: float = 0.0
     """Seconds by which the clock was set back before this receipt, as a negative number; otherwise 0."""
     sums_before: str = ""
-    """Of an ``erasure``: SHA-256 of the learner's exact sums before it; empty for a learner without."""
+    """Of an ``erasure`` or ``subtraction``: SHA-256 of the learner's exact sums before it; empty for a
+    learner without."""
     sums_after: str = ""
-    """The same after it: those of a learner that never learned the samples."""
+    """The same after it, and after a ``merge``: those of a learner that never learned what was erased."""
+    states: Sequence[AddedState] = ()
+    """Of a ``merge``: the states that it is the sum of. Of a ``subtraction``: the one that was subtracted."""
 
 
 def parse_receipt(body: dict[str, Any]) -> Receipt:
@@ -84,7 +102,8 @@ def parse_receipt(body: dict[str, Any]) -> Receipt:
         raise ValueError(f"unknown field {min(strange)}")
     if missing := names - NEWER - body.keys():
         raise ValueError(f"field {min(missing)} is missing")
-    receipt = Receipt(**body | {"spans": tuple(map(_span, body["spans"]))})
+    states = tuple(map(_state, body.get("states", ())))
+    receipt = Receipt(**body | {"spans": tuple(map(_span, body["spans"])), "states": states})
     counts = (receipt.received, receipt.learned, receipt.dead_lettered, receipt.lost, receipt.skipped)
     back_to = 0 if receipt.back_to is None else receipt.back_to
     if not all(type(count) is int and count >= 0 for count in (*counts, receipt.erased, back_to)):
@@ -108,6 +127,15 @@ def parse_receipt(body: dict[str, Any]) -> Receipt:
     if len({span.partition for span in receipt.spans}) < len(receipt.spans):
         raise ValueError("two spans are in the same partition")
     return receipt
+
+
+def _state(about: dict[str, Any]) -> AddedState:
+    state = AddedState(**about)
+    if type(state.sequence) is not int or state.sequence < 0:
+        raise ValueError("the number of a state's receipt is not a whole number from 0 on")
+    if not all(type(text) is str and DIGEST.fullmatch(text) for text in (state.sums, state.head)):
+        raise ValueError("the sums or the head of a state is not a digest")
+    return state
 
 
 def _span(about: dict[str, Any]) -> Span:

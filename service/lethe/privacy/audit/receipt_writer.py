@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Protocol, cast
 
 from lethe.checkpointing.checkpoint import Checkpoint
 from lethe.checkpointing.state_folder import StateFolder
+from lethe.errors import InvalidFile
 from lethe.events import Event, LedgerHead, PurgeLag
 from lethe.ingest.batcher import FilledBatch
 from lethe.learners.base import Learner, Retention
@@ -20,7 +21,16 @@ from lethe.privacy.deadlines import NoTimeToLive
 from lethe.privacy.purge_backlog import NoPurgeBacklog
 from lethe.stream.source import Position
 
-__all__ = ["LEDGER", "LedgerReceipts", "ReceiptControls", "Receipts", "ledger_mark", "open_receipts"]
+__all__ = [
+    "LEDGER",
+    "LedgerReceipts",
+    "ReceiptControls",
+    "Receipts",
+    "ledger_mark",
+    "open_ledger",
+    "open_receipts",
+    "stored_ledger",
+]
 
 logger = logging.getLogger("lethe")
 
@@ -328,6 +338,29 @@ def ledger_mark(checkpoint: Checkpoint) -> LedgerMark:
     """Return the place in the chain at which the checkpoint was taken."""
     stored = cast("dict[str, Any]", checkpoint.ledger)
     return LedgerMark(stored["sequence"], stored["head"])
+
+
+def open_ledger(folder: Path, checkpoint: Checkpoint) -> Ledger:
+    """Continue the ledger of a stopped service in ``folder`` from its newest ``checkpoint``.
+
+    Raises InvalidFile if the ledger does not belong to the checkpoint, or is ahead of it because a newer
+    checkpoint is gone.
+    """
+    if checkpoint.ledger is None:
+        raise InvalidFile(f"the newest checkpoint in {folder} names no ledger")
+    path, stored = folder / LEDGER, cast("dict[str, Any]", checkpoint.ledger)
+    ledger = Ledger(path, ledger_mark(checkpoint), stored["pending"])
+    if ledger.mark != ledger_mark(checkpoint):
+        raise InvalidFile(
+            f"{path} is ahead of the newest checkpoint: start the service once, to continue from there"
+        )
+    return ledger
+
+
+def stored_ledger(ledger: Ledger, checkpoint: Checkpoint) -> JSON:
+    """Return what a checkpoint stores of ``ledger``, with the deadlines of an earlier ``checkpoint``."""
+    head = {"sequence": ledger.mark.sequence, "head": ledger.mark.head, "pending": list(ledger.pending)}
+    return cast("dict[str, Any]", checkpoint.ledger) | head
 
 
 def _spans(first: Mapping[int, int], until: Mapping[int, int]) -> tuple[Span, ...]:

@@ -17,6 +17,8 @@ from lethe.privacy.policy import Policy
 __all__ = ["CheckpointTotals", "Finding", "Verdict", "audit"]
 
 COUNTS: Final = ("received", "learned", "dead_lettered", "lost")
+COUNTING: Final = frozenset({"batch", "merge", "recreation"})
+"""Kinds of receipts that count records."""
 SLACK: Final = 0.1
 """Tolerance for the order of times, in seconds: clocks are adjusted while times are taken."""
 AHEAD: Final = 60.0
@@ -176,6 +178,8 @@ class _Tally:
         self._kept: list[tuple[str, int, int, float]] = []
         self._longest_kept = 0.0
         self._erased = self._expired = self._brought_back = 0
+        self._parts: list[str] = []
+        """The heads of the ledgers of the states that were merged."""
         self._gaps: list[str] = []
         self._unbalanced: list[str] = []
         self._longest = 0.0
@@ -221,6 +225,10 @@ class _Tally:
         match receipt.kind:
             case "batch":
                 self._take_batch(receipt, sequence)
+            case "merge":
+                self._take_merge(receipt, sequence)
+            case "subtraction":
+                self._take_subtraction(receipt, sequence)
             case "rollback":
                 self._take_rollback(receipt, sequence)
             case "purge":
@@ -232,7 +240,7 @@ class _Tally:
             case "erasure":
                 self._erased += receipt.erased
                 self._brought_back = max(0, self._brought_back - receipt.erased)
-        if receipt.kind not in {"batch", "recreation"} and any(getattr(receipt, name) for name in COUNTS):
+        if receipt.kind not in COUNTING and any(getattr(receipt, name) for name in COUNTS):
             self._unbalanced.append(f"receipt {sequence}: a {receipt.kind} that counts records")
         self._compare(entry.mark)
 
@@ -259,6 +267,14 @@ class _Tally:
         return counts
 
     def _take_batch(self, receipt: Receipt, sequence: int) -> None:
+        self._take_records(receipt, sequence)
+        if receipt.retention == Retention.SAMPLES and receipt.learned:
+            self._kept += [
+                (receipt.topic, span.partition, span.next, receipt.received_at) for span in receipt.spans
+            ]
+        self._longest = max(self._longest, receipt.discarded_at - receipt.received_at)
+
+    def _take_records(self, receipt: Receipt, sequence: int) -> None:
         for span in receipt.spans:
             place = receipt.topic, span.partition
             expected = self._next.get(place, span.first)
@@ -267,8 +283,6 @@ class _Tally:
                 self._gaps.append(f"receipt {sequence}: {place[0]}/{place[1]} from {span.first} {what}")
             self._next[place] = span.next
             self._unpurged.append((*place, span.next, receipt.learned_at))
-            if receipt.retention == Retention.SAMPLES and receipt.learned:
-                self._kept.append((*place, span.next, receipt.received_at))
         offsets = sum(span.next - span.first for span in receipt.spans)
         if receipt.received + receipt.lost + receipt.skipped != offsets:
             self._unbalanced.append(f"receipt {sequence}: {offsets} offsets, {receipt.received} received")
@@ -277,7 +291,20 @@ class _Tally:
         firsts = {span.partition: span.first for span in receipt.spans}
         ends = {span.partition: span.next for span in receipt.spans}
         self._live.append(_Learned(sequence, receipt.topic, firsts, ends, self._count(receipt)))
-        self._longest = max(self._longest, receipt.discarded_at - receipt.received_at)
+
+    def _take_merge(self, receipt: Receipt, sequence: int) -> None:
+        self._take_records(receipt, sequence)
+        self._erased += receipt.erased
+        self._parts += [f"{state.sequence}:{state.head}" for state in receipt.states]
+        if sequence > 1:
+            self._gaps.append(f"receipt {sequence}: a merge after other receipts")
+
+    def _take_subtraction(self, receipt: Receipt, sequence: int) -> None:
+        self._erased += receipt.erased
+        for span in receipt.spans:
+            if span.next > self._next.get((receipt.topic, span.partition), 0):
+                where = f"{receipt.topic}/{span.partition} up to {span.next}"
+                self._gaps.append(f"receipt {sequence}: a subtraction of {where}, which was never learned")
 
     def _take_purge(self, receipt: Receipt, sequence: int) -> None:
         for span in receipt.spans:
@@ -344,6 +371,9 @@ class _Tally:
         """Answer every question that the receipts, the policy and the broker allow to be asked."""
         once = f"{self.learned} samples, every offset once" if not self._gaps else "; ".join(self._gaps[:3])
         yield Finding("Was each record learned once, and none left out?", not self._gaps, once)
+        if self._parts:
+            answer = f"in the ledgers that end with {', '.join(self._parts)}: audit them with --head"
+            yield Finding("Where are the receipts from before the merge?", passed=True, answer=answer)
         balance = "; ".join(self._unbalanced[:3]) or "received = learned + dead-lettered, in every receipt"
         yield Finding("Is every record accounted for?", not self._unbalanced, balance)
         times = "; ".join(self._untimely[:3]) or "in every receipt, and from one to the next"

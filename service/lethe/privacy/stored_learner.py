@@ -1,0 +1,57 @@
+"""Rebuilds the learner that a checkpoint holds, without running code only because the checkpoint names it."""
+
+import shlex
+from pathlib import Path
+from typing import Any, cast
+
+from lethe.checkpointing import safetensors_writer
+from lethe.checkpointing.checkpoint import Checkpoint
+from lethe.errors import InvalidSetting
+from lethe.learners.base import Learner, LearnerContext
+from lethe.learners.capabilities import Merges
+from lethe.learners.registry import LEARNERS, find
+from lethe.wire import Layout
+
+__all__ = ["OPTIONS", "kind_of", "layout_of", "learner_of", "sums_digest"]
+
+OPTIONS = "learner.options."
+"""Prefix of the learner's options in a checkpoint's fingerprint."""
+
+
+def kind_of(checkpoint: Checkpoint, path: Path, plugin: str | None) -> type[Learner]:
+    """Return the class of a checkpoint's learner; raises InvalidSetting if it is a plug-in not named."""
+    name = str(checkpoint.fingerprint["learner.name"])
+    if name in LEARNERS:
+        return LEARNERS[name]
+    if name != plugin:
+        raise InvalidSetting(
+            f"{path} was written by learner {name!r} of another package, whose code a checkpoint alone does "
+            f"not cause to run: allow it with --learner {shlex.quote(name)}"
+        )
+    return find(name)
+
+
+def learner_of(checkpoint: Checkpoint, kind: type[Learner]) -> Learner:
+    """Return an untrained ``kind`` with the checkpoint's options and seed, on the CPU.
+
+    Raises InvalidSetting for bad options.
+    """
+    settings = cast("dict[str, Any]", checkpoint.fingerprint)
+    options = {name.removeprefix(OPTIONS): v for name, v in settings.items() if name.startswith(OPTIONS)}
+    context = LearnerContext(layout_of(checkpoint), settings["learner.seed"], options=options)
+    kind.Options.of(context.options)  # also for a learner that does not read its options
+    return kind(context)
+
+
+def sums_digest(learner: Learner) -> str:
+    """Return the SHA-256, in hex, of a learner's exact sums; empty if it has none.
+
+    It is the same for the same samples, on every machine.
+    """
+    return safetensors_writer.digest(learner.sums(), "") if isinstance(learner, Merges) else ""
+
+
+def layout_of(checkpoint: Checkpoint) -> Layout:
+    """Return the layout of a checkpoint's samples."""
+    fields = {name: checkpoint.fingerprint[f"sample.{name}"] for name in Layout.model_fields}
+    return Layout.model_validate(fields)
