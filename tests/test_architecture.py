@@ -155,6 +155,7 @@ ONLY = [
             "lethe.report",
             "lethe.files.html.templates",
             "lethe.observability.result",
+            "lethe.evaluation.objective",
             "lethe.evaluation.score_formulas",
             "lethe.events",
         ),

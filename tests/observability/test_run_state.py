@@ -74,6 +74,7 @@ class Run:
             segment=segments[-1] if segments else None,
             ends_segment=ends,
             seconds=seconds,
+            images={"a": 100, "b": 400},
         )
         self.run_state(event)
         self.run_state(self.history.evaluated(event))
@@ -197,6 +198,27 @@ def test_prequential_accuracy_includes_the_samples_after_the_last_evaluation() -
     run.evaluate(0.1, 0.1)
     run.learn(10, 0.1, correct=10)
     assert run.run_state.result().prequential_accuracy == 0.75
+
+
+def test_what_the_numbers_tell_is_in_the_state_and_in_the_result() -> None:
+    run = Run()
+    assert run.run_state.state()["fading_accuracy"] is run.run_state.state()["chance_accuracy"] is None
+    run.evaluate(0.1, 0.1)
+    run.history.segment_started("a")
+    run.learn(64, 0.1, correct=32)
+    run.evaluate(0.9, 0.5, ends=True)
+    run.history.segment_started("b")
+    run.evaluate(0.9, 0.5)
+    run.evaluate(0.7, 0.8)
+    state, result = run.run_state.state(), run.run_state.result()
+    assert state["fading_accuracy"] == result.fading_accuracy == 0.5
+    assert state["chance_accuracy"] == result.chance_accuracy == 0.5, "two classes"
+    assert state["noise"] == result.noise
+    assert result.noise == pytest.approx(
+        {"a": 2 * (0.7 * 0.3 / 100) ** 0.5, "b": 2 * (0.8 * 0.2 / 400) ** 0.5}
+    )
+    assert state["scores"]["within_floor"] == result.within_floor == 0.5
+    assert state["forgetting_budget_left"] == result.forgetting_budget_left == pytest.approx(-49)
 
 
 def test_time_is_counted_from_the_first_batch_and_speed_without_evaluations() -> None:

@@ -38,14 +38,15 @@ def test_curves_of_several_learners_are_drawn_on_the_same_axes(tmp_path: Path) -
         one, two = (page.figures[f"{kind}-{place}"]["layout"] for place in (0, 1))
         assert one["xaxis"] == two["xaxis"]
         assert one["yaxis"] == two["yaxis"]
-    mnist, fashion = page.figures["accuracy-0"]["data"]
+    mnist, fashion, _ = page.figures["accuracy-0"]["data"]
     assert mnist["x"] == [point.samples for point in runs[0].evaluations]
     assert fashion["y"] == [point.accuracy["fashion-mnist"] for point in runs[0].evaluations]
     mnist, _ = page.figures["calibration-1"]["data"]
     assert mnist["y"] == [point.ece["mnist"] for point in runs[1].evaluations]
     layout = page.figures["accuracy-0"]["layout"]
     assert [shape["x0"] for shape in layout["shapes"]] == [SEGMENT]
-    assert [note["text"] for note in layout["annotations"]] == ["mnist", "fashion-mnist"]
+    notes = page.figures["prequential-0"]["layout"]["annotations"]
+    assert [note["text"] for note in notes] == ["mnist", "fashion-mnist"]
 
 
 def test_each_class_of_a_probe_has_a_row_in_the_colour_of_the_probe(tmp_path: Path) -> None:
@@ -97,31 +98,94 @@ def test_any_number_of_learners_and_segments_makes_a_well_formed_page(
     assert page.text.count("rotated-by-0") >= learners
     figures = [name for name in page.figures if name.startswith("accuracy")]
     assert len(figures) == learners
-    colours = [trace["line"]["color"] for trace in page.figures["accuracy-0"]["data"]]
+    colours = [trace["line"]["color"] for trace in page.figures["accuracy-0"]["data"] if "mode" in trace]
     assert len(set(colours)) == count
 
 
-def test_a_ninth_probe_is_drawn_dashed(tmp_path: Path) -> None:
-    page = report([made_up("x", 0.5, segments=[f"permuted-{n}" for n in range(9)])], tmp_path)
-    lines = {(t["line"]["color"], t["line"]["dash"]) for t in page.figures["accuracy-0"]["data"]}
-    assert len(lines) == 9
-    dashes = [a["class"] for tag, a in page.tags if tag == "i" and a.get("class")]
-    assert set(dashes) == {"dashed"}, "the legends show them too"
+TWENTY = [f"permuted-{n}" for n in range(20)]
+
+
+def test_the_segments_are_a_bar_below_the_accuracy_in_the_colours_of_their_probes(tmp_path: Path) -> None:
+    page = report([made_up("x", 0.5, segments=("mnist", "fashion-mnist", "mnist"))], tmp_path)
+    *curves, bar = page.figures["accuracy-0"]["data"]
+    assert (bar["base"], bar["x"]) == ([0, SEGMENT, 2 * SEGMENT], [SEGMENT] * 3)
+    mnist, fashion = (curve["line"]["color"] for curve in curves)
+    assert bar["marker"]["color"] == [mnist, fashion, mnist]
+    layout = page.figures["accuracy-0"]["layout"]
+    assert layout["yaxis2"]["domain"][1] < layout["yaxis"]["domain"][0]
+    assert layout["uniformtext"]["mode"] == "hide", "a name that does not fit"
+
+
+def test_each_switch_is_one_thin_line_in_every_figure_over_the_stream(tmp_path: Path) -> None:
+    page = report([made_up("x", 0.5, segments=("a", "b", "a"))], tmp_path)
+    for kind in ("accuracy", "classes-0", "levels", "changes", "prequential", "calibration", "throughput"):
+        shapes = page.figures[f"{kind}-0"]["layout"]["shapes"]
+        assert [shape["x0"] for shape in shapes] == [SEGMENT, 2 * SEGMENT], kind
+        assert {(shape["line"]["color"], shape["line"]["width"]) for shape in shapes} == {("--switch", 1)}
+
+
+def test_more_probes_than_colours_are_rows_in_the_order_of_the_probes(tmp_path: Path) -> None:
+    run = made_up("x", 0.9, segments=TWENTY)
+    page = report([run], tmp_path)
+    heat, _ = page.figures["accuracy-0"]["data"]
+    assert heat["y"] == TWENTY
+    assert heat["z"][3] == [point.accuracy["permuted-3"] for point in run.evaluations]
+    assert page.figures["accuracy-0"]["layout"]["yaxis"]["autorange"] == "reversed", "the first on top"
+    (heat,) = page.figures["calibration-0"]["data"]
+    assert heat["z"][3] == [point.ece["permuted-3"] for point in run.evaluations]
+    (worst,) = page.figures["classes-0-0"]["data"]
+    lowest = [value for value in run.classes[-1].accuracy["permuted-3"] if value is not None]
+    assert worst["z"][3][-1] == min(lowest)
+    assert [name for name in page.figures if name.startswith("classes")] == ["classes-0-0"]
+    assert [a for tag, a in page.tags if a.get("class") == "scale"], "what the colours mean"
+
+
+def test_the_matrix_of_many_probes_is_compact_and_in_order(tmp_path: Path) -> None:
+    page = report([made_up("x", 0.9, segments=TWENTY)], tmp_path)
+    (table,) = [a for tag, a in page.tags if tag == "table" and "matrix" in (a.get("class") or "")]
+    assert table["class"] == "matrix compact"
+    first = page.texts.index("after segment")
+    columns = [text for text in page.texts[first:] if text in TWENTY][:20]
+    assert columns == TWENTY
+
+
+def test_skills_not_taught_yet_are_grey_and_never_alarming(tmp_path: Path) -> None:
+    page = report([made_up("x", 0.5)], tmp_path)
+    cells = [a["class"] or "" for tag, a in page.tags if tag == "td" and "cell" in (a.get("class") or "")]
+    untaught = [place for place, style in enumerate(cells) if "untaught" in style]
+    assert untaught == [0, 1, 3], "the untrained row, and the second probe after the first segment"
+
+
+def test_chance_is_a_dashed_line_below_the_accuracy_on_the_stream(tmp_path: Path) -> None:
+    run = made_up("x", 0.5)
+    chance, _ = report([run], tmp_path).figures["prequential-0"]["data"]
+    assert (chance["y"], chance["line"]["dash"]) == ([0.1, 0.1], "dash")
+    unknown = report([run.model_copy(update={"chance_accuracy": None})], tmp_path)
+    assert len(unknown.figures["prequential-0"]["data"]) == 1
+
+
+def test_forgetting_is_shown_with_its_noise_and_the_limits_of_the_alerts(tmp_path: Path) -> None:
+    run = made_up("x", 0.5)
+    shapes = report([run], tmp_path).figures["forgetting-0"]["layout"]["shapes"]
+    lines = {shape["line"]["color"]: shape["x0"] for shape in shapes}
+    assert lines == {"--soft": run.noise["mnist"], "--pause": 0.05, "--bad": 0.1}
 
 
 def test_segments_without_room_for_names_are_numbered_and_listed(tmp_path: Path) -> None:
     segments = ("mnist", "fashion-mnist") * 3
     page = report([made_up("x", 0.5, segments=segments)], tmp_path)
-    notes = page.figures["accuracy-0"]["layout"]["annotations"]
+    notes = page.figures["prequential-0"]["layout"]["annotations"]
     assert [note["text"] for note in notes] == ["1", "2", "3", "4", "5", "6"]
+    assert page.figures["accuracy-0"]["data"][-1]["text"] == ["1", "2", "3", "4", "5", "6"]
     assert "Segments: 1\N{NO-BREAK SPACE}mnist, 2\N{NO-BREAK SPACE}fashion-mnist" in page.text
 
 
-def test_the_switches_of_a_long_stream_have_no_labels(tmp_path: Path) -> None:
+def test_the_switches_of_a_long_stream_have_no_labels_but_on_the_bar(tmp_path: Path) -> None:
     page = report([made_up("x", 0.5, segments=("mnist", "fashion-mnist") * 7)], tmp_path)
-    layout = page.figures["accuracy-0"]["layout"]
+    layout = page.figures["prequential-0"]["layout"]
     assert len(layout["shapes"]) == 13
     assert layout["annotations"] == []
+    assert page.figures["accuracy-0"]["data"][-1]["text"][-1] == "14"
 
 
 def test_a_run_without_calibration_and_classes_is_drawn(tmp_path: Path) -> None:

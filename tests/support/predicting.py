@@ -40,8 +40,9 @@ def create(
     on_rejected: Callable[[RejectionReason], None] = lambda _: None,
     events: Iterable[Event] = (),
     layout: Layout = LAYOUT,
+    history: History | None = None,
 ) -> FastAPI:
-    run_state = RunState(Settings(), Finetune, History([]))
+    run_state = RunState(Settings(), Finetune, history or History([]))
     for event in events:
         run_state(event)
     predict = PredictEndpoint(predictions, "finetune", layout, MOST_BYTES)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lethe.evaluation.history import History
+from lethe.evaluation.objective import budget_left, sampling_noise
 from lethe.events import SCORES, Evaluated, Reading, SampleCounts
 from lethe.observability.result import (
     ClassPoint,
@@ -20,28 +21,25 @@ from lethe.observability.result import (
 )
 from lethe.report import write_report
 
-__all__ = ["EVERY", "SEGMENT", "Page", "demo", "made_up", "nameless", "report", "started"]
+__all__ = ["EVERY", "SEGMENT", "Page", "course", "demo", "made_up", "nameless", "report", "started"]
 
 EVERY = 2000
 SEGMENT = 60_000
 
 
-def made_up(
+def course(
     learner: str,
     keeps: float,
     *,
     segments: Sequence[str] = ("mnist", "fashion-mnist"),
     top: Sequence[float] = (0.977, 0.872),
-    speed: float = 5200.0,
-    retains: str = "nothing",
-) -> RunResult:
-    """A run as the loop produces it: accuracy rises in a segment, and a share ``keeps`` of it stays."""
+) -> History:
+    """A history as the loop produces it: accuracy rises in a segment, and a share ``keeps`` of it stays."""
     noise = random.Random(learner)
     names = list(dict.fromkeys(segments))
     peak = {name: top[place % len(top)] for place, name in enumerate(names)}
     skill = dict.fromkeys(names, 0.1)
     history = History(names)
-    throughput = []
 
     def read(accuracy: Mapping[str, float]) -> dict[str, Reading]:
         """Accuracy by class; confidence stays high after forgetting."""
@@ -54,11 +52,9 @@ def made_up(
         shown = {n: min(1.0, max(0.0, a if ends else a + noise.gauss(0, 0.006))) for n, a in skill.items()}
         visit = len(history.segments)
         segment = history.segments[-1] if visit else None
-        final.append(
-            history.evaluated(Evaluated(samples, read(shown), ends or visit == 0, visit, segment, ends, 0.1))
-        )
+        history.evaluated(Evaluated(samples, read(shown), ends or visit == 0, visit, segment, ends, 0.1))
 
-    final = [history.evaluated(Evaluated(0, read(skill), True, 0, None, False, 0.1))]
+    history.evaluated(Evaluated(0, read(skill), True, 0, None, False, 0.1))
     for visit, taught in enumerate(segments):
         history.segment_started(taught)
         before = dict(skill)
@@ -70,14 +66,29 @@ def made_up(
                 )
                 skill[name] = goal + (before[name] - goal) * math.exp(-done / pace)
             history.learned(EVERY, round(EVERY * skill[taught]))
-            throughput.append(
-                ThroughputPoint(
-                    samples=visit * SEGMENT + done,
-                    samples_per_second=speed * (1 + 0.04 * noise.gauss(0, 1)),
-                )
-            )
             measure(visit * SEGMENT + done, step == SEGMENT // EVERY)
-    learned = SEGMENT * len(segments)
+    return history
+
+
+def made_up(
+    learner: str,
+    keeps: float,
+    *,
+    segments: Sequence[str] = ("mnist", "fashion-mnist"),
+    top: Sequence[float] = (0.977, 0.872),
+    speed: float = 5200.0,
+    retains: str = "nothing",
+) -> RunResult:
+    """The result of a `course`."""
+    noise = random.Random(learner)
+    history = course(learner, keeps, segments=segments, top=top)
+    throughput = [
+        ThroughputPoint(samples=samples, samples_per_second=speed * (1 + 0.04 * noise.gauss(0, 1)))
+        for samples in range(EVERY, SEGMENT * len(segments) + 1, EVERY)
+    ]
+    latest = history.latest()
+    assert latest is not None
+    learned, share = SEGMENT * len(segments), latest.scores.within_floor
     return RunResult(
         learner=learner,
         retains=retains,
@@ -86,10 +97,10 @@ def made_up(
         scenario="mnist-to-fashion",
         broker="embedded",
         segments=history.segments,
-        probes=names,
-        R=[list(row) for row in final[-1].R],
-        **final[-1].scores.model_dump(),
-        forgetting_by_probe=dict(final[-1].forgetting_by_probe),
+        probes=list(history.probes),
+        R=[list(row) for row in latest.R],
+        **latest.scores.model_dump(),
+        forgetting_by_probe=dict(latest.forgetting_by_probe),
         samples=SampleCounts(
             received=learned + 12, learned=learned, discarded=learned, dead_lettered=12, lost=0, resident=0
         ),
@@ -105,6 +116,10 @@ def made_up(
         switches=SegmentSwitch.of(history),
         throughput=throughput,
         prequential=PrequentialPoint.of(history),
+        fading_accuracy=history.prequential.fading,
+        chance_accuracy=0.1,
+        noise={name: sampling_noise(accuracy, 1000) for name, accuracy in latest.accuracy.items()},
+        forgetting_budget_left=None if share is None else budget_left(share),
     )
 
 
@@ -150,6 +165,9 @@ def started() -> RunResult:
         "evaluations": [],
         "classes": [],
         "throughput": [],
+        "fading_accuracy": None,
+        "noise": {},
+        "forgetting_budget_left": None,
         "prequential": [],
         "segments": ["mnist"],
         "switches": [SegmentSwitch(samples=0, segment="mnist")],

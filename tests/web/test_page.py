@@ -47,7 +47,7 @@ def test_the_page_shows_the_run_and_sends_requests_only_to_the_service(run: Corn
     expect(page.locator("#privacy")).to_contain_text("receipts in the ledger")
     expect(page.locator("#privacy")).to_contain_text("samples in the learner's memory0")
     scores = page.locator("#scores .glance > div")
-    expect(scores).to_have_count(11)
+    expect(scores).to_have_count(12)
     expect(scores.nth(0)).to_contain_text(re.compile(r"^ACCmean accuracy .*\d\d\.\d\u202f%$"))
     expect(scores.nth(4)).to_contain_text(re.compile(r"^min-ACC.*–$"))
     assert visit.asked
@@ -65,7 +65,9 @@ def test_the_page_updates_without_reloading(run: CornerStream, page: Page) -> No
     expect(rows).to_have_count(before + 1)
     expect(page.locator("#forgetting .main-svg").first).to_be_visible()
     expect(page.locator("#scores .glance > div").nth(4)).to_contain_text(re.compile(r"^min-ACC.*%$"))
-    expect(page.locator("#accuracy .annotation-text")).to_have_text(["day", "night"])
+    expect(page.locator("#accuracy .bartext")).to_have_text(["day", "night"])
+    expect(page.locator("#prequential .annotation-text")).to_have_text(["day", "night"])
+    expect(page.locator("[data-sign]").nth(0)).to_contain_text("day")
     expect(page.locator("#stream")).not_to_have_text(learned)
     assert page.title().startswith("finetune forgot day")
     assert page.evaluate("performance.getEntriesByType('navigation').length") == 1

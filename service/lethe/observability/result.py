@@ -192,6 +192,14 @@ class RunResult(Scores, Document):
     boundaries: Boundaries = Boundaries()
     throughput: list[ThroughputPoint]
     prequential: list[PrequentialPoint]
+    fading_accuracy: float | None = None
+    """The last of them, as of the last learned batch."""
+    chance_accuracy: float | None = None
+    """The accuracy of guessing."""
+    noise: dict[str, float] = Field(default_factory=dict)
+    """Two standard errors of the latest accuracy on each probe: a smaller loss is none."""
+    forgetting_budget_left: float | None = None
+    """1 if every old skill was always within its floor, 0 if it was for just 99 % of the evaluations."""
     failure: str | None = None
     """Why the run failed; None if it did not."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from lethe.evaluation.boundary_scores import Boundaries
 from lethe.evaluation.history import History, HistorySnapshot
+from lethe.evaluation.objective import budget_left, chance_accuracy, sampling_noise
 from lethe.events import (
     BatchLearned,
     BoundariesScored,
@@ -94,6 +95,9 @@ class RunSnapshot(NamedTuple):
     scores: ScoresUpdated | None = None
     stream_scores: Mapping[str, float | None] = _NOTHING
     """The scores of the stream itself, by name, which are newer than ``scores``."""
+    fading_accuracy: float | None = None
+    images: Mapping[str, int] = _NOTHING
+    """Images of each probe that the latest evaluation used."""
     privacy: PrivacyAccount | None = None
     broker: BrokerStatus = BrokerStatus(up=False, detail="not reached yet")
 
@@ -116,7 +120,13 @@ class RunState:
         self._started: float | None = None
         self._seconds_before = 0.0
         now = clock()
-        self._snapshot = RunSnapshot(history.snapshot(), now, now, stream_scores=history.stream_scores)
+        self._snapshot = RunSnapshot(
+            history.snapshot(),
+            now,
+            now,
+            stream_scores=history.stream_scores,
+            fading_accuracy=history.prequential.fading,
+        )
 
     def __call__(self, event: Event) -> None:
         """Handle one event."""
@@ -137,6 +147,7 @@ class RunState:
                     violated=dict(event.violated),
                     lost=event.lost_at,
                     stream_scores=self._history.stream_scores,
+                    fading_accuracy=self._history.prequential.fading,
                 )
             case LoopTurned():
                 return now._replace(counts=counts, turned_at=self._clock())
@@ -189,10 +200,11 @@ class RunState:
             worked_at=at,
             throughput=now.throughput.add(counts.learned, seconds - now.evaluation_seconds),
             stream_scores=self._history.stream_scores,
+            fading_accuracy=self._history.prequential.fading,
         )
 
     def _after_evaluation(self, event: Evaluated) -> RunSnapshot:
-        now, at = self._snapshot, self._clock()
+        now, at = self._snapshot._replace(images=dict(event.images)), self._clock()
         if self._started is None:  # of the untrained learner: it is no part of the run's time
             return now._replace(turned_at=at, worked_at=at)
         return now._replace(
@@ -286,6 +298,7 @@ class RunState:
             "scores": latest.scores.model_dump() if latest else {},
             "forgetting_by_probe": dict(latest.forgetting_by_probe) if latest else {},
             "R": [list(row) for row in latest.R] if latest else [],
+            **_judged(now),
         }
 
     def result(self) -> RunResult:
@@ -321,7 +334,24 @@ class RunState:
             boundaries=Boundaries.of(history),
             throughput=now.throughput.points(),
             prequential=PrequentialPoint.of(history),
+            **_judged(now),
         )
 
     def _is_alive(self, snapshot: RunSnapshot) -> bool:
         return self._clock() - snapshot.turned_at < self._settings.serve.stalled_seconds
+
+
+def _judged(now: RunSnapshot) -> dict[str, Any]:
+    """Return what the numbers tell: the budget left, chance, and the noise of each accuracy."""
+    readings = now.scores.readings if now.scores else {}
+    share = now.scores.scores.within_floor if now.scores else None
+    return {
+        "forgetting_budget_left": None if share is None else budget_left(share),
+        "fading_accuracy": now.fading_accuracy,
+        "chance_accuracy": chance_accuracy(reading.by_class for reading in readings.values()),
+        "noise": {
+            probe: sampling_noise(readings[probe].accuracy, images)
+            for probe, images in now.images.items()
+            if probe in readings
+        },
+    }

@@ -4,7 +4,11 @@
 
     formatting.py      numbers as text
     headline.py        the sentence that sums up a run
-    figures.py         figures for Plotly, as plain data; colours are names of the style sheet
+    vital_signs.py     whether it forgets, what is left of the budget, whether it learns
+    figures.py         parts of figures for Plotly, as plain data; colours are names of the style sheet
+    stream_marks.py    switches, boundaries and the timeline of segments
+    probe_figures.py   accuracy, calibration and forgetting of each probe
+    stream_figures.py  accuracy on the stream, and throughput
     score_curves.py    each score over the stream
     class_heatmap.py   the accuracy on each class over the stream
     tables.py          tables as data: the matrix R, scores, sample counts, measurement

@@ -1,17 +1,25 @@
-"""Draws the accuracy on each class of a probe over the stream as a heat map."""
+"""Draws the accuracy on each class over the stream as heat maps, or on the worst class of each probe."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Final
 
 from lethe.observability.result import RunResult
-from lethe.report.figures import Axes, Figure, colour, stream_layout
+from lethe.report.figures import Axes, Figure, colour
+from lethe.report.probe_figures import heat_rows
+from lethe.report.stream_marks import stream_layout
 
-__all__ = ["by_class"]
+__all__ = ["by_class", "has_classes", "worst_classes"]
 
 ROW: Final = 15
 """Height of a row, in pixels, with at most `MAX_ROWS` classes."""
 MAX_ROWS: Final = 24
 """More classes share the height of this many."""
+
+
+def has_classes(run: RunResult, probes: Sequence[str]) -> bool:
+    """Return whether any of ``probes`` was evaluated by class."""
+    return any(point.accuracy.get(probe) for point in run.classes for probe in probes)
 
 
 def by_class(run: RunResult, probe: str, axes: Axes) -> Figure:
@@ -40,3 +48,14 @@ def by_class(run: RunResult, probe: str, axes: Axes) -> Figure:
     }
     height = 90 + ROW * min(rows, MAX_ROWS)
     return {"data": [heat], "layout": {**stream_layout(run, axes, y), "height": height}}
+
+
+def worst_classes(run: RunResult, axes: Axes) -> Figure:
+    """Draw a row for each probe: the lowest accuracy on one of its classes."""
+    rows = {probe: [_lowest(point.accuracy.get(probe, [])) for point in run.classes] for probe in run.probes}
+    traces, layout = heat_rows(run, axes, rows, [point.samples for point in run.classes])
+    return {"data": traces, "layout": layout}
+
+
+def _lowest(classes: Sequence[float | None]) -> float | None:
+    return min((right for right in classes if right is not None), default=None)

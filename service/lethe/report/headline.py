@@ -4,18 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from lethe.evaluation.objective import FORGOTTEN, LEARNED
 from lethe.events import SCORES
 from lethe.observability.result import RunResult
 from lethe.report.formatting import number, percent
 
 __all__ = ["Headline", "headline"]
 
-FORGOT: Final = 0.10
-"""Loss of accuracy from which a probe counts as forgotten."""
 KEPT: Final = 0.02
 """Loss of accuracy below which a probe counts as kept."""
-LEARNED: Final = 0.50
-"""Best accuracy from which a probe counts as learned if no segments are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +64,8 @@ def _without_segments(run: RunResult) -> Headline:
 
 def _verdict(forgetting: Mapping[str, float], probe: str) -> str:
     lost = forgetting[probe]
-    if lost >= FORGOT:
-        verb, alike = "forgot", sum(value >= FORGOT for value in forgetting.values())
+    if lost >= FORGOTTEN:
+        verb, alike = "forgot", sum(value >= FORGOTTEN for value in forgetting.values())
     elif lost >= KEPT:
         return f"lost some of {probe}"
     else:

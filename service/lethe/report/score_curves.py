@@ -6,7 +6,8 @@ from typing import Final
 
 from lethe.events import SCORES
 from lethe.observability.result import RunResult
-from lethe.report.figures import PALETTE, RATIO, Axes, Figure, LegendEntry, line, stream_layout
+from lethe.report.figures import PALETTE, RATIO, Axes, Figure, LegendEntry, line
+from lethe.report.stream_marks import stream_layout
 
 __all__ = ["CHANGES", "LEVELS", "Curve", "changes", "has_curves", "legend", "levels"]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lethe.events import BALANCE, COUNTS, SCORES, ScoreInfo
 from lethe.observability.result import RunResult
 from lethe.report.formatting import UNDEFINED, mebibytes, number, percent, points, seconds
+from lethe.report.probe_figures import is_crowded
 
 __all__ = [
     "BriefScore",
@@ -43,6 +44,8 @@ class Cell:
     """The same, without decimals: how strongly the cell is shaded."""
     own: bool
     """Whether the row's segment is the one that this probe tests."""
+    taught: bool
+    """Whether that segment was learned before, or is the row's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,11 @@ class MatrixRow:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """R as a table."""
+    """R as a table; a ``compact`` one has narrow columns and whole numbers."""
 
     probes: Sequence[str]
     rows: Sequence[MatrixRow]
+    compact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +76,20 @@ class BriefScore:
 
 def matrix(run: RunResult) -> Matrix:
     """Return R as a table; a row's own probe is marked."""
-    rows = []
+    rows, compact = [], is_crowded(run.probes)
     for after, accuracies in enumerate(run.R):
-        segment = run.segments[after - 1] if after else None
+        segment, taught = run.segments[after - 1] if after else None, run.segments[:after]
         cells = [
-            Cell(f"{100 * accuracy:.1f}", f"{100 * accuracy:.0f}", own=probe == segment)
+            Cell(
+                f"{100 * accuracy:.{0 if compact else 1}f}",
+                f"{100 * accuracy:.0f}",
+                own=probe == segment,
+                taught=probe in taught,
+            )
             for probe, accuracy in zip(run.probes, accuracies, strict=True)
         ]
         rows.append(MatrixRow("untrained" if segment is None else f"{after} {segment}", cells))
-    return Matrix(run.probes, rows)
+    return Matrix(run.probes, rows, compact)
 
 
 def scores(runs: Sequence[RunResult]) -> list[Row]:

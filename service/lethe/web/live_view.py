@@ -6,10 +6,12 @@ from typing import Any, Final, TypeVar
 
 from lethe.files.html.templates import render
 from lethe.observability.result import RunResult
-from lethe.report import figures, tables
-from lethe.report.class_heatmap import by_class
+from lethe.report import figures, probe_figures, stream_figures, tables
+from lethe.report.class_heatmap import by_class, has_classes, worst_classes
 from lethe.report.formatting import percent
 from lethe.report.headline import Headline, headline
+from lethe.report.stream_marks import MAX_LISTED, naming
+from lethe.report.vital_signs import vital_signs
 
 __all__ = ["live_view"]
 
@@ -33,28 +35,38 @@ def live_view(run: RunResult) -> Mapping[str, Any]:
     )
     axes = figures.Axes.of([run])
     drawn = {
-        "accuracy": figures.accuracy(run, axes) if run.evaluations else None,
-        "prequential": figures.prequential(run, axes) if run.prequential else None,
-        "calibration": figures.calibration(run, axes) if run.evaluations else None,
-        "throughput": figures.throughput(run, axes) if run.throughput else None,
-        "forgetting": figures.forgetting(run, axes) if run.forgetting_by_probe else None,
+        "accuracy": probe_figures.accuracy(run, axes) if run.evaluations else None,
+        "prequential": stream_figures.prequential(run, axes) if run.prequential else None,
+        "calibration": probe_figures.calibration(run, axes) if run.evaluations else None,
+        "throughput": stream_figures.throughput(run, axes) if run.throughput else None,
+        "forgetting": probe_figures.forgetting(run, axes) if run.forgetting_by_probe else None,
     }
     return {
         "learner": run.learner,
         "summary": run.summary,
         "headline": asdict(_headline(run)),
-        "tiles": {name: tables.value(run, name) for name in ("bwt", "forgetting")},
+        "signs": [asdict(sign) for sign in vital_signs(run)],
         "scores": render("report/glance.html.jinja", scores=tables.glance(run)),
         "figures": {name: figure for name, figure in drawn.items() if figure is not None},
-        "classes": [
-            {"name": probe, "figure": by_class(run, probe, axes)}
-            for probe in run.probes
-            if any(point.accuracy.get(probe) for point in run.classes)
-        ],
+        "classes": _classes(run, axes),
+        "crowded": probe_figures.is_crowded(run.probes),
         "legend": [asdict(entry) for entry in figures.legend(axes.probes)],
-        "numbered": list(run.segments) if figures.naming(run) == "numbers" else [],
+        "numbered": list(run.segments)
+        if naming(run) == "numbers" and len(run.segments) <= MAX_LISTED
+        else [],
         "matrix": render("report/matrix.html.jinja", matrix=tables.matrix(run)) if run.R else "",
     }
+
+
+def _classes(run: RunResult, axes: figures.Axes) -> list[Mapping[str, Any]]:
+    if probe_figures.is_crowded(run.probes):
+        shown = has_classes(run, run.probes)
+        return [{"name": "lowest class of each probe", "figure": worst_classes(run, axes)}] if shown else []
+    return [
+        {"name": probe, "figure": by_class(run, probe, axes)}
+        for probe in run.probes
+        if has_classes(run, [probe])
+    ]
 
 
 def _headline(run: RunResult) -> Headline:

@@ -7,9 +7,8 @@
   let drawn = null; // the latest figures, to redraw them in another theme
 
   // number formatting
-  const MINUS = "\u2212", THIN = "\u202f", UNDEFINED = "\u2013";
+  const THIN = "\u202f";
   const number = (value) => Math.round(value).toLocaleString("en").replaceAll(",", THIN);
-  const percent = (ratio) => (ratio == null ? UNDEFINED : `${(100 * ratio).toFixed(1)}${THIN}%`);
   const duration = (s) => (s < 0.0995 ? `${(1000 * s).toFixed(0)}${THIN}ms` : s < 120 ? `${s.toFixed(1)}${THIN}s`
     : s < 7200 ? `${Math.floor(s / 60)}${THIN}min` : `${(s / 3600).toFixed(1)}${THIN}h`);
   const sum = (counts) => Object.values(counts).reduce((all, count) => all + count, 0);
@@ -33,10 +32,8 @@
     }));
   };
 
-  const tile = (name, text, bad = false) => {
-    const item = document.querySelector(`[data-number="${name}"]`);
-    item.textContent = text;
-    item.classList.toggle("bad", bad);
+  const tile = (name, text) => {
+    document.querySelector(`[data-number="${name}"]`).textContent = text;
   };
 
   const showState = (state) => {
@@ -46,7 +43,6 @@
     pill("broker", state.ready ? "good" : "bad", state.ready ? "broker connected" : "no broker");
     const violations = sum(privacy.violations);
     pill("retention", violations ? "bad" : "good", violations ? "policy violated" : `retains ${state.retains}`);
-    tile("prequential_accuracy", percent(state.scores.prequential_accuracy));
     tile("rate", number(state.samples_per_second));
     tile("lag", number(sum(state.lag)));
     tile("resident", number(samples.resident));
@@ -140,9 +136,14 @@
       element("small", circumstance)));
     document.title = `${by("headline").textContent.trim()} · Lethe`;
     by("summary").textContent = `${view.summary[0].toUpperCase()}${view.summary.slice(1)}.`;
-    const { bwt, forgetting } = view.tiles;
-    tile("bwt", bwt, bwt.startsWith(MINUS) && parseFloat(bwt.slice(1)) >= 10);
-    tile("forgetting", forgetting, parseFloat(forgetting) >= 10);
+    document.querySelectorAll("[data-sign]").forEach((place, i) => {
+      const { question, value, about, verdict } = view.signs[i];
+      const [shown, caption] = place.children;
+      shown.textContent = value;
+      shown.className = verdict;
+      caption.replaceChildren(element("b", question), ` ${about}`);
+    });
+    document.body.classList.toggle("crowded", view.crowded);
     by("scores").innerHTML = view.scores; // escaped by the service, as the matrix is
     by("legend").replaceChildren(...view.legend.map(({ name, colour, dashed }) => {
       const item = document.createElement("li"), chip = document.createElement("i");

@@ -19,7 +19,6 @@ from fastapi import APIRouter, Request, Response
 from lethe.events import SCORES
 from lethe.files.html.templates import read_asset, render
 from lethe.report.plotly_script import plotly_script
-from lethe.report.tables import caption
 
 __all__ = ["page_router", "script_router"]
 
@@ -93,8 +92,7 @@ def _asset(path: str) -> bytes:
 
 @cache
 def _page() -> bytes:
-    tiles = {name: caption(name) for name in ("bwt", "forgetting", "prequential_accuracy")}
-    return render("web/page.html.jinja", plotly_version=version("plotly"), tiles=tiles, score=SCORES).encode()
+    return render("web/page.html.jinja", plotly_version=version("plotly"), score=SCORES).encode()
 
 
 @dataclass(frozen=True, slots=True)

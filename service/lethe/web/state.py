@@ -117,6 +117,15 @@ class State(_Model):
     named."""
     R: list[list[float]] = Field(default_factory=list)
     """Accuracy on each probe (column) after each segment (row); row 0 is the untrained learner."""
+    fading_accuracy: float | None = None
+    """Test-then-train accuracy on about the last thousand samples; null before the first, or if withheld."""
+    chance_accuracy: float | None = None
+    """The accuracy of guessing; null before the first evaluation by class."""
+    noise: dict[str, float] = Field(default_factory=dict)
+    """Two standard errors of the accuracy on each probe: a smaller loss is none."""
+    forgetting_budget_left: float | None = None
+    """1 if every old skill was always within its floor, 0 if it was for just 99 % of the evaluations, less if
+    the objective is missed."""
     privacy: PrivacyAccount | None = None
     """The privacy budget that a differentially private learner has spent; null for others."""
     standing: PolicyState
