@@ -40,6 +40,7 @@ from lethe.web.predictor_snapshots import PredictorSnapshots
 from lethe.web.rejected_requests import RejectedRequests
 from lethe.wire import Layout
 from lethe_producers.__main__ import app as replay_app
+from lethe_producers.scenario import scenario_schema
 
 __all__ = ["ROOT", "pages", "rooms_table", "scores_table"]
 
@@ -49,6 +50,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "reference/cli.md", _command_line()
     yield "reference/settings.md", _settings()
     yield "reference/learners.md", _learners()
+    yield "reference/scenarios.md", _scenarios()
     yield "reference/api.md", _python_api()
     yield "reference/http.md", _http()
     yield "reference/metrics.md", _metrics()
@@ -119,6 +121,38 @@ def _learners() -> str:
         ]
         rows = list(_options(kind))
         text.append(_table(("option", "type", "default", "meaning"), rows) if rows else "It has no options.")
+    return _document(text)
+
+
+def _scenarios() -> str:
+    """Return every key of a scenario's file, and its JSON Schema."""
+    schema = scenario_schema()
+    text = [
+        "# Scenarios",
+        "A scenario is a YAML file; [Use your own data](../how-to/data.md) shows some.",
+        "A source that needs only its path or name can be written as a string.",
+    ]
+    models = {"Scenario": schema, "Segment": schema["$defs"].pop("Segment")} | schema["$defs"]
+    for name, model in models.items():
+        shape = model["anyOf"][1] if "anyOf" in model else model
+        if "properties" not in shape:
+            continue
+        rows = [
+            (
+                f"`{key}`",
+                _reference(about),
+                json.dumps(about["default"]) if about.get("default") not in (None, [], {}) else "",
+                about.get("description", ""),
+            )
+            for key, about in shape["properties"].items()
+        ]
+        text += [
+            f"## {name}",
+            shape.get("description", ""),
+            _table(("key", "type", "default", "meaning"), rows),
+        ]
+    document = json.dumps(scenario_schema(), indent=2, ensure_ascii=False)
+    text += ["## JSON Schema", "`lethe-replay schema` prints it.", f"```json\n{document}\n```"]
     return _document(text)
 
 

@@ -63,6 +63,17 @@ def test_a_view_in_another_memory_order_is_written_as_its_values(tmp_path: Path)
     np.testing.assert_array_equal(back.y_N, plain.y_N)
 
 
+def test_names_of_classes_are_kept_and_must_fit(tmp_path: Path) -> None:
+    named = replace(probe(), classes=tuple(f"class {label}" for label in range(10)))
+    assert load_probe(save_probe(named, tmp_path, 0)).classes == named.classes
+    for classes in (("one",), ("a",) * 10, (*named.classes[:9], "a\nb"), (*named.classes[:9], "")):
+        with pytest.raises(InvalidFile, match="probe mnist: "):
+            save_probe(replace(named, classes=classes), tmp_path, 0)
+    save_probe(replace(named, name="other", classes=named.classes[::-1]), tmp_path, 1)
+    with pytest.raises(InvalidFile, match="probe other has other names of classes than mnist"):
+        load_folder(tmp_path)
+
+
 def test_every_changed_byte_of_the_tensors_is_found(tmp_path: Path) -> None:
     path = save_probe(probe(), tmp_path, 0)
     whole = path.read_bytes()

@@ -1,5 +1,6 @@
 """The command ``lethe-replay``: data sets, scenarios, probe sets and streams."""
 
+import json
 import logging
 import sys
 from enum import StrEnum
@@ -26,14 +27,14 @@ from lethe.errors import InvalidSetting, LetheError
 from lethe.stream.addresses import broker_at
 from lethe.stream.security import read_security
 from lethe.terminal import markup
-from lethe.wire import PNG, RAW
+from lethe.wire import PNG, RAW, Layout
 from lethe_producers.dataset_downloads import fetch
 from lethe_producers.datasets import DATASETS, default_root
-from lethe_producers.order import Order
+from lethe_producers.order import EndlessOrder, Order
 from lethe_producers.probes import write_probes
 from lethe_producers.records import Records
 from lethe_producers.replay import Pace
-from lethe_producers.scenario import Scenario, load_scenario, shipped_scenarios
+from lethe_producers.scenario import Scenario, load_scenario, scenario_schema, shipped_scenarios
 
 __all__ = ["app", "main"]
 
@@ -87,6 +88,25 @@ class Encoding(StrEnum):
     png = "png"
 
 
+Servers = Annotated[str, Option(help="HOST:PORT of the Kafka cluster, several separated by commas.")]
+ApiVersion = Annotated[
+    str | None,
+    Option(metavar="X.Y", help="Kafka protocol version to assume instead of asking the broker."),
+]
+Security = Annotated[
+    str,
+    Option(
+        metavar="JSON",
+        envvar="LETHE_STREAM__SECURITY",
+        show_envvar=False,
+        show_default=False,
+        help="TLS and SASL options of kafka-python; a value @FILE is read from that file. Default: the"
+        " variable of lethe run's setting stream.security.",
+    ),
+]
+ReplicationFactor = Annotated[
+    int, Option(metavar="N", min=1, help="Replication factor.", rich_help_panel=TOPIC)
+]
 ScenarioOption = Annotated[str, Option(help="A built-in scenario's name, or a YAML file: ./NAME.yaml.")]
 RootOption = Annotated[
     Path,
@@ -106,25 +126,10 @@ RootOption = Annotated[
 )
 def stream(
     *,
-    bootstrap_servers: Annotated[
-        str, Option(help="HOST:PORT of the Kafka cluster, several separated by commas.")
-    ],
+    bootstrap_servers: Servers,
     topic: Annotated[str, Option(help="Topic to send to; created if it does not exist.")],
-    api_version: Annotated[
-        str | None,
-        Option(metavar="X.Y", help="Kafka protocol version to assume instead of asking the broker."),
-    ] = None,
-    security: Annotated[
-        str,
-        Option(
-            metavar="JSON",
-            envvar="LETHE_STREAM__SECURITY",
-            show_envvar=False,
-            show_default=False,
-            help="TLS and SASL options of kafka-python; a value @FILE is read from that file. Default: the"
-            " variable of lethe run's setting stream.security.",
-        ),
-    ] = "{}",
+    api_version: ApiVersion = None,
+    security: Security = "{}",
     scenario: ScenarioOption = "mnist-to-fashion",
     seed: Annotated[
         int, Option(metavar="N", min=0, help="Seed of the stream's order.", rich_help_panel=STREAM)
@@ -151,6 +156,14 @@ def stream(
     content_type: Annotated[
         Encoding, Option(help="Encoding of the images.", rich_help_panel=STREAM)
     ] = Encoding.raw,
+    loop: Annotated[
+        bool,
+        Option(
+            "--loop",
+            help="Begin again at the end, in another order, until Ctrl-C.",
+            rich_help_panel=STREAM,
+        ),
+    ] = False,
     resume: Annotated[
         bool,
         Option(
@@ -161,9 +174,7 @@ def stream(
         int | None,
         Option(metavar="N", min=1, help="Number of partitions. Default: 4.", rich_help_panel=TOPIC),
     ] = None,
-    replication_factor: Annotated[
-        int, Option(metavar="N", min=1, help="Replication factor.", rich_help_panel=TOPIC)
-    ] = 1,
+    replication_factor: ReplicationFactor = 1,
     retention: Annotated[
         float | None,
         Option(
@@ -216,10 +227,10 @@ def stream(
     for url in hold_back or ():
         _check_no_broker(url, bootstrap_servers)
     backpressure = BackpressureOptions(hold_back or (), window, hold_back_timeout)
-    chosen = load_scenario(scenario)
-    _fetch_for(chosen, root)
+    chosen = _scenario(scenario, root)
     configs = None if retention is None else short_lived(retention)
-    records = Records(Order(chosen, seed, samples), root, PNG if content_type is Encoding.png else RAW)
+    order = (EndlessOrder if loop else Order)(chosen, seed, samples)
+    records = Records(order, root, PNG if content_type is Encoding.png else RAW)
     with (
         Publisher(cluster, topic, partitions, replication_factor, configs) as publisher,
         _progress_bar(progress) as bar,
@@ -227,10 +238,13 @@ def stream(
         done = deliver(records, publisher, Pace(rate, burst), backpressure, resume, bar)
     summary = Table("stream", records.order.run)
     summary.add_row("topic", f"{topic}, {publisher.partitions} partitions")
-    summary.add_row("records acknowledged", f"{done.acknowledged:,} of {done.wanted:,}")
+    of = "" if done.wanted is None else f" of {done.wanted:,}"
+    summary.add_row("records acknowledged", f"{done.acknowledged:,}{of}")
     summary.add_row("seconds", f"{done.seconds:.1f}")
     summary.add_row("records a second", f"{done.acknowledged / done.seconds:,.0f}")
     Console().print(summary)
+    if done.wanted is None:
+        raise typer.Exit(INTERRUPTED)
     if done.acknowledged < done.wanted:
         missing = f"{done.wanted - done.acknowledged:,} of {done.wanted:,} records"
         trouble = f" ({done.trouble})" if done.trouble else ""
@@ -248,13 +262,63 @@ def probes(
     scenario: ScenarioOption = "mnist-to-fashion",
     root: RootOption,
 ) -> None:
-    """Write a scenario's held-out probe sets to files, for lethe run --probes DIR."""
-    chosen = load_scenario(scenario)
+    """Write a scenario's held-out probe sets to files, for lethe run --probes DIR.
+
+    On stderr are the flags with which lethe run reads the scenario's records.
+    """
     if any(out.glob("*.safetensors")):
         raise InvalidSetting(f"--out {out} already contains probe files, and a service would read them, too")
-    _fetch_for(chosen, root)
+    chosen = _scenario(scenario, root)
     for path in write_probes(chosen, root, out):
         typer.echo(path)
+    flags = [
+        f"--sample-{name.replace('_', '-')} {value}"
+        for name, value in chosen.layout.model_dump().items()
+        if value != getattr(Layout(), name)
+    ]
+    if flags:
+        _say(f"lethe run --probes {out} {' '.join(flags)}", "cyan")
+
+
+@app.command(epilog=_examples("lethe-replay topic --bootstrap-servers 127.0.0.1:9092 --topic photos"))
+def topic(
+    *,
+    bootstrap_servers: Servers,
+    topic: Annotated[str, Option(help="Topic to create.")],
+    api_version: ApiVersion = None,
+    security: Security = "{}",
+    partitions: Annotated[int, Option(metavar="N", min=1, help="Number of partitions.")] = 4,
+    replication_factor: ReplicationFactor = 1,
+    retention: Annotated[
+        float,
+        Option(
+            metavar="SECONDS",
+            min=1,
+            help="Retention time. Records are deleted after it, learned or not.",
+        ),
+    ] = 86_400.0,
+) -> None:
+    """Create a topic whose purged and expired records soon leave the broker's disk."""
+    from lethe.stream.connection import Cluster
+    from lethe_producers.publisher import Publisher, short_lived
+
+    cluster = Cluster(bootstrap_servers, _api_version(api_version), security=read_security(security))
+    configs = short_lived(retention)
+    with Publisher(cluster, topic, partitions, replication_factor, configs) as publisher:
+        if not publisher.created:
+            raise InvalidSetting(f"topic {topic} exists already: its settings were left as they are")
+    table = Table("topic", topic)
+    table.add_row("partitions", str(partitions))
+    table.add_row("replication factor", str(replication_factor))
+    for name, value in configs.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@app.command(epilog=_examples("lethe-replay schema"))
+def schema() -> None:
+    """Print the JSON Schema of a scenario's file, with which editors check and complete it."""
+    typer.echo(json.dumps(scenario_schema(), indent=2, ensure_ascii=False))
 
 
 @app.command(epilog=_examples("lethe-replay data", "lethe-replay data --root datasets"))
@@ -302,9 +366,11 @@ def main() -> None:
         sys.exit(FAILED)
 
 
-def _fetch_for(scenario: Scenario, root: Path) -> None:
-    for name in sorted({segment.dataset for segment in scenario.segments}):
+def _scenario(name_or_path: str, root: Path) -> Scenario:
+    scenario = load_scenario(name_or_path, root)
+    for name in scenario.datasets:
         fetch(name, root)
+    return scenario
 
 
 def _check_no_broker(url: str, bootstrap_servers: str) -> None:

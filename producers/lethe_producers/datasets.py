@@ -17,7 +17,6 @@ from lethe.wire import Pixels
 
 __all__ = [
     "DATASETS",
-    "VALIDATION",
     "Dataset",
     "DatasetName",
     "Split",
@@ -27,12 +26,9 @@ __all__ = [
 ]
 
 DatasetName = Literal["mnist", "fashion-mnist"]
-Split = Literal["train", "validation", "test"]
-"""The validation rows are part of the training rows: leave them out of training."""
+Split = Literal["train", "test"]
 
-PREFIX: Final[dict[Split, str]] = {"train": "train", "validation": "train", "test": "t10k"}
-VALIDATION: Final = 10_000
-"""Size of the validation split, the last rows of the training split."""
+PREFIX: Final[dict[Split, str]] = {"train": "train", "test": "t10k"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +44,8 @@ class Dataset:
     licence: str
     sha256: dict[str, str]
     rows_of_class: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    """Names of the classes, if they are more than the labels' numbers."""
 
     def raw(self, root: Path) -> Path:
         """The folder of the IDX files, as torchvision lays it out."""
@@ -78,6 +76,18 @@ DATASETS: Final[dict[DatasetName, Dataset]] = {
             "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
         },
         rows_of_class=(6000,) * 10,
+        classes=(
+            "T-shirt",
+            "trousers",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
     ),
 }
 
@@ -125,8 +135,7 @@ def load(name: DatasetName, split: Split, root: Path) -> tuple[Pixels, npt.NDArr
     prefix = str(dataset.raw(root) / PREFIX[split])
     x_NHW = read_image_file(f"{prefix}-images-idx3-ubyte").numpy()
     y_N = read_label_file(f"{prefix}-labels-idx1-ubyte").numpy()
-    first = len(y_N) - VALIDATION if split == "validation" else 0
-    return x_NHW[first:, np.newaxis], y_N[first:].astype(np.int64, copy=False)
+    return x_NHW[:, np.newaxis], y_N.astype(np.int64, copy=False)
 
 
 def _sha256(path: Path) -> str:

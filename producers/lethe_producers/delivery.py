@@ -31,9 +31,12 @@ class BackpressureOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """The outcome of a run: records to send, records acknowledged, and how long it took."""
+    """The outcome of a run: records to send, records acknowledged, and how long it took.
 
-    wanted: int
+    ``wanted`` is None for an endless stream, which only an interruption ends.
+    """
+
+    wanted: int | None
     acknowledged: int
     seconds: float
     trouble: str = ""
@@ -53,11 +56,13 @@ def deliver(
     Ctrl-C ends it early: queued records are acknowledged first, and ``acknowledged`` is less than
     ``wanted``. Raises BrokerUnavailable; InvalidSetting when it is not known where the last run stopped.
     """
-    total = len(records)
+    total = records.order.total
     run = records.order.run
     firsts = first_to_send(run, publisher.tails(run)) if resume else range(publisher.partitions)
     indices = left_to_send(total, firsts)
-    task = bar.add_task(run, total=total, completed=total - len(indices))
+    wanted = None if total is None else sum(1 for _ in left_to_send(total, firsts))
+    done = 0 if total is None or wanted is None else total - wanted
+    task = bar.add_task(run, total=total, completed=done)
 
     def show(index: int) -> None:
         if (index + 1) % SHOW_EVERY == 0 or index + 1 == total:
@@ -72,4 +77,4 @@ def deliver(
         except KeyboardInterrupt as interrupt:
             bar.stop()
             trouble = "" if interrupt.__cause__ is None else str(interrupt.__cause__).partition(";")[0]
-    return DeliveryResult(len(indices), publisher.acknowledged, time.monotonic() - started, trouble)
+    return DeliveryResult(wanted, publisher.acknowledged, time.monotonic() - started, trouble)

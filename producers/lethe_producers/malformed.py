@@ -9,17 +9,21 @@ __all__ = ["malformed"]
 
 Headers = list[tuple[str, bytes]]
 
+DEFAULT_LAYOUT: Final = Layout()
+
 _AFTER_IHDR: Final = 33  # where a PNG's second chunk begins
 
 
-def malformed(sample: Sample, reason: Reason) -> tuple[bytes | None, Headers]:
-    """Return a value and headers that the default `Layout` rejects for ``reason``."""
+def malformed(
+    sample: Sample, reason: Reason, layout: Layout = DEFAULT_LAYOUT
+) -> tuple[bytes | None, Headers]:
+    """Return a value and headers that ``layout``, of which ``sample`` is, rejects for ``reason``."""
     value, headers = encode(sample, PNG if reason in {Reason.DAMAGED, Reason.TOO_COSTLY} else RAW)
     match reason:
         case Reason.NULL_VALUE:
             return None, headers
         case Reason.OVERSIZED:
-            return bytes(Layout().max_bytes + 1), headers
+            return bytes(layout.max_bytes + 1), headers
         case Reason.MISSING_HEADER:
             return value, [header for header in headers if header[0] != "label"]
         case Reason.BAD_HEADER:

@@ -1,14 +1,16 @@
 """Determines the order of a stream: the row at each index, as a pure function of scenario and seed.
 
 Any index can be computed without those before it, as resuming requires. No data set is read: a row is
-identified by its index in the pool of its segment (see `Segment.pool`).
+identified by its index in the pool of its segment (see `Segment.pool`). An endless order is lap
+after lap of the same rows, each lap in an order of its own.
 """
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 from zlib import crc32
@@ -19,12 +21,11 @@ import numpy.typing as npt
 from lethe.wire import Reason
 from lethe_producers.scenario import Scenario
 
-__all__ = ["CLASSES", "Order", "Place"]
+__all__ = ["EndlessOrder", "Order", "Place"]
 
 STEEPNESS: Final = 10.0
 """A blend's sigmoid runs from −5 to 5 over its width, which is from 0.7 % to 99.3 %."""
 KINDS: Final = tuple(Reason)
-CLASSES: Final = 10
 
 Integers = npt.NDArray[np.int64]
 
@@ -44,8 +45,8 @@ class Place:
 
     ``segment`` is the scheduled segment and ``source`` the segment of the row; they can differ within a
     blend. ``row`` is an index in the pool of ``source``. ``label_shift`` is 0, or the number that is added
-    to the label, modulo 10, to make it wrong. ``fault`` is the reason why the record is malformed, or None:
-    it replaces the row, so that the length of the stream does not depend on it.
+    to the label, modulo the number of classes, to make it wrong. ``fault`` is the reason why the record is
+    malformed, or None: it replaces the row, so that the length of the stream does not depend on it.
     """
 
     segment: int
@@ -58,16 +59,17 @@ class Place:
 class Order:
     """The order of a scenario under a seed, with at most ``samples`` records of each segment.
 
-    The same arguments give the same order, with the same version of numpy's generators.
+    The same arguments give the same order, with the same version of numpy's generators. ``lap`` counts the
+    laps before this one, see `EndlessOrder`.
     """
 
-    def __init__(self, scenario: Scenario, seed: int, samples: int | None = None) -> None:
+    def __init__(self, scenario: Scenario, seed: int, samples: int | None = None, lap: int = 0) -> None:
         self.scenario = scenario
         self.lengths = scenario.lengths(samples)
         shortened = "" if samples is None else f"@{samples}"
         self.run = f"{scenario.name}{shortened}/{seed}"
         """Identifies this order: SCENARIO/SEED, or SCENARIO@SAMPLES/SEED."""
-        self._seed = seed
+        self._seed, self._lap = seed, lap
         self._starts = [0, *accumulate(self.lengths)]
         self._halves = [blend // 2 for blend in scenario.blends(samples)]
         self._offsets = self._pool_offsets()
@@ -87,6 +89,11 @@ class Order:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    @property
+    def total(self) -> int | None:
+        """Number of records; None if there is no end."""
+        return len(self)
 
     def at(self, index: int) -> Place:
         """Return the place at ``index``; raises IndexError outside 0 to len − 1."""
@@ -167,7 +174,7 @@ class Order:
             chosen = self._chosen(_Use.LABEL_NOISE, segment, self.scenario.segments[segment].label_noise)
             shifts = np.zeros(self.lengths[segment], np.int64)
             # chosen is in random order: cycling makes all wrong labels equally likely
-            shifts[chosen] = np.arange(len(chosen)) % (CLASSES - 1) + 1
+            shifts[chosen] = np.arange(len(chosen)) % (self.scenario.stream_classes.count - 1) + 1
             self._shifts[segment] = shifts
         return self._shifts[segment]
 
@@ -177,4 +184,26 @@ class Order:
         return self._generator(use, segment).permutation(length)[: round(share * length)]
 
     def _generator(self, use: _Use, which: int) -> np.random.Generator:
-        return np.random.default_rng([self._seed, use, which])
+        lap = (self._lap,) if self._lap else ()
+        return np.random.default_rng([self._seed, use, which, *lap])
+
+
+class EndlessOrder:
+    """The laps of a scenario, one after the other, without an end."""
+
+    def __init__(self, scenario: Scenario, seed: int, samples: int | None = None) -> None:
+        first = Order(scenario, seed, samples)
+        self.scenario, self.run, self.lap_length = scenario, f"{first.run}+", len(first)
+        self._lap_of: Callable[[int], Order] = lru_cache(2)(lambda lap: Order(scenario, seed, samples, lap))
+
+    @property
+    def total(self) -> int | None:
+        """Number of records; None if there is no end."""
+        return None
+
+    def at(self, index: int) -> Place:
+        """Return the place at ``index``; raises IndexError below 0."""
+        if index < 0:
+            raise IndexError(f"index {index} of an endless stream")
+        lap, place = divmod(index, self.lap_length)
+        return self._lap_of(lap).at(place)

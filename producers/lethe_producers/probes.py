@@ -3,13 +3,13 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from safetensors import SafetensorError
 
 from lethe.errors import InvalidSetting
 from lethe.probeset import ProbeSet, save_probe
-from lethe_producers.datasets import DATASETS, Split, load
-from lethe_producers.records import rows_of
 from lethe_producers.scenario import Scenario
+from lethe_producers.splits import Split, probe_rows
 from lethe_producers.transforms import transformed
 
 __all__ = ["probes_of", "write_probes"]
@@ -18,25 +18,23 @@ __all__ = ["probes_of", "write_probes"]
 def probes_of(scenario: Scenario, root: Path, split: Split = "test") -> list[ProbeSet]:
     """Return a probe for each subject, in the order of first appearance.
 
-    A probe has the classes and the transform of its subject, the rows of ``split`` in the data set's own
-    order, and neither label noise nor faults. Raises DataUnavailable when a data set is not under
-    ``root``.
+    A probe has the classes and the transforms of its subject, the rows of ``split`` in the source's own
+    order, and neither label noise nor faults. Raises DataUnavailable when a source cannot be read.
     """
     probes = []
     for segment in scenario.subjects:
-        dataset = DATASETS[segment.dataset]
-        x_NCHW, y_N = rows_of(segment, *load(segment.dataset, split, root))
+        rows = probe_rows(segment, split, root)
         changes = "" if segment.classes is None else f", classes {', '.join(map(str, segment.classes))}"
-        if segment.transform is not None:
-            (change, by), *_ = segment.transform.model_dump(exclude_none=True).items()
-            changes += f", {change} {by}"
+        changes += "".join(f", {transform}" for transform in segment.transform)
+        labels = np.array(scenario.labels_of(segment), np.int64)
         probes.append(
             ProbeSet(
                 name=segment.subject,
-                x_NCHW=transformed(x_NCHW, segment.transform),
-                y_N=y_N,
-                source=f"{dataset.name}, {split} split{changes}",
-                consent=f"public data set ({dataset.licence})",
+                x_NCHW=transformed(rows.read(np.arange(len(rows))), segment.transform),
+                y_N=labels[rows.y_N],
+                source=f"{segment.source.title}, {split} split{changes}",
+                consent=segment.source.licence,
+                classes=scenario.stream_classes.names,
             )
         )
     return probes

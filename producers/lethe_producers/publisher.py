@@ -86,6 +86,8 @@ class Publisher:
         configs: Mapping[str, str] | None = None,
     ) -> None:
         self.topic, self._opened, self._looked_at = topic, False, 0.0
+        self.created = False
+        """Whether the topic was missing."""
         self.acknowledged = 0
         self._cluster = cluster
         self._waiting: deque[tuple[float, Any]] = deque()
@@ -218,7 +220,9 @@ class Publisher:
         options = self._cluster.options | {"request_timeout_ms": self._cluster.timeout_ms}
         with closing(open_client(KafkaAdminClient, **options)) as admin:
             wanted = partitions or DEFAULT_PARTITIONS
-            create_if_missing(admin, self._cluster, self.topic, wanted, replication_factor, configs)
+            self.created = create_if_missing(
+                admin, self._cluster, self.topic, wanted, replication_factor, configs
+            )
             (described,) = admin.describe_topics([self.topic])
         found = len(described["partitions"])
         if partitions not in (None, found):

@@ -2,20 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
 
-from lethe.wire import RAW, Pixels, Sample, encode
-from lethe_producers.datasets import VALIDATION, load
+from lethe.wire import RAW, Sample, encode
 from lethe_producers.malformed import malformed
-from lethe_producers.order import CLASSES, Order
-from lethe_producers.scenario import Segment
+from lethe_producers.order import EndlessOrder, Order
+from lethe_producers.sources.base import Rows
+from lethe_producers.splits import rows_of, validation_size
 from lethe_producers.transforms import transformed
 
-__all__ = ["Record", "Records", "rows_of"]
-
-Labels = npt.NDArray[np.int64]
+__all__ = ["Record", "Records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +29,29 @@ class Record:
 class Records:
     """The records of an order, by index.
 
-    Raises DataUnavailable when a data set is not under ``root``.
+    Raises DataUnavailable when a source cannot be read.
     """
 
-    def __init__(self, order: Order, root: Path, content_type: str = RAW) -> None:
+    def __init__(self, order: Order | EndlessOrder, root: Path, content_type: str = RAW) -> None:
         self.order = order
         self._content_type = content_type
         segments = {segment.pool: segment for segment in order.scenario.segments}
-        loaded = {name: load(name, "train", root) for name in {pool[0] for pool in segments}}
-        self._pools = {pool: rows_of(segment, *loaded[pool[0]]) for pool, segment in segments.items()}
+        opened: dict[object, Rows] = {}
+        for pool, segment in segments.items():
+            if pool[0] not in opened:
+                opened[pool[0]] = segment.source.rows(segment.split, root)
+        self._pools = {pool: rows_of(opened[pool[0]], segment) for pool, segment in segments.items()}
+        self._labels = {pool: order.scenario.labels_of(segment) for pool, segment in segments.items()}
         self._first_held_out = {
-            pool: int(np.isin(loaded[pool[0]][1][:-VALIDATION], pool[1]).sum()) for pool in segments
+            pool: int(np.isin(rows.y_N[: len(rows) - validation_size(rows)], pool[1]).sum())
+            for pool in segments
+            for rows in [opened[pool[0]]]
         }
 
     def __len__(self) -> int:
-        return len(self.order)
+        if self.order.total is None:
+            raise TypeError("an endless stream has no length")
+        return self.order.total
 
     def held_out(self, index: int) -> bool:
         """Return whether the row at ``index`` is of the validation split; raises IndexError as `at`."""
@@ -55,20 +61,16 @@ class Records:
     def at(self, index: int) -> Record:
         """Return the record at ``index``; raises IndexError outside 0 to len − 1."""
         place = self.order.at(index)
-        segments = self.order.scenario.segments
-        x_NCHW, y_N = self._pools[segments[place.source].pool]
-        image = transformed(x_NCHW[place.row : place.row + 1], segments[place.source].transform)[0]
-        label = (int(y_N[place.row]) + place.label_shift) % CLASSES
-        sample = Sample(image, label, segments[place.segment].subject)
+        scenario = self.order.scenario
+        segments = scenario.segments
+        pool = segments[place.source].pool
+        rows = self._pools[pool]
         key = f"{self.order.run}/{index}".encode()
+        image = rows.read(np.array([place.row]))
+        image = transformed(image, segments[place.source].transform, [crc32(key)])[0]
+        label = self._labels[pool][int(rows.y_N[place.row])]
+        label = (label + place.label_shift) % scenario.stream_classes.count
+        sample = Sample(image, label, segments[place.segment].subject)
         if place.fault is not None:
-            return Record(index, key, *malformed(sample, place.fault))
+            return Record(index, key, *malformed(sample, place.fault, scenario.layout))
         return Record(index, key, *encode(sample, self._content_type))
-
-
-def rows_of(segment: Segment, x_NCHW: Pixels, y_N: Labels) -> tuple[Pixels, Labels]:
-    """Return the images and labels of the classes of ``segment``."""
-    if segment.classes is None:
-        return x_NCHW, y_N
-    chosen = np.isin(y_N, segment.classes)
-    return x_NCHW[chosen], y_N[chosen]

@@ -1,8 +1,9 @@
 """Sends a stream at a given rate, and continues it after an interruption."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, Protocol
 
 from lethe.errors import InvalidSetting, LetheError
@@ -103,10 +104,11 @@ def first_to_send(run: str, tails: Sequence[Tail]) -> list[int]:
     return firsts
 
 
-def left_to_send(total: int, firsts: Sequence[int]) -> list[int]:
-    """Return, in order, each index below ``total`` that its partition lacks."""
+def left_to_send(total: int | None, firsts: Sequence[int]) -> Iterator[int]:
+    """Yield, in order, each index below ``total`` that its partition lacks; total None has no end."""
     partitions = len(firsts)
-    return [index for index in range(min(firsts), total) if index >= firsts[index % partitions]]
+    indices = count(min(firsts)) if total is None else range(min(firsts), total)
+    return (index for index in indices if index >= firsts[index % partitions])
 
 
 def replay(

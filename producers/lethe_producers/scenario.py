@@ -1,64 +1,109 @@
-"""Scenarios: streams described in YAML as a list of segments, each of one data set."""
+"""Scenarios: streams described in YAML as a list of segments, each of one source."""
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
-from lethe.errors import InvalidScenario
+from lethe.errors import DataUnavailable, InvalidScenario
 from lethe.files.yaml import find_file, read_model
-from lethe_producers.datasets import DATASETS, DatasetName
+from lethe.wire import Layout
+from lethe_producers.datasets import DatasetName, default_root
+from lethe_producers.sources.arrays import Npy, Npz
+from lethe_producers.sources.base import Facts, Part, Source, SourceContext
+from lethe_producers.sources.files import FileSource
+from lethe_producers.sources.folder import Folder
+from lethe_producers.sources.pinned import PinnedDataset
+from lethe_producers.sources.torchvision_datasets import TorchvisionDataset
+from lethe_producers.stream_classes import StreamClasses
+from lethe_producers.transforms import Transform, transformed
 
-__all__ = ["SHIPPED", "Scenario", "Segment", "Transform", "load_scenario", "shipped_scenarios"]
+__all__ = ["SHIPPED", "Scenario", "Segment", "load_scenario", "scenario_schema", "shipped_scenarios"]
 
 SHIPPED: Final = Path(__file__).parent / "scenarios"
+
+SOURCES: Final = ("dataset", "torchvision", "folder", "npz", "npy")
+"""The keys of a segment that name a source."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 """Restricted because it becomes a Kafka key, a header, a metric's label and a file name."""
 Share = Annotated[float, Field(ge=0, le=1)]
-Class = Annotated[int, Field(ge=0, le=9)]
+Class = Annotated[int, Field(ge=0)] | str
+
+
+def _as_list(given: object) -> object:
+    return [given] if isinstance(given, dict | Transform) else given
+
+
+class _OneOrMore:
+    """Lets the JSON Schema of a list accept one item alone, too."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        several = handler(schema)
+        return {"anyOf": [several["items"], several]}
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Transform(_Strict):
-    """A change of every image of a segment; exactly one of the two."""
-
-    rotate: float | None = None
-    """Degrees, counter-clockwise, around the centre; corners are filled with black."""
-    permute: int | None = Field(default=None, ge=0)
-    """Seed of a fixed permutation of the pixels (Goodfellow et al. 2013)."""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.rotate is None) == (self.permute is None):
-            raise ValueError("needs rotate or permute, and not both")
-        return self
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Segment(_Strict):
-    """A part of the stream with one subject."""
+    """A part of the stream with one subject and exactly one source."""
 
     subject: Name
     """The ``segment`` header and the name of the probe; a recurring subject keeps its name."""
-    dataset: DatasetName
+    dataset: DatasetName | None = None
+    """Source: a data set whose files are pinned."""
+    torchvision: TorchvisionDataset | None = None
+    """Source: a class of torchvision.datasets."""
+    folder: Folder | None = None
+    """Source: a folder of pictures, one folder for each label."""
+    npz: Npz | None = None
+    """Source: arrays of numpy in one file."""
+    npy: Npy | None = None
+    """Source: arrays of numpy in two files."""
+    split: Part = "train"
+    """The part of the source that is streamed; the probe is the other one."""
     count: int | None = Field(default=None, ge=1)
     """Number of rows; by default all that earlier segments left."""
     classes: Annotated[tuple[Class, ...], Field(min_length=1)] | None = None
-    """Only rows of these classes, with their own labels; by default all classes."""
+    """Only rows of these classes, by label or name, with their own labels; by default all classes."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the shuffle. Segments with the same data set, classes and seed share one shuffle, and each
+    """Seed of the shuffle. Segments with the same source, classes and seed share one shuffle, and each
     continues where the one before ended: no row is used twice."""
-    transform: Transform | None = None
+    transform: Annotated[tuple[Transform, ...], BeforeValidator(_as_list), _OneOrMore] = ()
+    """A transform, or a list of them, which are applied one after the other."""
     blend: int = Field(default=0, ge=0)
     """Number of samples over which rows mix with those of the next segment; 0 is an abrupt switch."""
     malformed: Share = 0.0
     """Share of records that are malformed, in equal numbers for every reason."""
     label_noise: Share = 0.0
     """Share of rows with a wrong label."""
+
+    _facts: Facts = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"not both {' and '.join(given)}" if given else "and has none"
+            raise ValueError(f"needs one source of {', '.join(SOURCES)}, {found}")
+        return self
 
     @model_validator(mode="after")
     def _distinct_classes(self) -> Self:
@@ -67,35 +112,113 @@ class Segment(_Strict):
         return self
 
     @property
-    def pool(self) -> tuple[DatasetName, tuple[int, ...], int]:
-        """Data set, classes and seed: they determine the rows that are shuffled together."""
-        return self.dataset, tuple(sorted(self.classes or range(10))), self.seed
+    def source_key(self) -> str:
+        """The key that names the source."""
+        return next(name for name in SOURCES if getattr(self, name) is not None)
+
+    @property
+    def source(self) -> Source:
+        """Where the rows come from."""
+        if self.dataset is not None:
+            return PinnedDataset(name=self.dataset)
+        source: Source = getattr(self, self.source_key)
+        return source
+
+    @property
+    def facts(self) -> Facts:
+        """Rows, classes and shape of the streamed part of the source; known once it is in a scenario."""
+        return self._facts
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The source's own labels of the segment's classes, in ascending order."""
+        known = self._facts.classes
+        if self.classes is None:
+            return tuple(range(known.count))
+        return tuple(sorted(known.names.index(c) if isinstance(c, str) else c for c in self.classes))
+
+    @property
+    def pool(self) -> tuple[object, tuple[int, ...], int]:
+        """Source, labels and seed: they determine the rows that are shuffled together."""
+        key = self.source.key
+        return key if self.split == "train" else (key, self.split), self.labels, self.seed
 
     @property
     def pool_size(self) -> int:
-        """Number of training rows in the pool."""
-        rows = DATASETS[self.dataset].rows_of_class
-        return sum(rows[label] for label in self.pool[1])
+        """Number of rows in the pool."""
+        return sum(self._facts.rows_of_class[label] for label in self.labels)
+
+    def learn_facts(self, facts: Facts) -> None:
+        """Take note of what is known of the source. Raises ValueError for classes that it does not have."""
+        for given in self.classes or ():
+            names = facts.classes.names
+            known = given in names if isinstance(given, str) else given < facts.classes.count
+            if isinstance(given, int) and facts.classes.by_name:
+                raise ValueError(f"{given} is not the name of a class: {self.source.title} has {_few(names)}")
+            if not known:
+                of = _few(names) if isinstance(given, str) else f"0 to {facts.classes.count - 1}"
+                raise ValueError(f"{given} is not a class of {self.source.title}, which has {of}")
+        self._facts = facts
 
 
 class Scenario(_Strict):
     """A stream whose subject changes."""
 
     name: Name
-    description: str
+    """What tables, keys of records and reports call it."""
+    description: str = ""
+    """One sentence for the list of scenarios."""
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    """Names of the classes, in the order of their labels. By default those of the sources: a class that a
+    source adds later would renumber the others."""
     segments: Annotated[tuple[Segment, ...], Field(min_length=1)]
+    """What is streamed, in this order."""
+
+    _labels: StreamClasses = PrivateAttr()
+    _shape: tuple[int, int, int] = PrivateAttr()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self, info: ValidationInfo) -> Self:
+        context = SourceContext.of(info) or SourceContext(default_root())
+        self._learn_facts(context.root)
+        self._labels = StreamClasses.of([segment.facts.classes for segment in self.segments], self.classes)
+        self._shape = self._common_shape()
         self._check_subjects()
+        self._check_holdouts()
         self._check_pools()
         self._check_blends()
         return self
 
     @property
+    def datasets(self) -> list[DatasetName]:
+        """The pinned data sets, sorted by name."""
+        return sorted({segment.dataset for segment in self.segments if segment.dataset is not None})
+
+    @property
+    def layout(self) -> Layout:
+        """Shape and classes of every record, and the largest value: that of raw pixels."""
+        channels, height, width = self._shape
+        return Layout(
+            channels=channels,
+            height=height,
+            width=width,
+            classes=self._labels.count,
+            max_bytes=max(Layout().max_bytes, channels * height * width),
+        )
+
+    @property
+    def stream_classes(self) -> StreamClasses:
+        """The classes of the whole stream."""
+        return self._labels
+
+    @property
     def subjects(self) -> list[Segment]:
         """The first segment of each subject."""
         return list({segment.subject: segment for segment in reversed(self.segments)}.values())[::-1]
+
+    def labels_of(self, segment: Segment) -> tuple[int, ...]:
+        """Return, for each label of the source of ``segment``, its label in the stream."""
+        return self._labels.labels_of(segment.facts.classes)
 
     def lengths(self, samples: int | None = None) -> list[int]:
         """Return the number of records of each segment, at most ``samples`` each."""
@@ -121,22 +244,70 @@ class Scenario(_Strict):
             for segment, both in zip(self.segments, sides, strict=True)
         ]
 
+    def _learn_facts(self, root: Path) -> None:
+        known: dict[object, Facts] = {}
+        for index, segment in enumerate(self.segments):
+            source, where = segment.source, f"segments.{index}.{segment.source_key}"
+            key = (source.key, segment.split)
+            try:
+                if key not in known:
+                    known[key] = source.facts(segment.split, root)
+            except (DataUnavailable, InvalidScenario) as error:
+                raise ValueError(f"{where}: {error}") from error
+            try:
+                segment.learn_facts(known[key])
+            except ValueError as error:
+                raise ValueError(f"segments.{index}.classes: {error}") from error
+
+    def _common_shape(self) -> tuple[int, int, int]:
+        shapes = []
+        for index, segment in enumerate(self.segments):
+            shape = segment.facts.shape
+            if any(transform.torchvision for transform in segment.transform):
+                try:
+                    blank = transformed(np.zeros((1, *shape), np.uint8), segment.transform)
+                except ValueError as error:
+                    raise ValueError(f"segments.{index}.transform: {error}") from error
+                channels, height, width = blank.shape[1:]
+                shape = channels, height, width
+            shapes.append(shape)
+            if shape != shapes[0]:
+                raise ValueError(
+                    f"segments.{index}.{segment.source_key}: its images have shape {_by(shape)}, those of the"
+                    f" first segment {_by(shapes[0])}; size and channels of a source, or the transforms"
+                    " Resize and Grayscale, change that"
+                )
+        return shapes[0]
+
     def _check_subjects(self) -> None:
         first = {segment.subject: segment for segment in self.subjects}
         for index, segment in enumerate(self.segments):
             met = first[segment.subject]
-            for key in ("dataset", "classes", "transform"):
+            for key in (*SOURCES, "split", "classes", "transform"):
                 if getattr(segment, key) != getattr(met, key):
                     raise ValueError(
                         f"segments.{index}.{key}: subject {segment.subject} had another {key} before,"
                         " and one probe cannot measure both"
                     )
 
+    def _check_holdouts(self) -> None:
+        parts: dict[object, tuple[float | None, Part]] = {}
+        for index, segment in enumerate(self.segments):
+            source = segment.source
+            held, place = (
+                (source.holdout, source.place) if isinstance(source, FileSource) else (None, source.key)
+            )
+            if parts.setdefault(place, (held, segment.split)) != (held, segment.split):
+                raise ValueError(
+                    f"segments.{index}.{segment.source_key}: {source.title} had another holdout or split"
+                    " before, and rows of its probe would be streamed"
+                )
+
     def _check_pools(self) -> None:
         used: Counter[object] = Counter()
         pools = {segment.pool for segment in self.segments}
         for index, (segment, length) in enumerate(zip(self.segments, self.lengths(), strict=True)):
-            name, classes, seed = segment.pool
+            (key, labels, seed), name = segment.pool, segment.source.title
             left = segment.pool_size - used[segment.pool]
             if length < 1 or length > left:
                 raise ValueError(
@@ -145,7 +316,7 @@ class Scenario(_Strict):
                 )
             used[segment.pool] += length
             for other in pools - {segment.pool}:
-                if (other[0], other[2]) == (name, seed) and set(other[1]) & set(classes):
+                if (other[0], other[2]) == (key, seed) and set(other[1]) & set(labels):
                     raise ValueError(
                         f"segments.{index}.classes: another segment of {name} with seed {seed} shares some,"
                         " but not all, of its classes; give one of them another seed"
@@ -168,10 +339,27 @@ def shipped_scenarios() -> list[Scenario]:
     return [load_scenario(str(path)) for path in sorted(SHIPPED.glob("*.yaml"))]
 
 
-def load_scenario(name_or_path: str) -> Scenario:
+def load_scenario(name_or_path: str, root: Path | None = None) -> Scenario:
     """Return a built-in scenario by name, or one from a YAML file by path (see `find_file`).
 
-    Raises InvalidScenario, which names the file and the key.
+    Sources other than the pinned data sets are opened, and those of torchvision downloaded to ``root``, by
+    default `default_root`: the scenario's length, classes and shape depend on them. Raises InvalidScenario,
+    which names the file, the line and the key, also for a source that is missing.
     """
     path = find_file(name_or_path, SHIPPED, "scenario", InvalidScenario)
-    return read_model(path, Scenario, "scenario", InvalidScenario)
+    context = SourceContext(root or default_root(), path.parent)
+    return read_model(path, Scenario, "scenario", InvalidScenario, context)
+
+
+def scenario_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario's file."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Lethe scenario"}
+    return {**head, **Scenario.model_json_schema(), **head}
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "") if names else "no names of classes"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))

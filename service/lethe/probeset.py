@@ -6,6 +6,7 @@ retained data, so its file names source and consent, and holds a SHA-256 of its 
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from lethe.errors import InvalidFile
 from lethe.files.bounded_json import read_json
 from lethe.wire import Pixels
 
-__all__ = ["ProbeSet", "check_probe", "load_folder", "load_probe", "save_probe"]
+__all__ = ["ProbeSet", "check_probe", "class_names", "load_folder", "load_probe", "save_probe"]
 
 SCHEMA: Final = "lethe-probe/1"
 SUFFIX: Final = ".safetensors"
@@ -42,6 +43,8 @@ class ProbeSet:
     y_N: npt.NDArray[np.int64]
     source: str
     consent: str
+    classes: tuple[str, ...] = ()
+    """Names of the classes, by label; empty if they have only numbers."""
 
     @property
     def sha256(self) -> str:
@@ -76,6 +79,16 @@ def check_probe(probe: ProbeSet) -> None:
         raise InvalidFile(f"probe {name}: {len(x)} images but {len(y)} labels")
     if len(y) and y.min() < 0:
         raise InvalidFile(f"probe {name}: label {y.min()} is negative")
+    if not (isinstance(probe.classes, tuple) and all(map(_is_class_name, probe.classes))):
+        raise InvalidFile(f"probe {name}: names of classes must be printable strings of 1 to 64 characters")
+    if len(set(probe.classes)) < len(probe.classes):
+        raise InvalidFile(f"probe {name}: two classes have the same name")
+    if probe.classes and len(y) and y.max() >= len(probe.classes):
+        raise InvalidFile(f"probe {name}: label {y.max()} has no name, there are {len(probe.classes)}")
+
+
+def _is_class_name(name: object) -> bool:
+    return isinstance(name, str) and name.isprintable() and 0 < len(name) <= MAX_NAME_LENGTH
 
 
 def _is_valid_name(name: object) -> bool:
@@ -95,7 +108,8 @@ def save_probe(probe: ProbeSet, folder: Path, order: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{order:02d}-{probe.name}{SUFFIX}"
     about = {"schema": SCHEMA, "name": probe.name, "source": probe.source, "consent": probe.consent}
-    metadata = {"lethe": json.dumps(about | {"sha256": probe.sha256})}
+    classes = {"classes": probe.classes} if probe.classes else {}
+    metadata = {"lethe": json.dumps(about | classes | {"sha256": probe.sha256})}
     save_file({"x": np.ascontiguousarray(probe.x_NCHW), "y": np.ascontiguousarray(probe.y_N)}, path, metadata)
     return path
 
@@ -110,7 +124,12 @@ def load_probe(path: Path) -> ProbeSet:
         with safe_open(path, framework="numpy") as file:
             about = read_json(file.metadata()["lethe"])
             probe = ProbeSet(
-                about["name"], file.get_tensor("x"), file.get_tensor("y"), about["source"], about["consent"]
+                about["name"],
+                file.get_tensor("x"),
+                file.get_tensor("y"),
+                about["source"],
+                about["consent"],
+                tuple(about.get("classes", ())),
             )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InvalidFile(f"{path} is not a readable probe file: {error}") from error
@@ -136,4 +155,20 @@ def load_folder(folder: Path) -> list[ProbeSet]:
     names = [probe.name for probe in probes]
     if len(set(names)) < len(names):
         raise InvalidFile(f"{folder} holds two probes of the same name: {', '.join(sorted(names))}")
+    class_names(probes)
     return probes
+
+
+def class_names(probes: Sequence[ProbeSet]) -> tuple[str, ...]:
+    """Return the names of the stream's classes, which are those of every probe that has any.
+
+    Raises InvalidFile, naming two probes, if a label has another name in one of them.
+    """
+    named = [probe for probe in probes if probe.classes]
+    for probe in named[1:]:
+        if probe.classes != named[0].classes:
+            raise InvalidFile(
+                f"probe {probe.name} has other names of classes than {named[0].name}: write both from one"
+                " scenario"
+            )
+    return named[0].classes if named else ()

@@ -24,8 +24,7 @@ from lethe.learners.base import Learner, LearnerContext
 from lethe.learners.registry import create
 from lethe.wire import Layout, Pixels
 from lethe_producers.datasets import DatasetName, default_root, load
-from lethe_producers.scenario import Transform
-from lethe_producers.transforms import transformed
+from lethe_producers.transforms import Transform, transformed
 
 __all__ = ["choose"]
 
@@ -50,7 +49,7 @@ def choose(
     x_NCHW, y_N = load(dataset, "train", default_root())
     order_N = np.random.default_rng(seed).permutation(len(y_N))
     x_NCHW, y_N = x_NCHW[order_N], y_N[order_N]
-    views = [x_NCHW] if view == "none" else [x_NCHW, transformed(x_NCHW, VIEWS[view])]
+    views = [x_NCHW] if view == "none" else [x_NCHW, transformed(x_NCHW, [VIEWS[view]])]
     chosen = create(learner, LearnerContext(Layout(), seed, options=options))
     first: dict[int, float] = {}
     for nth, seen_NCHW in enumerate(views):

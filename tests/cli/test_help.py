@@ -40,7 +40,7 @@ EVERY_COMMAND = {
         "anatomy",
         "bench",
     ],
-    "lethe-replay": ["stream", "probes", "data", "scenarios"],
+    "lethe-replay": ["stream", "probes", "topic", "schema", "data", "scenarios"],
 }
 
 

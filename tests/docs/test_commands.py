@@ -177,6 +177,8 @@ def test_the_commands_of_a_document_run(document: Path, stage: Stage, tmp_path: 
             file = named[1] if named else "test_block.py"
             (tmp_path / file).write_text(block.text)
             stage.run(f"python -m pytest -q {file}" if "import pytest" in block.text else f"python {file}")
+        if block.language == "yaml" and (named := re.search(r"`(\w+\.yaml)`", block.title)):
+            (tmp_path / named[1]).write_text(block.text)
         for command in block.commands:
             if treatment("not_run", command) is None:
                 stage.run(command)

@@ -11,6 +11,7 @@ from kafka import KafkaAdminClient
 from deploy.kafka.kraft import KafkaNode
 from lethe.observability.result import RunResult
 from tests.support.demos import run, start
+from tests.support.pictures import write_pictures
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.needs("datasets")]
@@ -63,6 +64,23 @@ def test_the_demo_prints_one_document_and_leaves_a_report(tmp_path: Path) -> Non
     assert document["learners"]["finetune"]["R"] == result.R
     assert result.seed == 3
     assert "mnist-to-fashion" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.needs("embedded")
+def test_a_demo_of_own_pictures_takes_shape_and_classes_from_them(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "summer", {"dog": (200, 30, 30), "cat": (30, 200, 30)}, 100, suffix="png")
+    write_pictures(tmp_path / "winter", {"bird": (30, 30, 200), "cat": (30, 200, 30)}, 100, suffix="png")
+    segments = "[{subject: summer, folder: summer}, {subject: winter, folder: winter}]"
+    (tmp_path / "own.yaml").write_text(f"name: own\nsegments: {segments}\n")
+    document = run(tmp_path / "report", "--scenario", str(tmp_path / "own.yaml"), "--learner", "ncm")
+    result = document["learners"]["ncm"]
+    assert (document["scenario"], document["segments"]) == (str(tmp_path / "own.yaml"), ["summer", "winter"])
+    assert result["class_names"] == ["cat", "dog", "bird"]
+    assert result["samples"]["learned"] == 320
+    by_class = result["accuracy_by_class"]["summer"]
+    assert by_class[2] is None, "no bird in summer"
+    assert min(by_class[:2]) > 0.9
+    assert "bird" in (tmp_path / "report" / "report.html").read_text()
 
 
 @pytest.mark.needs("kafka")

@@ -170,6 +170,12 @@ def test_each_probes_calibration_and_classes_are_gauges() -> None:
     assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "2"}) is None, "of no image"
 
 
+def test_classes_with_names_are_gauges_under_their_names() -> None:
+    scrape = Scrape(MEASURED, class_names=("cat", "dog", "bird"))
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "dog"}) == 0.75
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "1"}) is None
+
+
 def test_the_matrix_is_labelled_with_segment_and_probe() -> None:
     scrape = Scrape(MEASURED)
     assert scrape.value("accuracy_matrix_ratio", after="0", segment="untrained", probe="b") == 0.125

@@ -12,13 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient
 
-from lethe.probeset import load_folder
+from lethe.probeset import load_folder, load_probe
 from lethe.stream.connection import Cluster
 from lethe_producers.datasets import default_root
 from lethe_producers.publisher import Publisher
 from lethe_producers.replay import Tail
 from tests.support.brokers import StreamBroker
+from tests.support.pictures import write_pictures
+from tests.support.waiting import until
 
 COMMAND = [sys.executable, "-m", "lethe_producers"]
 
@@ -189,6 +192,57 @@ def test_an_interrupted_stream_is_resumed_without_a_gap_or_a_double(broker: Stre
         assert f"{2000 - sent:,} of {2000 - sent:,}" in run(*stream, "--resume").stdout
         ends = [Tail(667, b"recurring@500/0/1998"), Tail(667, b"recurring@500/0/1999")]
         assert publisher.tails("recurring@500/0") == [*ends, Tail(666, b"recurring@500/0/1997")]
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A scenario of a folder of pictures."""
+    write_pictures(tmp_path / "pets", {"dog": (200, 30, 30), "cat": (30, 200, 30)}, 5)
+    file = tmp_path / "pets.yaml"
+    file.write_text("name: pets\nsegments: [{subject: pets, folder: pets}]\n")
+    return file
+
+
+def test_probes_of_pictures_are_written_with_the_flags_that_the_service_needs(pets: Path) -> None:
+    done = run("probes", "--scenario", str(pets), "--out", str(pets.parent / "probes"))
+    (path,) = done.stdout.split()
+    assert load_probe(Path(path)).classes == ("cat", "dog")
+    flags = "--sample-channels 3 --sample-height 24 --sample-width 32 --sample-classes 2"
+    assert done.stderr.split("\n")[0] == f"lethe run --probes {pets.parent / 'probes'} {flags}"
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_an_endless_stream_begins_again_until_ctrl_c(broker: StreamBroker, topic: str, pets: Path) -> None:
+    broker.create_topic(topic, 1)
+    stream = subprocess.Popen(
+        [*COMMAND, *options(broker, topic), "--scenario", str(pets), "--loop", "--rate", "200"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with Publisher(Cluster(broker.bootstrap_servers, broker.api_version), topic) as publisher:
+        until(lambda: publisher.ends()[0] > 30, "more records than the scenario has")
+        stream.send_signal(signal.SIGINT)
+        shown, said = stream.communicate(timeout=60)
+        assert (stream.returncode, said) == (130, "")
+        assert f" {publisher.ends()[0]:,} " in shown
+
+
+@pytest.mark.parametrize("broker", ["kafka"], indirect=True)
+def test_a_topic_is_created_with_small_segments_and_only_once(broker: StreamBroker, topic: str) -> None:
+    create = ["topic", "--bootstrap-servers", broker.bootstrap_servers, "--topic", topic, "--partitions", "3"]
+    shown = run(*create, "--retention", "600").stdout
+    assert "600000" in shown
+    with KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers) as admin:
+        (described,) = admin.describe_topics([topic])
+        assert len(described["partitions"]) == 3
+    assert (
+        run(*create, code=2).stderr == f"topic {topic} exists already: its settings were left as they are\n"
+    )
+
+
+def test_the_schema_is_one_json_document() -> None:
+    assert json.loads(run("schema").stdout)["title"] == "Lethe scenario"
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from lethe_producers.malformed import malformed
 from lethe_producers.order import Order
 from lethe_producers.probes import probes_of, write_probes
 from lethe_producers.records import Records
-from lethe_producers.scenario import Transform, load_scenario
-from lethe_producers.transforms import transformed
+from lethe_producers.scenario import load_scenario
+from lethe_producers.transforms import Transform, transformed
 from tests.support.samples import picture
 from tests.support.scenarios import ABRUPT
 
@@ -33,24 +33,24 @@ def test_a_malformed_record_is_refused_for_the_reason_it_was_made_for(reason: Re
 
 def test_a_turn_by_ninety_degrees_is_exact_and_counter_clockwise() -> None:
     x_NCHW = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), dtype=np.uint8)
-    turned = transformed(x_NCHW, Transform(rotate=90))
+    turned = transformed(x_NCHW, [Transform(rotate=90)])
     np.testing.assert_array_equal(turned, np.rot90(x_NCHW, axes=(2, 3)))
 
 
 def test_a_permutation_moves_every_pixel_the_same_way_in_every_image() -> None:
     places = np.arange(784, dtype=np.int64).reshape(1, 1, 28, 28)
     x_NCHW = np.concatenate([places % 256, places // 256]).astype(np.uint8)
-    low, high = transformed(x_NCHW, Transform(permute=1)).astype(np.int64)
+    low, high = transformed(x_NCHW, [Transform(permute=1)]).astype(np.int64)
     moved = (low + 256 * high).ravel()
     assert sorted(moved) == list(range(784))
     assert list(moved) != list(range(784))
-    other = transformed(x_NCHW, Transform(permute=2))
+    other = transformed(x_NCHW, [Transform(permute=2)])
     assert not np.array_equal(other[0], low)
 
 
 def test_without_a_transform_the_images_are_left_alone() -> None:
     x_NCHW = picture().pixels[np.newaxis]
-    assert transformed(x_NCHW, None) is x_NCHW
+    assert transformed(x_NCHW, []) is x_NCHW
 
 
 @needs_datasets
@@ -134,7 +134,8 @@ def test_a_probe_sees_its_subject_as_the_stream_shows_it() -> None:
 @needs_datasets
 def test_the_validation_split_is_the_end_of_the_training_split() -> None:
     x_NCHW, y_N = load("fashion-mnist", "train", default_root())
-    held_NCHW, held_N = load("fashion-mnist", "validation", default_root())
+    held = probes_of(load_scenario("fashion-to-mnist"), default_root(), "validation")[0]
+    held_NCHW, held_N = held.x_NCHW, held.y_N
     np.testing.assert_array_equal(held_NCHW, x_NCHW[50_000:])
     np.testing.assert_array_equal(held_N, y_N[50_000:])
 

@@ -184,7 +184,7 @@ def test_resuming_sends_each_record_once_for_any_partition_sizes(total: int, tak
     ends = [sum(index % partitions == part for index in there) for part in range(partitions)]
     last = [max((i for i in there if i % partitions == part), default=-1) for part in range(partitions)]
     tails = [Tail(end, b"s/0/%d" % index if end else None) for end, index in zip(ends, last, strict=True)]
-    left = left_to_send(total, first_to_send("s/0", tails))
+    left = list(left_to_send(total, first_to_send("s/0", tails)))
     assert left == sorted(left)
     assert sorted(there + left) == list(range(total))
 

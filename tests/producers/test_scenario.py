@@ -90,11 +90,17 @@ def test_subjects_are_listed_in_the_order_of_first_visits() -> None:
         (TWO.replace("count: 50", "count: -1"), "segments.1.count: Input should be greater"),
         (TWO.replace("count: 50", "malformed: 1.5"), "segments.1.malformed: Input should be less"),
         (TWO.replace("count: 100", "classes: [1, 1]"), "segments.0: classes names a class twice"),
-        (TWO.replace("count: 100", "classes: [10]"), "segments.0.classes.0: Input should be less"),
-        (TWO.replace("count: 100", "transform: {}"), "segments.0.transform: needs rotate or permute"),
+        (
+            TWO.replace("count: 100", "classes: [10]"),
+            "segments.0.classes: 10 is not a class of mnist, which has 0 to 9",
+        ),
+        (
+            TWO.replace("count: 100", "transform: {}"),
+            "segments.0.transform.0: needs one of rotate, permute",
+        ),
         (
             TWO.replace("count: 100", "transform: {rotate: 9, permute: 1}"),
-            "segments.0.transform: needs rotate or permute",
+            "segments.0.transform.0: needs one of rotate, permute",
         ),
         (TWO.replace("count: 100", "count: 60001"), "segments.0.count: 60001 rows are requested"),
         (TWO.replace("count: 50", "blend: 2"), "segments.1.blend: the last segment has none"),

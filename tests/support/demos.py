@@ -22,7 +22,8 @@ def start(report: Path, *arguments: str, **variables: str) -> subprocess.Popen[s
 
 def run(report: Path, *arguments: str) -> dict[str, Any]:
     """Run a short demo of one learner and return its document."""
-    short = ["--samples", "600", "--learner", "finetune", "--json", *arguments]
+    learner = () if "--learner" in arguments else ("--learner", "finetune")
+    short = ["--samples", "600", *learner, "--json", *arguments]
     process = start(report, *short)
     stdout, stderr = process.communicate(timeout=240)
     assert process.returncode == 0, stderr

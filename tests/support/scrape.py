@@ -1,5 +1,7 @@
 """The metrics of a service after some events, as Prometheus scrapes them."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry
 
 from lethe.events import Event
@@ -11,9 +13,11 @@ __all__ = ["Scrape"]
 class Scrape:
     """The metrics after ``events``."""
 
-    def __init__(self, *events: Event) -> None:
+    def __init__(self, *events: Event, class_names: Sequence[str] = ()) -> None:
         self.registry = CollectorRegistry()
-        self.metrics = Metrics(self.registry, sample_bytes=784, build={"version": "1.2.3"})
+        self.metrics = Metrics(
+            self.registry, sample_bytes=784, build={"version": "1.2.3"}, class_names=class_names
+        )
         for event in events:
             self.metrics(event)
 

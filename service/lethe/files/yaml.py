@@ -1,9 +1,10 @@
 """Finds YAML files by built-in name or path, and reads them into pydantic models."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,9 @@ from lethe.errors import LetheError
 __all__ = ["find_file", "read_model"]
 
 M = TypeVar("M", bound=BaseModel)
+
+_OWN_KEY: Final = re.compile(r"(\w+(?:\.\w+)*): ")
+"""The key with which a message of a whole model begins."""
 
 
 def find_file(name_or_path: str, shipped: Path, what: str, error: type[LetheError]) -> Path:
@@ -32,8 +36,11 @@ def find_file(name_or_path: str, shipped: Path, what: str, error: type[LetheErro
     return known[name_or_path]
 
 
-def read_model(path: Path, kind: type[M], what: str, error: type[LetheError]) -> M:
-    """Read a ``kind`` from a YAML file. Raises ``error`` with one line that names file, line and key."""
+def read_model(path: Path, kind: type[M], what: str, error: type[LetheError], context: object = None) -> M:
+    """Read a ``kind`` from a YAML file; ``context`` is passed to its validators.
+
+    Raises ``error`` with one line that names file, line and key.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as failure:
@@ -51,15 +58,17 @@ def read_model(path: Path, kind: type[M], what: str, error: type[LetheError]) ->
     except RecursionError as failure:
         raise error(f"{what} {path} is nested too deeply") from failure
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(content, context=context)
     except ValidationError as failure:
         problems = [_problem(root, fault["loc"], fault["msg"]) for fault in failure.errors()]
         raise error(f"{what} {path}, {'; '.join(problems)}") from failure
 
 
 def _problem(root: yaml.Node | None, place: Sequence[int | str], message: str) -> str:
-    # what a model_validator raises is about the whole model and names its key itself
     key, reason = ".".join(map(str, place)), message.removeprefix("Value error, ")
+    if not key and (named := _OWN_KEY.match(reason)):
+        # what a model_validator raises is about the whole model and names its key itself
+        place = [int(step) if step.isdigit() else step for step in named[1].split(".")]
     return f"line {_line(root, place)}: {key}: {reason}" if key else f"line {_line(root, place)}: {reason}"
 
 

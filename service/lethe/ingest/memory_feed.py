@@ -40,11 +40,13 @@ class Malformed:
     reason: Reason = Reason.UNDECODABLE
 
 
-def decode_all(records: Iterable[EncodedRecord], segments: bool) -> Iterator[Sample | Malformed]:
-    """Decode ``records`` with the default layout; without ``segments``, drop the names of segments."""
+def decode_all(
+    records: Iterable[EncodedRecord], segments: bool, layout: Layout = DEFAULT_LAYOUT
+) -> Iterator[Sample | Malformed]:
+    """Decode ``records`` of ``layout``; without ``segments``, drop the names of segments."""
     for record in records:
         try:
-            sample = decode(record.value, record.headers, DEFAULT_LAYOUT)
+            sample = decode(record.value, record.headers, layout)
         except MalformedRecord as error:
             yield Malformed(Reason(error.reason))
         else:

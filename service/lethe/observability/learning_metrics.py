@@ -1,6 +1,7 @@
 """Prometheus metrics of scores, segments, boundaries and regimes."""
 
 import math
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 
@@ -26,14 +27,16 @@ __all__ = ["LearningMetrics"]
 class LearningMetrics:
     """Registers the metrics in ``registry`` and updates them; part of `Metrics`."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, class_names: Sequence[str] = ()) -> None:
+        self._class_names = class_names
+
         def gauge(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Gauge:
             return Gauge(f"lethe_{name}", documentation, labels, registry=registry)
 
         self._accuracy = gauge("probe_accuracy_ratio", "Latest accuracy on a probe.", ("probe",))
         self._by_class = gauge(
             "probe_class_accuracy_ratio",
-            "Latest accuracy on the images of one class of a probe.",
+            "Latest accuracy on one class of a probe, by the name of the class or else its label.",
             ("probe", "class"),
         )
         self._ece = gauge(
@@ -172,7 +175,9 @@ class LearningMetrics:
             self._ece.labels(probe).set(reading.ece)
             for label, right in enumerate(reading.by_class):
                 if right is not None:
-                    self._by_class.labels(probe, str(label)).set(right)
+                    named = label < len(self._class_names)
+                    name = self._class_names[label] if named else str(label)
+                    self._by_class.labels(probe, name).set(right)
         for name, score in self._scores.items():
             value = getattr(event.scores, name)
             score.set(math.nan if value is None else value)

@@ -1,6 +1,7 @@
 """Exports events as Prometheus metrics, named ``lethe_…`` in base units, with accuracies as ratios."""
 
 import math
+from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
@@ -46,13 +47,20 @@ EVALUATION_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.
 class Metrics:
     """Registers every metric of a run in ``registry`` and updates them from events.
 
-    ``sample_bytes`` is the size of the pixels of one sample, ``build`` the labels of ``lethe_build_info``.
+    ``sample_bytes`` is the size of the pixels of one sample, ``build`` the labels of ``lethe_build_info``,
+    ``class_names`` the names of the classes by label, if they have any.
     Counters count since the start of the process; totals of the run are gauges.
     """
 
-    def __init__(self, registry: CollectorRegistry, sample_bytes: int, build: dict[str, str]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        sample_bytes: int,
+        build: dict[str, str],
+        class_names: Sequence[str] = (),
+    ) -> None:
         self._sample_bytes = sample_bytes
-        self._learning, self._run = LearningMetrics(registry), RunMetrics(registry)
+        self._learning, self._run = LearningMetrics(registry, class_names), RunMetrics(registry)
 
         def counter(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(f"lethe_{name}", documentation, labels, registry=registry)

@@ -188,6 +188,8 @@ class RunResult(Scores, Document):
     evaluations: list[EvaluationPoint]
     classes: list[ClassPoint] = Field(default_factory=list)
     """Evaluations by class; fewer than ``evaluations`` in a long run."""
+    class_names: list[str] = Field(default_factory=list)
+    """Names of the classes, by label; empty if they have only numbers."""
     switches: list[SegmentSwitch]
     boundaries: Boundaries = Boundaries()
     throughput: list[ThroughputPoint]

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -115,7 +115,9 @@ class RunState:
         kind: type[Learner],
         history: History,
         clock: Callable[[], float] = time.monotonic,
+        class_names: Sequence[str] = (),
     ) -> None:
+        self._class_names = list(class_names)
         self._settings, self._kind, self._history, self._clock = settings, kind, history, clock
         self._started: float | None = None
         self._seconds_before = 0.0
@@ -294,6 +296,7 @@ class RunState:
             "start": asdict(now.start) if now.start else None,
             "accuracy": latest.accuracy if latest else {},
             "by_class": {n: list(r.by_class) for n, r in latest.readings.items()} if latest else {},
+            "class_names": self._class_names,
             "ece": {name: reading.ece for name, reading in latest.readings.items()} if latest else {},
             "scores": latest.scores.model_dump() if latest else {},
             "forgetting_by_probe": dict(latest.forgetting_by_probe) if latest else {},
@@ -330,6 +333,7 @@ class RunState:
             window=settings.evaluation.window,
             evaluations=EvaluationPoint.of(history),
             classes=ClassPoint.of(history),
+            class_names=self._class_names,
             switches=SegmentSwitch.of(history),
             boundaries=Boundaries.of(history),
             throughput=now.throughput.points(),

@@ -26,6 +26,8 @@ def by_class(run: RunResult, probe: str, axes: Axes) -> Figure:
     """Draw a row for each class in the colour of the probe: the stronger, the higher the accuracy."""
     points = [point for point in run.classes if point.accuracy.get(probe)]
     columns = [point.accuracy[probe] for point in points]
+    rows = len(columns[0])
+    names = run.class_names[:rows] if len(run.class_names) >= rows else list(map(str, range(rows)))
     heat = {
         "type": "heatmap",
         "x": [point.samples for point in points],
@@ -36,9 +38,10 @@ def by_class(run: RunResult, probe: str, axes: Axes) -> Figure:
         "colorscale": [[0, "--card"], [1, colour(axes.probes, probe)]],
         "showscale": False,
         "ygap": 1,
-        "hovertemplate": f"{escape(probe)}, class %{{y}}: %{{z:.1%}} after %{{x:,}} samples<extra></extra>",
+        "text": [[escape(name)] * len(columns) for name in names],
+        "hovertemplate": f"{escape(probe)}, class %{{text}}: %{{z:.1%}} after %{{x:,}} samples"
+        "<extra></extra>",
     }
-    rows = len(columns[0])
     y = {
         "autorange": "reversed",
         "showgrid": False,
@@ -46,6 +49,8 @@ def by_class(run: RunResult, probe: str, axes: Axes) -> Figure:
         "dtick": 1 if rows <= MAX_ROWS else rows // 10,
         "title": {"text": "class", "font": {"size": 12, "color": "--soft"}},
     }
+    if run.class_names and rows <= MAX_ROWS:
+        y |= {"tickvals": list(range(rows)), "ticktext": [escape(name) for name in names]}
     height = 90 + ROW * min(rows, MAX_ROWS)
     return {"data": [heat], "layout": {**stream_layout(run, axes, y), "height": height}}
 

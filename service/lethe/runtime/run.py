@@ -31,7 +31,7 @@ from lethe.privacy.audit.receipt_writer import Receipts, open_receipts
 from lethe.privacy.audit.witness import NoWitness, Witness, open_witness
 from lethe.privacy.controls import Controls, load_controls
 from lethe.privacy.status import PolicyStatus
-from lethe.probeset import ProbeSet
+from lethe.probeset import ProbeSet, class_names
 from lethe.runtime.factories import (
     build_labels,
     create_detector,
@@ -146,7 +146,8 @@ class Service:
         self._commit_first = storage.folder is not None and self._private is not None
         self._history = _load_history(inputs, storage)
         self._detector = create_detector(settings.drift, storage.drift, controls, type(learner))
-        self._run_state = RunState(settings, type(learner), self._history)
+        names = class_names(inputs.probes)
+        self._run_state = RunState(settings, type(learner), self._history, class_names=names)
         self._registry = create_registry()
         self._snapshots = PredictorSnapshots(learner, finite=inputs.finite, commit_first=self._commit_first)
         self._enforcer = controls.create_enforcer(self._emit)
@@ -182,7 +183,12 @@ class Service:
         """Return everything that handles the run's events, in the order in which it does."""
         subscribers: list[Emit] = [
             self._run_state,
-            Metrics(self._registry, self._settings.sample.size, build_labels(self._learner)),
+            Metrics(
+                self._registry,
+                self._settings.sample.size,
+                build_labels(self._learner),
+                class_names(self._inputs.probes),
+            ),
             log_event,
             self._snapshots,
             StartupTimer(self._emit, import_seconds),

@@ -58,14 +58,14 @@ def create_if_missing(
     partitions: int = 1,
     replication_factor: int = CLUSTER_DEFAULT,
     configs: Mapping[str, str] | None = None,
-) -> None:
-    """Create topic ``name`` unless ``cluster`` has it, and wait until it lists it.
+) -> bool:
+    """Create topic ``name`` unless ``cluster`` has it, wait until it lists it; return whether it was created.
 
     Raises kafka-python's errors; InvalidSetting when the cluster does not let it be created.
     """
     # listed first: a cluster may list topics to users that cannot create any
     if name in admin.list_topics():
-        return
+        return False
     wanted = {
         "num_partitions": partitions,
         "replication_factor": replication_factor,
@@ -75,6 +75,7 @@ def create_if_missing(
         admin.create_topics({name: wanted}, wait_for_metadata=True)
     except TopicAlreadyExistsError:
         admin.wait_for_topics([name])  # created by another client meanwhile
+        return False
     except (RetriableError, KafkaConnectionError):
         raise
     except KafkaError as error:
@@ -83,6 +84,7 @@ def create_if_missing(
             f"topic {name} does not exist, and {cluster.bootstrap_servers} does not let it be created with "
             f"{partitions} partitions and {replicas} replicas: {describe_error(error)}"
         ) from error
+    return True
 
 
 def ensure_topic(

@@ -108,6 +108,8 @@ class State(_Model):
     accuracy: dict[str, float]
     """On each probe, as of the latest evaluation."""
     by_class: dict[str, list[float | None]]
+    class_names: list[str]
+    """Names of the classes, by label; empty if they have only numbers."""
     """Accuracy on each class of each probe; null for a class without images."""
     ece: dict[str, float]
     """Expected calibration error on each probe, as of the latest evaluation."""

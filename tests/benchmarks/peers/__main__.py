@@ -46,7 +46,7 @@ def main(
     kinds = peers(method or ())
     scores: list[Score] = []
     for stream in map(load_scenario, scenario or ["mnist-to-fashion"]):
-        for dataset in {segment.dataset for segment in stream.segments}:
+        for dataset in stream.datasets:
             fetch(dataset, default_root())
         for number in seed or [0, 1, 2]:
             for kind in kinds:

@@ -94,7 +94,7 @@ def run_anatomy(study: Study, progress: Callable[[str, int, float], None] = lamb
     study.kinds()
     found = {probe.name: probe for probe in probes_of(study.scenario, study.root)}
     probes = found[study.old.subject], found[study.new.subject]
-    layout = Layout()
+    layout = study.scenario.layout
     # before the threads start: building a network seeds torch's global generator
     tasks = [
         (create(name, LearnerContext(layout, seed, options=study.options)), seed)

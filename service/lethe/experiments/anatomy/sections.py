@@ -16,13 +16,6 @@ __all__ = ["write_page"]
 
 CEILING: Final = 2.0
 """Losses above this many times the largest of the path are drawn like this one."""
-_CLASSES: Final = {
-    "mnist": [str(digit) for digit in range(10)],
-    "fashion-mnist": [
-        "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
-    ],
-}  # fmt: skip
-"""What the classes of each data set are called."""
 _PARTS: Final = {
     "lost": ("lost by the network", "--p3"),
     "recovered": ("recovered by a new readout", "--p4"),
@@ -50,7 +43,10 @@ def write_page(result: Result, path: Path) -> None:
             _diagnosis(by_name, old),
             _theory(dissected, names),
         ]
-    sections += [_events(shown, names), _flow(shown, study.old.dataset, study.new.dataset)]
+    sections += [
+        _events(shown, names),
+        _flow(shown, study.class_names(study.old), study.class_names(study.new)),
+    ]
     write_sections(
         path,
         title=f"the anatomy of forgetting, {old} → {new}",
@@ -279,7 +275,7 @@ def _events(shown: Sequence[Dissection], names: Sequence[str]) -> Section:
     )
 
 
-def _flow(shown: Sequence[Dissection], old: str, new: str) -> Section:
+def _flow(shown: Sequence[Dissection], old: Sequence[str], new: Sequence[str]) -> Section:
     return Section(
         "What the old classes became",
         "Each row is a class of the old probe, each column what it is predicted as at B, under the name that "
@@ -287,8 +283,8 @@ def _flow(shown: Sequence[Dissection], old: str, new: str) -> Section:
         [
             Panel(
                 found.learner,
-                figures.flow(found.forgotten.after, _CLASSES[old], _CLASSES[new]),
-                _largest(found, _CLASSES[old], _CLASSES[new]),
+                figures.flow(found.forgotten.after, old, new),
+                _largest(found, old, new),
             )
             for found in shown
         ],

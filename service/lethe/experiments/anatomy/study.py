@@ -43,6 +43,12 @@ class Study:
         """The segment after the switch."""
         return self.scenario.segments[self.switch]
 
+    def class_names(self, segment: Segment) -> Sequence[str]:
+        """Return what the source of ``segment`` calls each class of the stream, else the label's number."""
+        stream, own = self.scenario.stream_classes, segment.facts.classes
+        names = stream.names or (own.names if len(own.names) == stream.count else ())
+        return names or tuple(map(str, range(stream.count)))
+
     def kinds(self) -> list[type[Learner]]:
         """Return the classes of the learners.
 

@@ -116,7 +116,9 @@ def train(
 def segment_batches(records: Records, begin: int, end: int, size: int) -> Iterator[Batch]:
     """Yield the batches of one segment; the last one may be incomplete."""
     settings = BatchSettings(size=size, slots=2)
-    feed = MemoryFeed(decode_all(map(records.at, range(begin, end)), segments=False), end - begin, settings)
+    layout = records.order.scenario.layout
+    encoded = map(records.at, range(begin, end))
+    feed = MemoryFeed(decode_all(encoded, segments=False, layout=layout), end - begin, settings, layout)
     for message in iter(lambda: feed.next(0), None):
         if not isinstance(message, Batch) or not message.filled.received:
             return

@@ -20,7 +20,6 @@ from lethe.learners.base import Learner, LearnerContext
 from lethe.learners.gradient.base import GradientLearner
 from lethe.learners.registry import create, find
 from lethe.runtime.step import TrainingStep
-from lethe.wire import Layout
 from lethe_producers.datasets import default_root
 from lethe_producers.order import Order
 from lethe_producers.probes import probes_of
@@ -196,6 +195,6 @@ def warnings_of(
 
     found = {}
     for scenario in loaded:
-        untrained = create(learner, LearnerContext(Layout(), seed))
+        untrained = create(learner, LearnerContext(scenario.layout, seed))
         found[scenario.name] = measure_warnings(untrained, scenario, seed, samples, default_root(), tick)
     return found

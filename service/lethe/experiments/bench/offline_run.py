@@ -21,7 +21,6 @@ from lethe.observability.run_state import RunState
 from lethe.runtime.factories import create_evaluator, create_learner
 from lethe.runtime.loop import Loop
 from lethe.settings import BatchSettings, EvaluationSettings, LearnerSettings, Settings
-from lethe.wire import Layout
 from lethe_producers.datasets import default_root
 from lethe_producers.order import Order
 from lethe_producers.probes import probes_of
@@ -114,7 +113,7 @@ def run_offline(offline: OfflineRun) -> OfflineResult:
     machine.
     """
     chosen = LearnerSettings(name=offline.learner, seed=offline.seed, options=dict(offline.options))
-    return run_learner_offline(create_learner(chosen, Layout()), offline)
+    return run_learner_offline(create_learner(chosen, offline.scenario.layout), offline)
 
 
 def run_learner_offline(learner: Learner, offline: OfflineRun) -> OfflineResult:
@@ -122,6 +121,7 @@ def run_learner_offline(learner: Learner, offline: OfflineRun) -> OfflineResult:
 
     Raises DataUnavailable if a data set is not on this machine.
     """
+    layout = offline.scenario.layout
     order = Order(offline.scenario, offline.seed, offline.samples)
     records = Records(order, offline.root)
     places = [index for index in range(len(records)) if not (offline.validation and records.held_out(index))]
@@ -147,7 +147,10 @@ def run_learner_offline(learner: Learner, offline: OfflineRun) -> OfflineResult:
 
     Loop(
         feed=MemoryFeed(
-            decode_all(map(records.at, places), segments=not offline.shuffled), len(places), settings.batch
+            decode_all(map(records.at, places), not offline.shuffled, layout),
+            len(places),
+            settings.batch,
+            layout,
         ),
         learner=learner,
         evaluator=create_evaluator(probes, settings),

@@ -97,7 +97,7 @@ def bench_learners(bench: Bench) -> Iterator[Score]:
     Raises LetheError if a learner, an option or a data set does not exist.
     """
     for scenario in bench.scenarios:
-        for dataset in {segment.dataset for segment in scenario.segments}:
+        for dataset in scenario.datasets:
             fetch(dataset, bench.root)
     joint: tuple[OfflineRun, float] | None = None  # the reference's own, which comes just before
     for name, offline in bench.wanted():

@@ -135,7 +135,7 @@ def run_chaos(chaos: Chaos, progress: Progress) -> dict[str, Verdict]:
         httpx.Client(timeout=ANSWER_SECONDS) as client,
     ):
         progress("fetching the data sets", 0)
-        for name in sorted({segment.dataset for segment in scenario.segments}):
+        for name in scenario.datasets:
             fetch(name, chaos.root)
         for order, probe in enumerate(probes_of(scenario, chaos.root)):
             few = replace(probe, x_NCHW=probe.x_NCHW[:PROBE_IMAGES], y_N=probe.y_N[:PROBE_IMAGES])

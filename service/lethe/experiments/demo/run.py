@@ -28,6 +28,7 @@ from lethe.privacy.policy import load_policy
 from lethe.report import write_report
 from lethe.settings import PrivacySettings, Settings, variable
 from lethe.stream.settings import StreamSettings
+from lethe.wire import Layout
 from lethe_producers.dataset_downloads import fetch
 from lethe_producers.datasets import default_root
 from lethe_producers.probes import write_probes
@@ -98,9 +99,9 @@ def run_demo(demo: Demo, console: Console) -> DemoResult:
     """
     controls = load_controls(PrivacySettings(policy=demo.policy))
     demo = replace(demo, learners=_chosen(demo.learners, controls))
-    scenario = load_scenario(demo.scenario)
     with console.status("fetching and verifying the data sets"):
-        for name in sorted({segment.dataset for segment in scenario.segments}):
+        scenario = load_scenario(demo.scenario, demo.root)
+        for name in scenario.datasets:
             console.print(f"{name}: {fetch(name, demo.root)}")
     folder = fresh_folder(demo.report)
     with console.status("writing the probe sets"):
@@ -137,6 +138,7 @@ def document(demo: Demo, result: DemoResult) -> dict[str, Any]:
                 "R": run.R,
                 **{name: getattr(run, name) for name in SCORES},
                 "ece_by_probe": run.evaluations[-1].ece if run.evaluations else {},
+                "class_names": run.class_names,
                 "accuracy_by_class": run.classes[-1].accuracy if run.classes else {},
                 "boundaries": run.boundaries.model_dump(),
                 "samples": run.samples.model_dump(),
@@ -181,7 +183,7 @@ def _stream(
     ports = {learner: free_port() for learner in demo.learners}
     total = scenario.total(demo.samples)
     for learner, port in ports.items():
-        settings = environment(_settings(demo, learner, port, total, stream))
+        settings = environment(_settings(demo, scenario.layout, learner, port, total, stream))
         log = demo.report / learner / LOG
         children.start(f"service {learner}", "lethe", ["run"], log, settings)
     secured = {variable("stream", "security"): json.dumps(dict(stream.security))} if stream.security else {}
@@ -205,13 +207,16 @@ def _audit(demo: Demo, folder: Path, stream: StreamSettings) -> Mapping[str, Ver
     return audit_services(folder, demo.learners, load_policy(demo.policy), stream)
 
 
-def _settings(demo: Demo, learner: str, port: int, total: int, stream: StreamSettings) -> Settings:
+def _settings(
+    demo: Demo, layout: Layout, learner: str, port: int, total: int, stream: StreamSettings
+) -> Settings:
     folder = demo.report / learner
     groups = {name: f"{stream.topic}-{name}" for name in demo.learners}
     own = {"group": groups.pop(learner), "shared_with": ",".join(groups.values()), "stop_after": total}
     return Settings.read(
         {
             "stream": stream.model_dump(exclude_unset=True) | own,
+            "sample": layout.model_dump(),
             "privacy": {"policy": demo.policy},
             "batch": {"size": find(learner).batch_size},
             "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads},

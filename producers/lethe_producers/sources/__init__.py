@@ -1,0 +1,1 @@
+"""Sources of labelled images: each kind is one class in one file."""
