@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from lethe.errors import DivergedLoss, InvalidSetting, LetheError, MalformedRecord, NeverLearned
     from lethe.learners.base import Learned, Learner, LearnerContext, Retention
-    from lethe.learners.capabilities import Capability, Expires, Merges, Unlearns
+    from lethe.learners.capabilities import (
+        Capability,
+        Expires,
+        KeepsSums,
+        Merges,
+        Unlearns,
+        UnlearnsFromRegimes,
+    )
     from lethe.learners.checks import checks_for
     from lethe.learners.options import Options
     from lethe.learners.registry import create
@@ -39,6 +46,7 @@ __all__ = [
     "DivergedLoss",
     "Expires",
     "InvalidSetting",
+    "KeepsSums",
     "Layout",
     "Learned",
     "Learner",
@@ -55,6 +63,7 @@ __all__ = [
     "Settings",
     "State",
     "Unlearns",
+    "UnlearnsFromRegimes",
     "checks_for",
     "create",
     "decode",
@@ -64,7 +73,14 @@ __all__ = [
 _HOMES: Final = {
     "lethe.errors": ("DivergedLoss", "InvalidSetting", "LetheError", "MalformedRecord", "NeverLearned"),
     "lethe.learners.base": ("Learned", "Learner", "LearnerContext", "Retention"),
-    "lethe.learners.capabilities": ("Capability", "Expires", "Merges", "Unlearns"),
+    "lethe.learners.capabilities": (
+        "Capability",
+        "Expires",
+        "KeepsSums",
+        "Merges",
+        "Unlearns",
+        "UnlearnsFromRegimes",
+    ),
     "lethe.learners.checks": ("checks_for",),
     "lethe.learners.options": ("Options",),
     "lethe.learners.registry": ("create",),

@@ -13,7 +13,7 @@ from deploy.kafka.kraft import KafkaNode
 from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.cli.main import app
-from lethe.errors import BrokerUnavailable, PositionLost
+from lethe.errors import BrokerUnavailable, InvalidFile, PositionLost
 from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
@@ -113,6 +113,9 @@ def test_malformed_records_are_left_out_and_forgotten_ones_can_be(
     assert (status, verdict["samples"], verdict["equal"]) == (0, 79, True)
     np.savez(forgotten, x=np.stack([image(8).pixels]), y=np.array([8]))
     assert verified(broker, state, "--without", forgotten)[0] == 1
+    np.savez(forgotten, x=np.stack([image(8).pixels]), y=np.array([9]))
+    with pytest.raises(InvalidFile, match="1 samples of --without are not among the records"):
+        verify_topic(state, settings_of(broker, topic), without=[forgotten])
 
 
 @pytest.mark.needs("kafka")

@@ -8,29 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lethe.checkpointing.safetensors_writer import digest
+from lethe.errors import NeverLearned
 from lethe.learners.analytic.experts import Experts
 from lethe.learners.analytic.regime_tracker import RegimeTracker
 from lethe.learners.analytic.regimes import MIN_CHUNK, MIN_TO_OPEN, NEW, SETTLED, assign, assign_in_chunks
 from lethe.learners.analytic.thumbnails import PIXELS, Thumbnails, ThumbnailStatistics
 from lethe.learners.base import LearnerContext
 from lethe.wire import Layout
+from tests.support.subjects import LAYOUT, OPTIONS, Assigned, subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-LAYOUT = Layout(height=12, width=12, classes=4)
-OPTIONS = {"waves": 60, "refresh_every": 1024}
-
-
-def subject(which: int, seed: int, count: int = 64) -> tuple[Tensor, Tensor]:
-    """Images of one subject: each its own background and its own order of the classes' four corners."""
-    generator = torch.Generator().manual_seed(1000 * which + seed)
-    y_N = torch.randint(4, (count,), generator=generator)
-    corners_N122 = torch.nn.functional.one_hot((y_N + which) % 4, 4).view(count, 1, 2, 2)
-    bright = 70 * corners_N122.repeat_interleave(6, 2).repeat_interleave(6, 3)
-    noise = torch.randint(60, (count, 1, 12, 12), generator=generator)
-    background = torch.zeros(1, 1, 12, 12, dtype=torch.int64)
-    background[..., 3 * which : 3 * which + 3, :] = 100
-    return (bright + noise + background).to(torch.uint8), y_N
 
 
 def taught(*visits: int, batches: int = 10, size: int = 64, **options: int) -> Experts:
@@ -225,3 +213,96 @@ def test_thumbnails_that_never_vary_are_a_regime_too() -> None:
     black_BS = Thumbnails(Layout(height=28, width=28))(torch.zeros(600, 1, 28, 28, dtype=torch.uint8))
     assert assign([signature(black_BS)], black_BS[:32], room=True).tolist() == [0] * 32
     assert assign([signature(black_BS)], black_BS[:32] + 10, room=True).tolist() == [NEW] * 32
+
+
+def recorded(*visits: int, size: int = 64) -> tuple[Experts, Tensor, Tensor, Tensor]:
+    """A learner of 640 images of each subject in turn, with all images, labels and regimes."""
+    learner = Experts(LearnerContext(LAYOUT, options=OPTIONS))
+    parts = [subject(which, 100 * visit, 640) for visit, which in enumerate(visits)]
+    x_NCHW, y_N = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    regimes: list[Tensor] = []
+    for x_BCHW, y_B in zip(torch.split(x_NCHW, size), torch.split(y_N, size), strict=True):
+        regime_B = learner.learn(x_BCHW, y_B).regime_B
+        assert regime_B is not None
+        regimes.append(regime_B)
+    return learner, x_NCHW, y_N, torch.cat(regimes)
+
+
+@pytest.mark.parametrize("size", [5, 64, 512])
+def test_each_sample_is_in_the_sums_of_the_regime_that_learn_reports(size: int) -> None:
+    learner, x_NCHW, y_N, regime_N = recorded(0, 1, 0, 2, size=size)
+    assert set(regime_N.tolist()) == set(range(learner.regimes)) == {0, 1, 2}
+    again = Assigned(3)
+    again.learn_as(x_NCHW, y_N, regime_N)
+    assert digest(again.sums(), "") == digest(learner.sums(), "")
+
+
+@settings(deadline=None, max_examples=4)
+@given(seed=st.integers(0, 10_000), gone=st.sampled_from([1, 100, 800]), size=st.sampled_from([5, 64]))
+def test_what_is_forgotten_was_never_in_any_regime(seed: int, gone: int, size: int) -> None:
+    learner, x_NCHW, y_N, regime_N = recorded(0, 1, size=size)
+    order = torch.randperm(len(y_N), generator=torch.Generator().manual_seed(seed))
+    out, rest = order[:gone], order[gone:]
+    learner.unlearn(x_NCHW[out], y_N[out], regime_N[out])
+    never = Assigned(2)
+    never.learn_as(x_NCHW[rest], y_N[rest], regime_N[rest])
+    assert digest(learner.sums(), "") == digest(never.sums(), "")
+    unseen, _ = subject(1, 999, 100)
+    assert torch.equal(learner.predict_proba(unseen), never.predict_proba(unseen))
+
+
+def test_a_regime_can_be_forgotten_as_a_whole_and_learned_again() -> None:
+    learner, x_NCHW, y_N, regime_N = recorded(0, 1, 2)
+    gone_N = regime_N == 1
+    learner.unlearn(x_NCHW[gone_N], y_N[gone_N], regime_N[gone_N])
+    never = Assigned(2)
+    kept_N = ~gone_N
+    never.learn_as(x_NCHW[kept_N], y_N[kept_N], regime_N[kept_N].clamp_max(1))
+    assert digest(learner.sums(), "") == digest(never.sums(), "")
+    unseen, _ = subject(2, 999, 100)
+    torch.testing.assert_close(
+        learner.predict_proba(unseen), never.predict_proba(unseen), atol=1e-5, rtol=1e-4
+    )
+    for size in (1, 64):
+        x_BCHW, y_B = subject(1, 500 + size, 640)
+        for batch in zip(torch.split(x_BCHW, size), torch.split(y_B, size), strict=True):
+            learner.learn(*batch)
+    assert learner.regimes == 3
+    assert accuracy(learner, 1) > 0.95
+
+
+def test_all_regimes_can_be_forgotten() -> None:
+    learner, x_NCHW, y_N, regime_N = recorded(0, 1)
+    learner.unlearn(x_NCHW, y_N, regime_N)
+    assert learner.sums() == {}
+    torch.testing.assert_close(learner.predict_proba(x_NCHW[:2]), torch.full((2, 4), 0.25))
+    learner.learn(x_NCHW[:5], y_N[:5])
+
+
+def test_a_sample_cannot_be_forgotten_from_a_regime_that_it_cannot_be_in() -> None:
+    learner, x_NCHW, y_N, _ = recorded(0, 1)
+    before = digest(learner.sums(), "")
+    one = x_NCHW[-1:], y_N[-1:]
+    with pytest.raises(NeverLearned, match="there are 2 regimes, and it is not said"):
+        learner.unlearn(*one)
+    with pytest.raises(NeverLearned, match="there is no regime 2: there are 2"):
+        learner.unlearn(*one, torch.tensor([2]))
+    with pytest.raises(NeverLearned, match="leverage is above 1"):
+        learner.unlearn(x_NCHW[[0, -1]], y_N[[0, -1]], torch.tensor([0, 0]))
+    assert digest(learner.sums(), "") == before
+
+
+def test_forgetting_leaves_no_thumbnail_in_the_trail() -> None:
+    learner, x_NCHW, y_N, regime_N = recorded(0, 1, size=5)
+    assert "trail" in learner.state().tensors
+    learner.unlearn(x_NCHW[-1:], y_N[-1:], regime_N[-1:])
+    assert "trail" not in learner.state().tensors
+
+
+def test_all_regimes_together_have_the_same_sums_whatever_the_batches() -> None:
+    """Which regime a sample is in depends on the batches; that it is in one does not."""
+    totals = {digest(recorded(0, 1, 2, size=size)[0].total(), "") for size in (5, 64, 512)}
+    whole = Assigned(1)
+    _, x_NCHW, y_N, _ = recorded(0, 1, 2)
+    whole.learn_as(x_NCHW, y_N, torch.zeros(len(y_N), dtype=torch.int64))
+    assert totals == {digest(whole.total(), "")}

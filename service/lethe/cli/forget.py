@@ -6,6 +6,7 @@ from rich.console import Console
 from typer import Option
 
 from lethe.cli.options import AsJson, PluginLearner, Samples, SamplesLabel, StateFolder, write_json
+from lethe.errors import InvalidSetting
 from lethe.terminal import markup
 
 __all__ = ["forget"]
@@ -15,6 +16,12 @@ def forget(
     state: StateFolder,
     samples: Samples,
     label: SamplesLabel = None,
+    at: Annotated[
+        list[str] | None,
+        Option(
+            metavar="PARTITION:OFFSET", help="Where the record of each sample was; for experts. Repeatable."
+        ),
+    ] = None,
     learner: PluginLearner = None,
     trust_labels: Annotated[
         bool, Option("--trust-labels", help="Also forget samples that the learner assigns to another class.")
@@ -24,13 +31,22 @@ def forget(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Erase samples from a learner that stores sums (ridge, slda, ncm), as if they had never been learned.
+    """Erase samples from a learner of sums (ridge, slda, ncm, experts), as if they had never been learned.
 
-    The service must be stopped.
+    The service must be stopped. experts also needs the places of the records, by --at or as array at of the
+    .npz, once it has found several regimes.
     """
     from lethe.privacy.unlearn import forget as unlearn
 
-    done = unlearn(state, samples, label, drop_older=drop_older, plugin=learner, trust_labels=trust_labels)
+    done = unlearn(
+        state,
+        samples,
+        label,
+        drop_older=drop_older,
+        plugin=learner,
+        trust_labels=trust_labels,
+        at=[_place(text) for text in at or []],
+    )
     remembering = [str(path) for path in done.remembering]
     if as_json:
         document = {"learner": done.learner, "samples": done.samples, "checkpoint": str(done.checkpoint)}
@@ -42,3 +58,10 @@ def forget(
         console.print(f"[yellow]still contains them:[/] {markup(path)}")
     if remembering and not drop_older:
         console.print("--drop-older deletes older checkpoints; delete those that were moved aside yourself")
+
+
+def _place(text: str) -> tuple[int, int]:
+    partition, _, offset = text.partition(":")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        raise InvalidSetting(f"--at {text} is not PARTITION:OFFSET, such as 0:117")
+    return int(partition), int(offset)

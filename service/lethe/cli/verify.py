@@ -36,7 +36,7 @@ def verify(
     learner: PluginLearner = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify that a learner of sums (ridge, slda, ncm) knows exactly the given samples and nothing else.
+    """Verify that a learner of sums (ridge, slda, ncm, experts) knows exactly the given samples.
 
     Its sums are computed anew and compared bit by bit: from samples in files, or from the topic, at the
     offsets that the learner has read. The service may run meanwhile.

@@ -64,6 +64,8 @@ class FilledBatch:
     ends: Mapping[int, int]
     left: int | None
     """Records left to read after this batch; None for no limit."""
+    places: Sequence[tuple[int, int]] = ()
+    """Partition and offset of each sample; empty if they are in no topic."""
 
     @property
     def last(self) -> bool:
@@ -139,6 +141,7 @@ class Batcher:
         """Malformed records whose dead letters are acknowledged."""
         self._unreported_since = 0.0
         self._segments: list[tuple[str | None, int]] = []
+        self._places: list[tuple[int, int]] = []
         self._arrived = self._produced = 0.0
         self._taken = self._clock()
         self._start = Start(self._position({}), self._left)
@@ -299,6 +302,7 @@ class Batcher:
                 self._arrived, self._produced = polled.at, record.timestamp / 1000
             self._arrived = min(self._arrived, polled.at)
             self._samples += 1
+            self._places.append((record.partition, record.offset))
             count_segment(self._segments, sample.segment)
         self._taken = self._clock()
         self._received += 1
@@ -351,6 +355,7 @@ class Batcher:
             produced=self._produced,
             ends=ends,
             left=self._left,
+            places=tuple(self._places),
         )
         self._begin()
         return filled

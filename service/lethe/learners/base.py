@@ -59,11 +59,13 @@ class Learned:
 
     ``predicted_B`` (int64, on the CPU) are the classes predicted *before* the batch was learned
     (test-then-train). ``loss`` is the mean loss of the batch by the same predictions; None for a learner that
-    reports none.
+    reports none. ``regime_B`` (int64, on the CPU) is the regime to whose sums each sample was added; None for
+    a learner that keeps no sums by regime (`lethe.learners.capabilities.UnlearnsFromRegimes`).
     """
 
     predicted_B: Tensor
     loss: float | None
+    regime_B: Tensor | None = None
 
 
 class Learner(ABC):

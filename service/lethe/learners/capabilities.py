@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lethe.learners.state import State
 
-__all__ = ["Capability", "Expires", "Merges", "Provides", "Unlearns"]
+__all__ = ["Capability", "Expires", "KeepsSums", "Merges", "Provides", "Unlearns", "UnlearnsFromRegimes"]
 
 
 class Capability(StrEnum):
@@ -58,7 +58,43 @@ class Unlearns(Provides):
         """
 
 
-class Merges(Provides):
+class UnlearnsFromRegimes(Unlearns):
+    """A learner that keeps sums of each regime of the stream: a sample is in those of one regime alone.
+
+    `Learned.regime_B` says which when it is learned. The sums do not tell afterwards.
+    """
+
+    @property
+    @abstractmethod
+    def regimes(self) -> int:
+        """Number of regimes so far."""
+
+    @abstractmethod
+    def unlearn(self, x_BCHW: Tensor, y_B: Tensor, regime_B: Tensor | None = None) -> None:
+        """Remove samples from the sums of their regimes, as `Unlearns` says.
+
+        The state becomes that of never having seen them, with the same regimes for all others. ``regime_B``,
+        int64, may be None while there is one regime. Raises NeverLearned also for a regime that does not
+        exist.
+        """
+
+
+class KeepsSums(ABC):
+    """A learner whose knowledge is exact sums over samples: whole numbers, without rounding."""
+
+    @abstractmethod
+    def sums(self) -> Mapping[str, Tensor]:
+        """Return the sums, by name; the tensors may be the learner's own."""
+
+    def total(self) -> Mapping[str, Tensor]:
+        """Return the sums over all samples: the same bits for the same samples, in any order and batches.
+
+        They differ from `sums` in a learner that keeps several.
+        """
+        return self.sums()
+
+
+class Merges(Provides, KeepsSums):
     """A learner that knows nothing but exact sums over samples, which can be added and subtracted.
 
     The sums are whole numbers. So they are the same bits for the same samples, in any order and in batches
@@ -66,10 +102,6 @@ class Merges(Provides):
     """
 
     provides: ClassVar[Capability] = Capability.MERGES
-
-    @abstractmethod
-    def sums(self) -> Mapping[str, Tensor]:
-        """Return the sums, by name; the tensors may be the learner's own."""
 
     @abstractmethod
     def merge(self, state: State) -> None:

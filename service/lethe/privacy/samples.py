@@ -22,6 +22,8 @@ class Samples:
 
     x_NCHW: Pixels
     y_N: Labels
+    at: Sequence[tuple[int, int]] = ()
+    """Partition and offset of the record of each, from a ``.npz``; empty where they are not given."""
 
     def __len__(self) -> int:
         return len(self.y_N)
@@ -30,14 +32,15 @@ class Samples:
 def read_samples(paths: Sequence[Path], label: int | None, layout: Layout) -> Samples:
     """Return the samples in all of ``paths``, in order; ``label`` is that of each PNG named by itself.
 
-    A ``.npz`` holds ``x``, uint8 of shape [N, C, H, W] or, for one channel, [N, H, W], and ``y``, N
-    whole numbers. Raises InvalidFile naming what is no sample of ``layout``, InvalidSetting if a
-    PNG has no label.
+    A ``.npz`` holds ``x``, uint8 of shape [N, C, H, W] or, for one channel, [N, H, W], and ``y``, N whole
+    numbers; it may hold ``at``, whole numbers of shape [N, 2]: `Samples.at`. Raises InvalidFile naming what
+    is no sample of ``layout``, InvalidSetting if a PNG has no label.
     """
     parts = [part for path in paths for part in _read(path, label, layout)]
     if not sum(map(len, parts)):
         raise InvalidFile(f"{', '.join(map(str, paths))}: no samples found; give {KINDS}")
-    return Samples(np.concatenate([part.x_NCHW for part in parts]), np.concatenate([p.y_N for p in parts]))
+    x_NCHW, y_N = (np.concatenate(arrays) for arrays in zip(*((p.x_NCHW, p.y_N) for p in parts), strict=True))
+    return Samples(x_NCHW, y_N, [place for part in parts for place in part.at])
 
 
 def _read(path: Path, label: int | None, layout: Layout) -> Iterator[Samples]:
@@ -66,7 +69,7 @@ def _read_png(path: Path, label: str, layout: Layout) -> Samples:
 def _read_arrays(path: Path, layout: Layout) -> Samples:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            x, y = arrays["x"], arrays["y"]
+            x, y, at = arrays["x"], arrays["y"], arrays.get("at", np.empty((0, 2), np.int64))
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidFile(f"{path} has no readable arrays x and y: {error}") from error
     if x.ndim == 3 and layout.channels == 1:
@@ -81,4 +84,6 @@ def _read_arrays(path: Path, layout: Layout) -> Samples:
             f"{path}: y has to be {len(x)} whole numbers from 0 to {layout.classes - 1}, "
             f"and is {y.dtype} of shape {y.shape}"
         )
-    return Samples(x, y.astype(np.int64))
+    if not np.issubdtype(at.dtype, np.integer) or at.shape not in {(0, 2), (len(x), 2)}:
+        raise InvalidFile(f"{path}: at has to be {len(x)} pairs of partition and offset, is {at.shape}")
+    return Samples(x, y.astype(np.int64), [(int(partition), int(offset)) for partition, offset in at])

@@ -8,11 +8,11 @@ from lethe.checkpointing import safetensors_writer
 from lethe.checkpointing.checkpoint import Checkpoint
 from lethe.errors import InvalidSetting
 from lethe.learners.base import Learner, LearnerContext
-from lethe.learners.capabilities import Merges
+from lethe.learners.capabilities import KeepsSums
 from lethe.learners.registry import LEARNERS, find
 from lethe.wire import Layout
 
-__all__ = ["OPTIONS", "kind_of", "layout_of", "learner_of", "sums_digest"]
+__all__ = ["OPTIONS", "kind_of", "layout_of", "learner_of", "sums_digest", "total_digest"]
 
 OPTIONS = "learner.options."
 """Prefix of the learner's options in a checkpoint's fingerprint."""
@@ -46,9 +46,15 @@ def learner_of(checkpoint: Checkpoint, kind: type[Learner]) -> Learner:
 def sums_digest(learner: Learner) -> str:
     """Return the SHA-256, in hex, of a learner's exact sums; empty if it has none.
 
-    It is the same for the same samples, on every machine.
+    It is the same for the same samples, on every machine; where a learner keeps several sums, for the same
+    samples in each.
     """
-    return safetensors_writer.digest(learner.sums(), "") if isinstance(learner, Merges) else ""
+    return safetensors_writer.digest(learner.sums(), "") if isinstance(learner, KeepsSums) else ""
+
+
+def total_digest(learner: Learner) -> str:
+    """Return the SHA-256, in hex, of a learner's exact sums over all samples; empty if it has none."""
+    return safetensors_writer.digest(learner.total(), "") if isinstance(learner, KeepsSums) else ""
 
 
 def layout_of(checkpoint: Checkpoint) -> Layout:

@@ -13,8 +13,9 @@ from lethe.checkpointing.checkpoint import Checkpoint, load_learner, read_checkp
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files, leftover_checkpoints
 from lethe.errors import InvalidFile, InvalidSetting, NeverLearned
 from lethe.learners.base import Learner, Retention
-from lethe.learners.capabilities import Capability, Unlearns
+from lethe.learners.capabilities import Capability, Unlearns, UnlearnsFromRegimes
 from lethe.learners.state import JSON
+from lethe.privacy.audit.learned_offsets import receipts_of, regimes_at
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt
 from lethe.privacy.audit.receipt_writer import LEDGER, open_ledger, stored_ledger
@@ -46,6 +47,7 @@ def forget(
     drop_older: bool,
     plugin: str | None = None,
     trust_labels: bool = False,
+    at: Sequence[tuple[int, int]] = (),
 ) -> Erasure:
     """Write a checkpoint into ``folder`` whose learner has never learned the samples in ``paths``.
 
@@ -60,6 +62,9 @@ def forget(
     apart from the first few samples the learner's sums do not show it. So a sample that the learner
     classifies differently from its label is rejected, unless the caller vouches for the labels
     (``trust_labels``).
+
+    A learner that keeps sums of several regimes has each sample in those of one. Which one, the ledger says
+    by the record's partition and offset: ``at``, in the order of the samples, or else those in their files.
 
     A checkpoint is data but names code: a learner of another package is imported only if ``plugin`` names
     it as well, and a network that an option names is never imported.
@@ -85,7 +90,12 @@ def forget(
         if not trust_labels:
             _check_labels(learner, samples)
         before = sums_digest(learner)
-        learner.unlearn(torch.from_numpy(samples.x_NCHW), torch.from_numpy(samples.y_N))
+        x_NCHW, y_N = torch.from_numpy(samples.x_NCHW), torch.from_numpy(samples.y_N)
+        if isinstance(learner, UnlearnsFromRegimes) and learner.regimes > 1:
+            regimes = _regimes(folder, checkpoint, samples, at or samples.at)
+            learner.unlearn(x_NCHW, y_N, torch.tensor(regimes))
+        else:
+            learner.unlearn(x_NCHW, y_N)
         sums = (before, sums_digest(learner))
         ledger, stored = _add_receipt(folder, checkpoint, len(samples), learner.retains, sums)
         state.write(replace(checkpoint, learner=learner.state(), ledger=stored))
@@ -129,6 +139,19 @@ def _cannot(kind: type[Learner]) -> InvalidSetting:
     return InvalidSetting(
         f"learner {kind.name} cannot forget a sample exactly: {kind.why_not(Capability.UNLEARNS)}"
     )
+
+
+def _regimes(
+    folder: Path, checkpoint: Checkpoint, samples: Samples, at: Sequence[tuple[int, int]]
+) -> Sequence[int]:
+    """Return the regime of each sample, by the place of its record; raises InvalidSetting without places."""
+    if len(at) != len(samples):
+        raise InvalidSetting(
+            "the learner keeps sums of several regimes, and the place of a record says to which its sample "
+            f"was added: {len(at)} places are given for {len(samples)} samples; give --at PARTITION:OFFSET "
+            "for each, or an array at of such pairs in the .npz"
+        )
+    return regimes_at(receipts_of(folder, checkpoint), at)
 
 
 def _check_labels(learner: Learner, samples: Samples) -> None:

@@ -1,10 +1,11 @@
 """Verifies what a learner knows: computes its exact sums anew from samples or from a topic."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import torch
@@ -14,13 +15,13 @@ from lethe.checkpointing.checkpoint import Checkpoint, load_learner, read_checkp
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.errors import InvalidFile, InvalidSetting, MalformedRecord
 from lethe.learners.base import Learner
-from lethe.learners.capabilities import Capability, Merges
+from lethe.learners.capabilities import Capability, KeepsSums
 from lethe.privacy.audit.learned_offsets import LearnedOffsets, receipts_of
 from lethe.privacy.read_again import OnRead, read_again
 from lethe.privacy.samples import read_samples
-from lethe.privacy.stored_learner import kind_of, layout_of, learner_of, sums_digest
+from lethe.privacy.stored_learner import kind_of, layout_of, learner_of, total_digest
 from lethe.stream.settings import StreamSettings
-from lethe.wire import Sample, decode
+from lethe.wire import Layout, Sample, decode
 
 __all__ = ["SumsVerdict", "verify_sums", "verify_topic"]
 
@@ -29,7 +30,10 @@ _AT_ONCE: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class SumsVerdict:
-    """Result of a verification: SHA-256 of the sums in ``checkpoint``, and of those of the samples."""
+    """Result of a verification: SHA-256 of the sums in ``checkpoint``, and of those of the samples.
+
+    A learner that keeps sums by regime is compared by their total.
+    """
 
     learner: str
     checkpoint: Path
@@ -59,7 +63,7 @@ def verify_sums(
     checkpoint, path, kind = _stored(state, plugin)
     anew = learner_of(checkpoint, kind)
     samples = _learn_files(anew, checkpoint, paths, label)
-    return SumsVerdict(kind.name, path, samples, _digest(checkpoint, kind), sums_digest(anew))
+    return SumsVerdict(kind.name, path, samples, _digest(checkpoint, kind), total_digest(anew))
 
 
 def verify_topic(
@@ -78,7 +82,8 @@ def verify_topic(
     or else in the topic that was learned. The records are decoded as the service does. The samples in the
     files ``without``, with their ``label``, are left out: those that were erased.
 
-    Raises what `verify_sums` raises, PositionLost if some of the records are gone, BrokerUnavailable.
+    Raises what `verify_sums` raises, also if a sample to leave out is not there; PositionLost if some of the
+    records are gone, BrokerUnavailable.
     """
     checkpoint, path, kind = _stored(state, plugin)
     learned = LearnedOffsets.of(
@@ -86,6 +91,7 @@ def verify_topic(
     )
     stream = stream.model_copy(update={"topic": topic or learned.topic})
     anew, layout = learner_of(checkpoint, kind), layout_of(checkpoint)
+    left_out = _contents(without, label, layout)
 
     def decoded() -> Iterator[Sample]:
         for record in read_again(learned, stream, checkpoint.position.topic_id, on_read):
@@ -93,16 +99,18 @@ def verify_topic(
                 sample = decode(record.value, record.headers, layout)
             except MalformedRecord:
                 continue  # it was dead-lettered
-            if learned.knows(record.partition, record.offset):
+            if not learned.knows(record.partition, record.offset):
+                continue
+            if left_out[content := _content(sample)]:
+                left_out[content] -= 1
+            else:
                 yield sample
 
     samples = _learn(anew, decoded())
-    if without:
-        gone = learner_of(checkpoint, kind)
-        samples -= _learn_files(gone, checkpoint, without, label)
-        cast("Merges", anew).subtract(gone.state())
+    if missing := left_out.total():
+        raise InvalidFile(f"{missing} samples of --without are not among the records that were learned")
     stored = _digest(checkpoint, kind)
-    return SumsVerdict(kind.name, path, samples, stored, sums_digest(anew), learned.erased)
+    return SumsVerdict(kind.name, path, samples, stored, total_digest(anew), learned.erased)
 
 
 def _stored(state: Path, plugin: str | None) -> tuple[Checkpoint, Path, type[Learner]]:
@@ -111,17 +119,31 @@ def _stored(state: Path, plugin: str | None) -> tuple[Checkpoint, Path, type[Lea
         raise InvalidFile(f"{state} holds no checkpoints")
     checkpoint = read_checkpoint(files[-1])
     kind = kind_of(checkpoint, files[-1], plugin)
-    if not issubclass(kind, Merges):
+    if not issubclass(kind, KeepsSums):
         raise InvalidSetting(
             f"learner {kind.name} has no exact sums to verify: {kind.why_not(Capability.MERGES)}"
         )
     return checkpoint, files[-1], kind
 
 
+def _content(sample: Sample) -> tuple[bytes, int]:
+    return sample.pixels.tobytes(), sample.label
+
+
+def _contents(paths: Sequence[Path], label: int | None, layout: Layout) -> Counter[tuple[bytes, int]]:
+    """Return how often each sample is in the files, by its pixels and label."""
+    if not paths:
+        return Counter()
+    samples = read_samples(paths, label, layout)
+    return Counter(
+        _content(Sample(x_CHW, int(y))) for x_CHW, y in zip(samples.x_NCHW, samples.y_N, strict=True)
+    )
+
+
 def _digest(checkpoint: Checkpoint, kind: type[Learner]) -> str:
     known = learner_of(checkpoint, kind)
     load_learner(known, checkpoint)
-    return sums_digest(known)
+    return total_digest(known)
 
 
 def _learn_files(anew: Learner, checkpoint: Checkpoint, paths: Sequence[Path], label: int | None) -> int:

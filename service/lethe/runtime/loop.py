@@ -170,14 +170,15 @@ class Loop:
         """Learn a batch and account for it; return false if it was discarded and will be read again."""
         if self._notices_switch(batch) and self.controls.evaluates_apart:
             return False
-        learned = self._step(batch) if batch.filled.samples else None
+        step = self._step(batch) if batch.filled.samples else None
         self._segmentation.learned()
         learned_at = time.monotonic()
         self.feed.release(batch)
-        self.receipts.discarded(batch.filled, learned_at, self.history.samples)
+        regimes = () if step is None else step.regimes
+        self.receipts.discarded(batch.filled, learned_at, self.history.samples, regimes)
         self._feed_events.account(batch.filled)
-        if learned is not None:
-            self.emit(learned)
+        if step is not None:
+            self.emit(step.event)
         self.start = Start(batch.filled.position, batch.filled.left)
         return True
 

@@ -1,7 +1,9 @@
 """The training step: a batch is predicted, learned and overwritten, and searched for a boundary."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -22,7 +24,15 @@ from lethe.ingest.feed import Batch
 from lethe.learners.base import Learner
 from lethe.learners.private.base import PrivateLearner
 
-__all__ = ["TrainingStep"]
+__all__ = ["Step", "TrainingStep"]
+
+
+class Step(NamedTuple):
+    """The result of a training step: the event that tells of it, and what the receipt needs besides."""
+
+    event: BatchLearned
+    regimes: Sequence[int]
+    """The regime to whose sums each sample was added; empty for a learner without."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class TrainingStep:
     prequential: bool = True
     surges: SurgeTest = field(default_factory=SurgeTest)
 
-    def __call__(self, batch: Batch) -> BatchLearned:
+    def __call__(self, batch: Batch) -> Step:
         """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss."""
         filled = batch.filled
         started = time.perf_counter()
@@ -57,7 +67,8 @@ class TrainingStep:
             self._look_for_boundary(self.detector, features, correct, learned.loss)
         if self.prequential:
             self._report_motion()
-        return BatchLearned(
+        regimes = () if learned.regime_B is None else learned.regime_B.tolist()
+        event = BatchLearned(
             samples=filled.samples,
             discarded=discarded,
             correct=published,
@@ -68,6 +79,7 @@ class TrainingStep:
             prequential=self.history.prequential.cumulative,
             prequential_fading=self.history.prequential.fading,
         )
+        return Step(event, regimes)
 
     def privacy_spent(self) -> bool:
         """Emit the privacy spent so far; return whether the learner must not learn another batch."""

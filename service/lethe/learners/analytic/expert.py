@@ -60,16 +60,28 @@ class Expert:
         if self._schedule.passed(self.samples):
             self.W_DK = self.exact()
 
+    def subtract(self, features_BD: Tensor, y_B: Tensor, z_BS: Tensor) -> None:
+        """Subtract samples that were added before; what follows from them is computed anew."""
+        self.sums.subtract(features_BD, y_B)
+        self.signature.add(z_BS, -1)
+        self._schedule.shift(self.samples, -len(y_B))
+        self.solved = (-1, self.W_DK)
+        if self.W_DK.any():  # `learn` predicts from a solution already
+            self.W_DK = self.exact()
+
     def exact(self) -> Tensor:
         """Return W of all samples so far, solving only where that has changed."""
         if self.solved[0] != self.samples:
             self.solved = (self.samples, self.sums.ridge(self._penalty_D))
         return self.solved[1]
 
+    def exact_sums(self) -> dict[str, Tensor]:
+        """Return the sums over the samples of the regime, which are whole numbers."""
+        return self.sums.tensors() | {"signature": self.signature.sums}
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the whole state; the tensors are its own."""
-        return self.sums.tensors() | {
-            "signature": self.signature.sums,
+        return self.exact_sums() | {
             "W": self.W_DK,
             "counts": torch.tensor([self._schedule.due]),
         }

@@ -11,15 +11,17 @@ from typing import ClassVar, Final, cast
 import torch
 from torch import Tensor, nn
 
+from lethe.errors import NeverLearned
 from lethe.learners.analytic.expert import Expert, ExpertsOptions
 from lethe.learners.analytic.gram import ridge_solution
+from lethe.learners.analytic.membership import check_membership
 from lethe.learners.analytic.refresh import samples_until_refresh
 from lethe.learners.analytic.regime_tracker import RegimeTracker
 from lethe.learners.analytic.regimes import MIN_CHUNK, NEW, assign_in_chunks
 from lethe.learners.analytic.sums import Sums
-from lethe.learners.analytic.thumbnails import Thumbnails
+from lethe.learners.analytic.thumbnails import Thumbnails, ThumbnailStatistics
 from lethe.learners.base import Learned, Learner, LearnerContext, Retention
-from lethe.learners.capabilities import Capability
+from lethe.learners.capabilities import Capability, KeepsSums, UnlearnsFromRegimes
 from lethe.learners.features.wavelet_features import WaveletFeatures
 from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.predictor import Predictor, in_chunks
@@ -28,6 +30,7 @@ from lethe.learners.state import State
 __all__ = ["Experts", "ExpertsOptions"]
 
 _LARGE: Final = ("A", "A_high")  # the large tensors of an expert
+_NEVER: Final = -1e4  # weight of the constant feature in the gate of a regime without samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class _Solution:
     gate_DR: Tensor
 
 
-class Experts(Learner, FixedFeatures):
+class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
     """A ridge regression per regime, and a gating regression between the regimes.
 
     *The regime* of the samples is recognised while learning by Hotelling's T² of 7×7 thumbnails, for each 64
@@ -71,11 +74,7 @@ class Experts(Learner, FixedFeatures):
     )
     Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
     lacks: ClassVar[Mapping[Capability, str]] = {
-        Capability.UNLEARNS: (
-            "each sample is in the sums of one regime only, which depends on the samples before it and is "
-            "not recorded"
-        ),
-        Capability.MERGES: "two learners need not have found the same regimes",
+        Capability.MERGES: "two learners need not have found the same regimes"
     }
 
     def __init__(self, context: LearnerContext) -> None:
@@ -116,7 +115,50 @@ class Experts(Learner, FixedFeatures):
             rows_B = own_B.to(self._device)
             own_BD = features_BD if own_B.all() else features_BD[rows_B]
             self._experts[regime].add(own_BD, y_B[own_B], z_BS[own_B])
-        return Learned(predicted_B, loss)
+        return Learned(predicted_B, loss, regime_B)
+
+    def unlearn(self, x_BCHW: Tensor, y_B: Tensor, regime_B: Tensor | None = None) -> None:
+        """Subtract samples from the sums and the statistics of their regimes: `UnlearnsFromRegimes`.
+
+        The fading mean of small batches, which may contain their thumbnails, begins anew. Raises NeverLearned
+        when fewer samples of a class were learned in a regime than are to be unlearned, or when one cannot be
+        in its sums with its label (`check_membership`).
+        """
+        if regime_B is None:
+            if self.regimes > 1:
+                raise NeverLearned(f"there are {self.regimes} regimes, and it is not said which these are of")
+            regime_B = torch.zeros(len(y_B), dtype=torch.int64)
+        features_BD, z_BS = self._features(x_BCHW), self._thumbnails(x_BCHW)
+        regimes = sorted(set(regime_B.tolist()))
+        for regime in regimes:
+            if not 0 <= regime < self.regimes:
+                raise NeverLearned(f"there is no regime {regime}: there are {self.regimes}, from 0 on")
+            own_B = regime_B == regime
+            own_BD = features_BD[own_B.to(self._device)]
+            check_membership(own_BD, y_B[own_B], self._experts[regime].sums, self._penalty_D)
+        for regime in regimes:
+            own_B = regime_B == regime
+            own_BD = features_BD[own_B.to(self._device)]
+            self._experts[regime].subtract(own_BD, y_B[own_B], z_BS[own_B])
+        self._trail = RegimeTracker(self._populated(self._trail.regime))
+        self._solution = _Solution(-1, [], torch.zeros(0))
+
+    def sums(self) -> Mapping[str, Tensor]:
+        """Return the exact sums of every regime that has samples, oldest first."""
+        populated = (expert for expert in self._experts if expert.samples)
+        return {
+            f"{index}.{name}": tensor
+            for index, expert in enumerate(populated)
+            for name, tensor in expert.exact_sums().items()
+        }
+
+    def total(self) -> Mapping[str, Tensor]:
+        """Return the exact sums of all regimes together."""
+        total, signature = self._empty(), ThumbnailStatistics()
+        for expert in self._experts:
+            total.merge(expert.sums)
+            signature.sums.add_(expert.signature.sums)
+        return total.tensors() | {"signature": signature.sums}
 
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the experts' probabilities, weighted by the gate's; solves what is out of date."""
@@ -192,9 +234,16 @@ class Experts(Learner, FixedFeatures):
     def _seen(self) -> int:
         return sum(expert.samples for expert in self._experts)
 
+    def _populated(self, regime: int) -> int:
+        """Return ``regime``, or the largest one if all of its samples were unlearned."""
+        samples = [expert.samples for expert in self._experts]
+        return regime if samples[regime] else samples.index(max(samples))
+
     def _new(self) -> Expert:
-        sums = Sums(self._features.count, self._classes, self._device)
-        return Expert(sums, self._penalty_D, self._options)
+        return Expert(self._empty(), self._penalty_D, self._options)
+
+    def _empty(self) -> Sums:
+        return Sums(self._features.count, self._classes, self._device)
 
     def _regimes(self, z_BS: Tensor) -> tuple[Tensor, RegimeTracker]:
         """Return the regime of each sample, and the tracker after the batch."""
@@ -234,14 +283,22 @@ class Experts(Learner, FixedFeatures):
         return self._solution
 
     def _solve_gate(self) -> Tensor:
-        """Return the gate's W, of shape [D, R]."""
-        regimes, features = len(self._experts), self._features.count
-        if regimes == 1:
-            return torch.zeros(features, 1, device=self._device)
+        """Return the gate's W, of shape [D, R]; a regime without samples gets no weight."""
+        features, regimes = self._features.count, len(self._experts)
+        populated = [regime for regime, expert in enumerate(self._experts) if expert.samples]
+        if len(populated) < 2:
+            gate_DR = torch.zeros(features, regimes, device=self._device)
+            gate_DR[-1] = _NEVER
+            gate_DR[-1, populated or slice(None)] = 0
+            return gate_DR
         total_DD = torch.zeros(features, features, dtype=torch.float64, device=self._device)
         b_DR = torch.zeros(features, regimes, dtype=torch.float64, device=self._device)
-        for regime, expert in enumerate(self._experts):
-            weight = self._seen / (regimes * expert.samples)
+        for regime in populated:
+            expert = self._experts[regime]
+            weight = self._seen / (len(populated) * expert.samples)
             total_DD.add_(expert.sums.upper(), alpha=weight)
             b_DR[:, regime] = weight * expert.sums.B_DK.sum(1)
-        return ridge_solution(total_DD, b_DR, self._penalty_D)
+        gate_DR = ridge_solution(total_DD, b_DR, self._penalty_D)
+        empty = [regime for regime in range(regimes) if regime not in populated]
+        gate_DR[-1, empty] = _NEVER
+        return gate_DR

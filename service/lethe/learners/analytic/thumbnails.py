@@ -66,10 +66,10 @@ class ThumbnailStatistics:
         """Number of thumbnails in the sums."""
         return int(self.sums[-1, -1])
 
-    def add(self, z_BS: Tensor) -> None:
-        """Add thumbnails to the sums."""
+    def add(self, z_BS: Tensor, sign: int = 1) -> None:
+        """Add thumbnails to the sums, or subtract them if ``sign`` is −1."""
         z_BT = nn.functional.pad(z_BS, (0, 1), value=1.0)
-        self.sums.add_((z_BT.T @ z_BT).to(torch.int64))  # exact below 2⁵³
+        self.sums.add_((z_BT.T @ z_BT).to(torch.int64), alpha=sign)  # exact below 2⁵³
         self._fitted = None
 
     def distances(self, z_BS: Tensor) -> Tensor:

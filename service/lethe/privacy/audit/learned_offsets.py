@@ -1,17 +1,19 @@
 """Which records a state has learned, as the receipts of its ledger say."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self, cast
 
 from lethe.checkpointing.checkpoint import Checkpoint
-from lethe.errors import InvalidFile
+from lethe.errors import InvalidFile, NeverLearned
 from lethe.privacy.audit.ledger import Entry, read_until
-from lethe.privacy.audit.receipt import Receipt, Span
+from lethe.privacy.audit.receipt import Receipt, RegimeSpan, Span
 from lethe.privacy.audit.receipt_writer import LEDGER, ledger_mark
 
-__all__ = ["LearnedOffsets", "in_force", "receipts_of"]
+__all__ = ["LearnedOffsets", "in_force", "receipts_of", "regimes_at"]
 
 
 def receipts_of(folder: Path, checkpoint: Checkpoint) -> Sequence[Receipt]:
@@ -98,3 +100,30 @@ class LearnedOffsets:
             and span.first <= offset < span.next
             and not any(s.partition == partition and s.first <= offset < s.next for s in self.subtracted)
         )
+
+
+def regimes_at(receipts: Iterable[Receipt], places: Sequence[tuple[int, int]]) -> Sequence[int]:
+    """Return the regime to whose sums the sample at each place, a partition and an offset, was added.
+
+    ``receipts`` are in force. Raises NeverLearned, naming the place, if one is given twice, or if no sample
+    was learned from there or its receipt does not name a regime.
+    """
+    spans: dict[int, list[RegimeSpan]] = {}
+    for receipt in receipts:
+        if receipt.kind == "recreation":
+            spans = {}  # the same offsets hold other records since
+        for span in receipt.regimes:
+            spans.setdefault(span.partition, []).append(span)
+    found: dict[tuple[int, int], int] = {}
+    for partition, offset in places:
+        own = spans.get(partition, [])
+        index = bisect_right(own, offset, key=attrgetter("first")) - 1
+        if (partition, offset) in found:
+            raise NeverLearned(f"offset {offset} of partition {partition} is given twice")
+        if index < 0 or offset >= own[index].next:
+            raise NeverLearned(
+                f"no receipt says to which regime a sample at offset {offset} of partition {partition} was "
+                "added: nothing was learned from there, or by an earlier version"
+            )
+        found[partition, offset] = own[index].regime
+    return list(found.values())

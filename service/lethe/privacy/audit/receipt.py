@@ -12,9 +12,11 @@ from typing import Any, Final, Literal, get_args
 
 from lethe.learners.base import Retention
 
-__all__ = ["AddedState", "Receipt", "Span", "parse_receipt"]
+__all__ = ["AddedState", "Receipt", "RegimeSpan", "Span", "parse_receipt", "regime_spans"]
 
-NEWER: Final = frozenset({"skipped", "back_to", "clock_step", "sums_before", "sums_after", "states"})
+NEWER: Final = frozenset(
+    {"skipped", "back_to", "clock_step", "sums_before", "sums_after", "states", "regimes"}
+)
 """Fields that receipts of older versions lack."""
 DIGEST: Final = re.compile("[0-9a-f]{64}")
 RETENTIONS: Final = frozenset({"", *(retention.value for retention in Retention)})
@@ -24,6 +26,16 @@ RETENTIONS: Final = frozenset({"", *(retention.value for retention in Retention)
 class Span:
     """Offsets ``first`` to ``next`` − 1 of a partition."""
 
+    partition: int
+    first: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeSpan:
+    """Offsets ``first`` to ``next`` − 1 of a partition, whose samples are in the sums of ``regime``."""
+
+    regime: int
     partition: int
     first: int
     next: int
@@ -91,6 +103,8 @@ class Receipt:
     learner without."""
     sums_after: str = ""
     """The same after it, and after a ``merge``: those of a learner that never learned what was erased."""
+    regimes: Sequence[RegimeSpan] = ()
+    """Of a ``batch``, for a learner that keeps sums by regime: where each of its samples was added."""
     states: Sequence[AddedState] = ()
     """Of a ``merge``: the states that it is the sum of. Of a ``subtraction``: the one that was subtracted."""
 
@@ -103,7 +117,9 @@ def parse_receipt(body: dict[str, Any]) -> Receipt:
     if missing := names - NEWER - body.keys():
         raise ValueError(f"field {min(missing)} is missing")
     states = tuple(map(_state, body.get("states", ())))
-    receipt = Receipt(**body | {"spans": tuple(map(_span, body["spans"])), "states": states})
+    regimes = tuple(map(_regime, body.get("regimes", ())))
+    spans = tuple(map(_span, body["spans"]))
+    receipt = Receipt(**body | {"spans": spans, "states": states, "regimes": regimes})
     counts = (receipt.received, receipt.learned, receipt.dead_lettered, receipt.lost, receipt.skipped)
     back_to = 0 if receipt.back_to is None else receipt.back_to
     if not all(type(count) is int and count >= 0 for count in (*counts, receipt.erased, back_to)):
@@ -127,6 +143,33 @@ def parse_receipt(body: dict[str, Any]) -> Receipt:
     if len({span.partition for span in receipt.spans}) < len(receipt.spans):
         raise ValueError("two spans are in the same partition")
     return receipt
+
+
+def regime_spans(places: Sequence[tuple[int, int]], regimes: Sequence[int]) -> tuple[RegimeSpan, ...]:
+    """Return the spans of successive offsets whose samples are of one regime, by partition.
+
+    ``places`` are partition and offset of each sample, ``regimes`` its regime; without them there are none.
+    """
+    runs: dict[int, list[list[int]]] = {}
+    for (partition, offset), regime in zip(places, regimes, strict=bool(places and regimes)):
+        own = runs.setdefault(partition, [])
+        if own and own[-1][0] == regime and own[-1][2] == offset:
+            own[-1][2] += 1
+        else:
+            own.append([regime, offset, offset + 1])
+    return tuple(
+        RegimeSpan(regime, partition, first, end)
+        for partition in sorted(runs)
+        for regime, first, end in runs[partition]
+    )
+
+
+def _regime(about: dict[str, Any]) -> RegimeSpan:
+    span = RegimeSpan(**about)
+    parts = (span.regime, span.partition, span.first, span.next)
+    if not all(type(part) is int and part >= 0 for part in parts) or span.next <= span.first:
+        raise ValueError("a span of a regime is not one of whole numbers from 0 on")
+    return span
 
 
 def _state(about: dict[str, Any]) -> AddedState:

@@ -15,7 +15,7 @@ from lethe.learners.base import Learner, Retention
 from lethe.learners.capabilities import Expires
 from lethe.learners.state import JSON
 from lethe.privacy.audit.ledger import Ledger, LedgerMark, read_entries
-from lethe.privacy.audit.receipt import Receipt, Span
+from lethe.privacy.audit.receipt import Receipt, Span, regime_spans
 from lethe.privacy.audit.witness import NoWitness, Witness
 from lethe.privacy.deadlines import NoTimeToLive
 from lethe.privacy.purge_backlog import NoPurgeBacklog
@@ -74,10 +74,13 @@ class Receipts:
         """Whether learned records have to be deleted from the broker."""
         return False
 
-    def discarded(self, filled: FilledBatch, learned_at: float, samples: int) -> None:
+    def discarded(
+        self, filled: FilledBatch, learned_at: float, samples: int, regimes: Sequence[int] = ()
+    ) -> None:
         """Record a batch that was learned at ``learned_at`` (monotonic clock) and just discarded.
 
-        ``samples`` is the number of samples learned including this batch.
+        ``samples`` is the number of samples learned including this batch, ``regimes`` the regime to whose
+        sums each of its own was added, if the learner keeps sums by regime.
         """
 
     def purged(self, starts: Mapping[int, int]) -> None:
@@ -147,7 +150,9 @@ class LedgerReceipts(Receipts):
         """Whether learned records have to be deleted from the broker."""
         return self._purges
 
-    def discarded(self, filled: FilledBatch, learned_at: float, samples: int) -> None:
+    def discarded(
+        self, filled: FilledBatch, learned_at: float, samples: int, regimes: Sequence[int] = ()
+    ) -> None:
         """Record a batch that was learned at ``learned_at`` (monotonic clock) and just discarded.
 
         Intervals between the times of a receipt are measured on the monotonic clock alone, so setting the
@@ -175,6 +180,7 @@ class LedgerReceipts(Receipts):
                 discarded_at=round(now, 6),
                 retention=self._retention.value,
                 policy=self._policy,
+                regimes=regime_spans(filled.places, regimes),
             )
         )
 

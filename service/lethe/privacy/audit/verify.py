@@ -268,6 +268,11 @@ class _Tally:
 
     def _take_batch(self, receipt: Receipt, sequence: int) -> None:
         self._take_records(receipt, sequence)
+        added = sum(span.next - span.first for span in receipt.regimes)
+        if receipt.regimes and added != receipt.learned:
+            self._unbalanced.append(
+                f"receipt {sequence}: {added} samples were added to regimes, {receipt.learned} learned"
+            )
         if receipt.retention == Retention.SAMPLES and receipt.learned:
             self._kept += [
                 (receipt.topic, span.partition, span.next, receipt.received_at) for span in receipt.spans
