@@ -13,6 +13,7 @@ from deploy.grafana.frame import (
     FORGOTTEN,
     LEARNING,
     LEFT,
+    TALL,
     UNSURE,
     Row,
     alerts,
@@ -71,6 +72,7 @@ def _now() -> Row:
         },
         nothing="nothing is forgotten",
         sort="Lost",
+        height=TALL,
     )
     return Row("", [forgotten, alerts(WIDTH // 2)])
 
@@ -130,27 +132,33 @@ def _service() -> Row:
         ratio=True,
         steps=True,
         decimals=1,
-        span=WIDTH // 2,
+        span=WIDTH,
         height=9,
     )
     R = matrix(
         "R after each segment: $service",
-        "Accuracy in percent. One row after each segment, the first one of the untrained learner; one column "
-        "per probe. Down a column, accuracy rises when the segment is learned, then stays or fades.",
-        f'label_join(lethe_accuracy_matrix_ratio{{{CHOSEN}}}, "row", " ", "after", "segment")',
+        "Accuracy in percent. One row after each segment, the latest on top and the untrained learner at the "
+        "bottom; one column per probe. Up a column, accuracy rises when the segment is learned, then stays "
+        "or fades.",
+        f'label_join(label_join(lethe_accuracy_matrix_ratio{{{CHOSEN}}}, "row", " ", "after", "segment"),'
+        ' "skill", " ", "column", "probe")',
         rows="row",
         order="after",
-        columns="probe",
-        span=WIDTH // 2,
-        height=12,
+        columns="skill",
+        columns_order="column",
+        heading="after segment",
+        latest_first=True,
+        span=WIDTH,
+        height=10,
     )
     segments = timeline(
         "Segments: $service",
-        "The segment that is learned.",
-        f"max by (segment, visit) (lethe_segment_info{{{CHOSEN}}})",
-        "segment",
+        "The segment that is learned, by number and name.",
+        f"label_join(max by (segment, visit) (lethe_segment_info{{{CHOSEN}}}),"
+        ' "named", " ", "visit", "segment")',
+        "named",
     )
-    return Row("$service", [(accuracy, segments), R], repeat="service")
+    return Row("$service", [accuracy, segments, R], repeat="service")
 
 
 def _objective() -> Row:
@@ -330,6 +338,7 @@ def _classes() -> Row:
         rows="row",
         order="class",
         columns="probe",
+        heading="class",
         span=WIDTH // 2,
         height=12,
     )

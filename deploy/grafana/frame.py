@@ -36,6 +36,7 @@ __all__ = [
     "LEFT",
     "LOST",
     "STALLED",
+    "TALL",
     "UNSURE",
     "Row",
     "alerts",
@@ -75,6 +76,8 @@ STALLED: Final = {"Infinity": ("stalled", BAD), "NaN": ("idle", NEUTRAL)}
 TAG: Final = "lethe"
 STEP: Final = 15
 """Seconds between two points at which the marks are looked for: each is then found once."""
+TALL: Final = 8
+"""Height of the tables on the first screen: six lines without scrolling."""
 SHOWN: Final = 3
 """Services in a vital sign: the worst ones, so that it can be read with any number of them."""
 
@@ -265,6 +268,7 @@ def alerts(span: int = WIDTH) -> Builder[model.Panel]:
         nothing="no alert is firing",
         sort=None,
         span=span,
+        height=TALL,
     )
 
 

@@ -286,7 +286,7 @@ def timeline(title: str, description: str, expr: str, label: str) -> statetimeli
         .fill_opacity(35)
         .line_width(1)
         .height(3)
-        .span(WIDTH // 2)
+        .span(WIDTH)
     )
 
 
@@ -363,19 +363,37 @@ def crosstab(
 
 
 def matrix(
-    title: str, description: str, expr: str, *, rows: str, order: str, columns: str, span: int, height: int
+    title: str,
+    description: str,
+    expr: str,
+    *,
+    rows: str,
+    order: str,
+    columns: str,
+    columns_order: str | None = None,
+    heading: str,
+    latest_first: bool = False,
+    span: int,
+    height: int,
 ) -> table.Panel:
     """Return a table of ``expr`` in percent, a row per value of one label and a column per value of another.
 
-    Rows are in the order of the number in the label ``order``. The scale is neutral: what is small here need
-    not be bad.
+    Rows are in the order of the number in the label ``order``, or from the largest down if ``latest_first``,
+    columns in that of ``columns_order`` or of their names; ``heading`` is that of the rows. The scale is
+    neutral: what is small here need not be bad.
     """
-    steps: dict[str, object] = {
-        "convertFieldType": {"conversions": [{"targetField": order, "destinationType": "number"}]},
-        "sortBy": {"sort": [{"field": order}]},
-        "groupingToMatrix": {"rowField": rows, "columnField": columns, "valueField": "Value"},
-    }
-    heading = [
+    numbers = [order] if columns_order is None else [columns_order, order]  # sorting is stable
+    conversions = [{"targetField": name, "destinationType": "number"} for name in numbers]
+    steps: list[tuple[str, object]] = [
+        ("convertFieldType", {"conversions": conversions}),
+        *(
+            ("sortBy", {"sort": [{"field": name, "desc": latest_first and name == order}]})
+            for name in numbers
+        ),
+        ("groupingToMatrix", {"rowField": rows, "columnField": columns, "valueField": "Value"}),
+    ]
+    names = [
+        model.DynamicConfigValue("displayName", heading),
         model.DynamicConfigValue("unit", "string"),
         model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": "text"}),
         model.DynamicConfigValue("custom.cellOptions", common.TableAutoCellOptions()),
@@ -383,7 +401,7 @@ def matrix(
     ]
     return (
         _table(title, description, [f"100 * {expr}"], span, height)
-        .transformations([model.DataTransformerConfig(name, options=step) for name, step in steps.items()])
+        .transformations([model.DataTransformerConfig(name, options=step) for name, step in steps])
         .unit("none")
         .decimals(0)
         .min(0)
@@ -394,7 +412,7 @@ def matrix(
         .cell_options(
             common.TableColoredBackgroundCellOptions(mode=common.TableCellBackgroundDisplayMode.BASIC)
         )
-        .override_by_regexp(f"^{rows}.*", heading)
+        .override_by_regexp(f"^{rows}.*", names)
     )
 
 

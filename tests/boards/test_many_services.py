@@ -29,9 +29,11 @@ class Made:
     def __init__(self, services: int, segments: int) -> None:
         self.services = [f"service-{number}" for number in range(services)]
         self.probes = [f"skill-{number}" for number in range(segments)]
+        self.alerts = 0
+        """Firing at the end."""
         self._lines: dict[str, list[str]] = {}
         for number, service in enumerate(self.services):
-            self._service(service, fades=0.15 * number / services if number % 2 else 0.0)
+            self._service(service, fades=0.3 * number / services if number % 2 else 0.0)
 
     def text(self) -> str:
         """The metrics as OpenMetrics, by family."""
@@ -71,6 +73,7 @@ class Made:
                     self._add("lethe:probe_accuracy_noise:ratio", 0.02, at, probe=probe, **of)
                     if lost > 0.1:
                         alert = {"alertname": "LetheProbeForgotten", "severity": "critical", "probe": probe}
+                        self.alerts += at == END
                         self._add("ALERTS", 1, at, alertstate="firing", **alert, **of)
                         self._add("ALERTS_FOR_STATE", END - 300, at, **alert, **of)
                 if at == END:
@@ -83,6 +86,7 @@ class Made:
                             at,
                             after=str(after),
                             segment=name,
+                            column=str(place + 1),
                             probe=probe,
                             **of,
                         )
@@ -148,4 +152,24 @@ def test_vital_signs_show_the_three_worst_services(browser: Browser, prometheus:
     for service in made.services:
         accuracy = board.panel(f"Accuracy on each probe: {service}")
         assert set(made.probes) <= set(accuracy.colours)
-        assert "0 untrained" in board.text(f"R after each segment: {service}")
+        R = f"R after each segment: {service}"
+        numbered = tuple(f"{place} {probe}" for place, probe in enumerate(made.probes, start=1))
+        assert board.panel(R).headers == ("after segment", *numbered), "in the order of the segments"
+        assert numbered[-2] in board.text(R), "the latest segment that has ended is in sight"
+        panel = board.page.locator(f'[data-panel="{R}"]')
+        edges = [item.bounding_box() for item in (panel, panel.locator("[role=columnheader]").last)]
+        ends = [box["x"] + box["width"] for box in edges if box is not None]
+        assert ends[1] <= ends[0], "no column is out of sight"
+
+
+def test_six_skills_and_six_alerts_are_in_sight(browser: Browser, prometheus: str, made: Made) -> None:
+    board = drawn(browser, prometheus, "lethe-forgetting")
+    for title in ("Firing alerts", "Forgotten now"):
+        panel = board.page.locator(f'[data-panel="{title}"]')
+        rows = panel.locator("[role=row]")  # the first one is the heading
+        boxes = [item.bounding_box() for item in (panel, rows.nth(min(6, made.alerts)))]
+        ends = [box["y"] + box["height"] for box in boxes if box is not None]
+        assert ends[1] <= ends[0], title
+    place = board.page.locator('[data-panel="Forgetting"]').bounding_box()
+    assert place is not None
+    assert place["y"] < 600, "the charts begin on the first screen"

@@ -178,8 +178,10 @@ def test_classes_with_names_are_gauges_under_their_names() -> None:
 
 def test_the_matrix_is_labelled_with_segment_and_probe() -> None:
     scrape = Scrape(MEASURED)
-    assert scrape.value("accuracy_matrix_ratio", after="0", segment="untrained", probe="b") == 0.125
-    assert scrape.value("accuracy_matrix_ratio", after="1", segment="a", probe="a") == 0.5
+    assert (
+        scrape.value("accuracy_matrix_ratio", after="0", segment="untrained", column="2", probe="b") == 0.125
+    )
+    assert scrape.value("accuracy_matrix_ratio", after="1", segment="a", column="1", probe="a") == 0.5
 
 
 def test_an_evaluation_leaves_its_time_and_the_number_of_its_images() -> None:

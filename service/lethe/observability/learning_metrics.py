@@ -44,8 +44,9 @@ class LearningMetrics:
         )
         self._matrix = gauge(
             "accuracy_matrix_ratio",
-            "R: accuracy on a probe after a segment, by its number and name; row 0 is the untrained learner.",
-            ("after", "segment", "probe"),
+            "R: accuracy on a probe after a segment, each by its number and name; row 0 is the untrained "
+            "learner.",
+            ("after", "segment", "column", "probe"),
         )
         self._images = gauge(
             "probe_evaluated_samples", "Images of a probe that the latest evaluation used.", ("probe",)
@@ -187,8 +188,8 @@ class LearningMetrics:
             self._forgetting.remove(probe)  # the first segment was named: no probe is old yet
         self._old_probes = set(event.forgetting_by_probe)
         for after, (segment, row) in enumerate(zip(("untrained", *event.segments), event.R, strict=False)):
-            for probe, accuracy in zip(event.probes, row, strict=True):
-                self._matrix.labels(str(after), segment, probe).set(accuracy)
+            for column, (probe, accuracy) in enumerate(zip(event.probes, row, strict=True), start=1):
+                self._matrix.labels(str(after), segment, str(column), probe).set(accuracy)
 
     def _take_verdict(self, event: BoundariesScored) -> None:
         for verdict in ("found", "missed", "awaited", "false_alarms"):

@@ -27,7 +27,10 @@ export function Timeline({ frame, width, height }: { frame: DataFrame; width: nu
       context.globalAlpha = 1;
       context.fillRect(left, 0, 1, tall);
       context.fillStyle = theme.colors.text.primary;
-      if (context.measureText(text).width < right - left - 8) context.fillText(text, left + 5, tall / 2);
+      const room = right - left - 6;
+      let shown = text;
+      while (shown && context.measureText(shown).width > room) shown = shown.slice(0, -1); // as Grafana, cut off at its bar's end
+      context.fillText(shown, left + 4, tall / 2);
       first = next;
     }
   }, [frame, width, height]);
