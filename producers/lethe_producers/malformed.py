@@ -31,7 +31,7 @@ def malformed(
         case Reason.UNSUPPORTED_VERSION:
             return value, _with(headers, "lethe-version", b"99")
         case Reason.CONTENT_TYPE:
-            return value, _with(headers, "content-type", b"image/jpeg")
+            return value, _with(headers, "content-type", b"image/gif")
         case Reason.UNDECODABLE:
             return value, _with(headers, "content-type", PNG.encode())
         case Reason.WRONG_SHAPE:

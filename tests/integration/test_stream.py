@@ -20,9 +20,10 @@ from lethe.ingest.reader_process import ReaderProcess
 from lethe.settings import BatchSettings
 from lethe.stream.embedded_broker import EmbeddedBroker
 from lethe.stream.source import Position
-from lethe.wire import PNG, Reason, encode
+from lethe.wire import PNG, Layout, Reason, encode
 from tests.support.brokers import StreamBroker, of_embedded
-from tests.support.pngs import chunk
+from tests.support.golden_pictures import GOLDEN_PICTURES, JPEG
+from tests.support.pngs import RGB_PNG, chunk
 from tests.support.streams import (
     LAYOUT,
     FeedLog,
@@ -169,6 +170,27 @@ def test_every_malformed_record_is_reported_and_reading_continues(
         assert (headers["lethe-reason"], headers["lethe-size"]) == (reason, str(len(value or b"")))
         assert len(headers["lethe-hmac-sha256"]) == 64
         assert headers["lethe-detail"]
+
+
+def test_pictures_are_read_in_the_accepted_formats_and_the_others_reported(
+    broker: StreamBroker, topic: str
+) -> None:
+    broker.create_topic(topic, 1)
+    if broker.kind == "embedded":
+        broker.create_topic(f"{topic}.dead-letters", 1)
+    layout = Layout(channels=3, height=2, width=4, formats="jpeg,webp")
+    label = ("label", b"3")
+    records: list[Outgoing] = [
+        (0, value, [("content-type", content_type), label]) for content_type, value in GOLDEN_PICTURES
+    ]
+    records += [(0, JPEG[:-5], [("content-type", b"image/jpeg"), label])]
+    records += [(0, RGB_PNG, [("content-type", b"image/png"), label])]
+    send(broker, topic, records)
+    settings = settings_of(broker, topic, stop_after=len(records))
+    with closing(ReaderProcess(settings, BATCH, layout, None)) as feed:
+        seen = read_feed(feed, FeedLog(), ended)
+    assert seen.labels == [3, 3, 3]
+    assert seen.dead == {Reason.WRONG_SHAPE: 1, Reason.DAMAGED: 1, Reason.CONTENT_TYPE: 1}
 
 
 def test_the_committed_position_can_be_read_with_kafkas_own_tools(broker: StreamBroker, topic: str) -> None:

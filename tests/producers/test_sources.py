@@ -20,7 +20,7 @@ from lethe_producers.sources.arrays import Npy, Npz
 from lethe_producers.sources.base import Classes, Rows
 from lethe_producers.sources.files import held_out
 from lethe_producers.sources.folder import Folder
-from lethe_producers.sources.pictures import as_pixels
+from lethe_producers.sources.pictures import upright_pixels
 from lethe_producers.sources.torchvision_datasets import TorchvisionDataset
 from tests.support.pictures import picture, write_pictures
 
@@ -116,10 +116,10 @@ def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
 
 def test_palettes_transparency_and_sixteen_bits_become_eight_bits() -> None:
     palette = Image.new("RGB", (4, 4), (10, 200, 30)).quantize(4)
-    assert as_pixels(palette, 3)[:, 0, 0].tolist() == [10, 200, 30]
-    assert as_pixels(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), 3).min() == 255
+    assert upright_pixels(palette, 3)[:, 0, 0].tolist() == [10, 200, 30]
+    assert upright_pixels(Image.new("RGBA", (4, 4), (0, 0, 0, 0)), 3).min() == 255
     deep = Image.fromarray(np.full((4, 4), 0x1234, np.uint16))
-    assert set(as_pixels(deep, 1).ravel().tolist()) == {0x12}
+    assert set(upright_pixels(deep, 1).ravel().tolist()) == {0x12}
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0 torn"])

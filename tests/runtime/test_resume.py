@@ -251,6 +251,7 @@ def checkpoint_of(settings: Settings) -> Checkpoint:
         ({"learner": {"seed": 7}}, "learner.seed was 0, is 7"),
         ({"learner": {"options": {"lr": 0.1}}}, "learner.options.lr was 0.001, is 0.1"),
         ({"batch": {"size": 32}}, "batch.size was 64, is 32"),
+        ({"sample": {"fit": "resize"}}, "sample.fit was refuse, is resize"),
         ({"sample": {"classes": 12}}, "sample.classes was 10, is 12"),
         ({"stream": {"topic": "others"}}, "stream.topic was images, is others"),
         ({"stream": {"rank": 1, "world": 2}}, "stream.rank was 0, is 1; stream.world was 1, is 2"),
@@ -269,7 +270,8 @@ def test_settings_that_would_change_learning_are_rejected_by_name(
 
 def test_a_checkpoint_of_a_version_without_a_setting_counts_as_its_default() -> None:
     old = checkpoint_of(Settings())
-    fingerprint_then = {n: v for n, v in old.fingerprint.items() if n != "evaluation.min_segment"}
+    added = {"evaluation.min_segment", "sample.fit", "sample.formats"}
+    fingerprint_then = {n: v for n, v in old.fingerprint.items() if n not in added}
     check_fingerprint(replace(old, fingerprint=fingerprint_then), Settings())
     with pytest.raises(InvalidSetting, match="min_segment was 32, is 5"):
         check_fingerprint(

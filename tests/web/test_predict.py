@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from lethe.errors import InvalidSetting
 from lethe.web.auth import read_token
-from lethe.web.predict_body import MAX_IMAGES
+from lethe.web.predict_body import MAX_IMAGES, kinds, reader
 from lethe.web.prediction_worker import PredictionResult, PredictionWorker, QueueFull
 from lethe.web.predictor_snapshots import PredictorSnapshots
 from lethe.web.server import Server
-from lethe.wire import PNG, Pixels
+from lethe.wire import PNG, RAW, Layout, Pixels
+from tests.support.golden_pictures import GREY_JPEG, WEBP
 from tests.support.predicting import AS_RAW, LAYOUT, LEARNER, TOKEN, X_NCHW, create, png
 
 
@@ -94,6 +95,16 @@ def test_raw_pixels_of_one_image_or_several_are_classified(client: httpx.Client)
 
 def test_a_json_batch_is_classified_in_order(client: httpx.Client) -> None:
     agree(client.post("/predict", json={"images": [text(i) for i in range(4)]}), 4)
+
+
+def test_a_format_of_the_stream_is_a_kind_of_body() -> None:
+    layout = Layout(channels=1, height=2, width=4, formats="jpeg")
+    assert kinds(layout) == (PNG, RAW, "application/json", "image/jpeg")
+    read, single = reader(GREY_JPEG, {"content-type": "Image/JPEG; q=1"}, layout)
+    assert read is not None
+    assert single
+    assert read().shape == (1, 1, 2, 4)
+    assert reader(WEBP, {"content-type": "image/webp"}, layout) == (None, False)
 
 
 DAMAGED = png()[:-30] + bytes([png()[-30] ^ 4]) + png()[-29:]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lethe.errors import MalformedRecord
 from lethe.wire import PNG, RAW, Headers, Layout, Reason, decode
+from tests.support.golden_pictures import GOLDEN_PICTURES
 from tests.support.pngs import GREY_PNG, RGB_PNG, chunk
 
 BUDGET_SECONDS: Final = 20.0
@@ -92,7 +93,36 @@ def chunks_in_any_order(header: bytes, chunks: list[tuple[bytes, bytes]]) -> Non
     read_or_refused(value, PNG_HEADERS, TINY)
 
 
-KINDS_OF_RECORDS: Final = (any_record, a_damaged_png, chunks_in_any_order)
+ANY_FORMAT = [
+    Layout(channels=channels, height=2, width=4, formats="png,jpeg,webp,raw", fit=fit)
+    for channels in (1, 3)
+    for fit in ("refuse", "convert", "resize")
+]
+
+
+@ROUND
+@given(
+    golden=st.sampled_from(sorted(GOLDEN_PICTURES)),
+    places=st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), max_size=4),
+    inserted=st.binary(max_size=20),
+    length=st.integers(0, 1000),
+    whole=st.booleans(),
+)
+def a_damaged_picture(
+    golden: tuple[bytes, bytes], places: list[tuple[int, int]], inserted: bytes, length: int, whole: bool
+) -> None:
+    content_type, value = golden
+    damaged = bytearray(value)
+    for place, byte in places:
+        damaged[place % len(damaged)] = byte
+    at = length % len(damaged)
+    damaged[at:at] = inserted
+    headers: Headers = [("content-type", content_type), ("label", b"3")]
+    for layout in ANY_FORMAT:
+        read_or_refused(bytes(damaged if whole else damaged[:length]), headers, layout)
+
+
+KINDS_OF_RECORDS: Final = (any_record, a_damaged_png, chunks_in_any_order, a_damaged_picture)
 
 
 @pytest.mark.parametrize("records", KINDS_OF_RECORDS, ids=lambda records: records.__name__)

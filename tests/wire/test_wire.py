@@ -184,7 +184,7 @@ REFUSED: list[tuple[Reason, str, bytes | None, Headers, str]] = [
         "lethe-version is not 1",
     ),
     (Reason.CONTENT_TYPE, "a JPEG", b"123456", raw_headers(content_type=b"image/jpeg"), "image/png"),
-    (Reason.CONTENT_TYPE, "PNG in capitals", b"123456", raw_headers(content_type=b"IMAGE/PNG"), "neither"),
+    (Reason.CONTENT_TYPE, "no type at all", b"123456", raw_headers(content_type=b";"), "is not one of"),
     (Reason.UNDECODABLE, "an empty PNG", b"", PNG_HEADERS, "not a PNG"),
     (Reason.UNDECODABLE, "text for a PNG", b"three", PNG_HEADERS, "not a PNG"),
     (

@@ -11,7 +11,7 @@ from lethe.errors import DataUnavailable
 from lethe.wire import Pixels
 from lethe_producers.sources.base import Classes, Integers, Rows
 from lethe_producers.sources.files import FileSource
-from lethe_producers.sources.pictures import as_pixels
+from lethe_producers.sources.pictures import upright_pixels
 
 __all__ = ["Folder"]
 
@@ -71,7 +71,7 @@ def _pixels(path: Path, channels: int, size: tuple[int, int]) -> Pixels:
     try:
         with _opened(path) as picture:
             picture.draft(None, (2 * size[1], 2 * size[0]))  # JPEG decodes at a fraction of its size
-            return as_pixels(picture, channels, size)
+            return upright_pixels(picture, channels, size)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataUnavailable(f"{path} cannot be read: {error}") from error
 

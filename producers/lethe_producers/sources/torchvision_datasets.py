@@ -16,7 +16,7 @@ from lethe.errors import DataUnavailable, InvalidScenario
 from lethe.wire import Labels, Pixels
 from lethe_producers.sources.base import Classes, Integers, Part, Rows, Source
 from lethe_producers.sources.files import held_out
-from lethe_producers.sources.pictures import as_pixels
+from lethe_producers.sources.pictures import upright_pixels
 
 __all__ = ["TorchvisionDataset"]
 
@@ -155,7 +155,7 @@ class TorchvisionDataset(Source):
         return item[0], label
 
     def _pixels(self, dataset: Any, row: int, shape: tuple[int, int, int]) -> Pixels:
-        pixels = as_pixels(self._item(dataset, row)[0], shape[0], self.size)
+        pixels = upright_pixels(self._item(dataset, row)[0], shape[0], self.size)
         if pixels.shape != shape:
             raise DataUnavailable(
                 f"{self.title}: row {row} has {pixels.shape[1]}×{pixels.shape[2]} pixels, the first"

@@ -59,8 +59,9 @@ def _read(path: Path, label: int | None, layout: Layout) -> Iterator[Samples]:
 
 def _read_png(path: Path, label: str, layout: Layout) -> Samples:
     headers = [("content-type", PNG.encode()), ("label", label.encode())]
+    files = Layout.model_validate(layout.model_dump() | {"formats": "png"})  # whatever the stream accepts
     try:
-        sample = decode(path.read_bytes(), headers, layout)
+        sample = decode(path.read_bytes(), headers, files)
     except MalformedRecord as error:
         raise InvalidFile(f"{path}: {error.detail}") from error
     return Samples(sample.pixels[np.newaxis], np.array([sample.label], np.int64))

@@ -59,5 +59,9 @@ def total_digest(learner: Learner) -> str:
 
 def layout_of(checkpoint: Checkpoint) -> Layout:
     """Return the layout of a checkpoint's samples."""
-    fields = {name: checkpoint.fingerprint[f"sample.{name}"] for name in Layout.model_fields}
+    fields = {
+        name: checkpoint.fingerprint[f"sample.{name}"]
+        for name in Layout.model_fields
+        if f"sample.{name}" in checkpoint.fingerprint  # older ones lack those that were added since
+    }
     return Layout.model_validate(fields)

@@ -35,7 +35,11 @@ logger = logging.getLogger("lethe")
 EXACT: Final = frozenset({"learner.device", "learner.threads", "batch.linger"})
 """Settings that change the last bits of the weights, or the batches, but not what is learned. A service
 can be moved to another machine; a warning says that from there on the run is not reproduced bit for bit."""
-ADDED: Final[dict[str, JSON]] = {"evaluation.min_segment": MIN_SEGMENT}
+ADDED: Final[dict[str, JSON]] = {
+    "evaluation.min_segment": MIN_SEGMENT,
+    "sample.fit": "refuse",
+    "sample.formats": "png,raw",
+}
 """Settings that older checkpoints lack, with the value that applied when these were written."""
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
 from lethe.errors import MalformedRecord
-from lethe.web.predict_body import HEADERS, JSON, KINDS, MAX_IMAGES, Headers, body_schemas, reader
+from lethe.web.predict_body import HEADERS, JSON, MAX_IMAGES, Headers, body_schemas, kinds, reader
 from lethe.web.prediction_worker import (
     MAX_WAITING,
     NonFinitePrediction,
@@ -100,8 +100,8 @@ class PredictEndpoint:
         @router.post(
             "/predict",
             summary="Classify images",
-            description=f"Takes a PNG, raw pixels, or a JSON batch of up to {MAX_IMAGES} PNGs in Base64. A "
-            "recent snapshot of the learner predicts; `model.samples` says how many samples it had learned.",
+            description=f"Takes an image, raw pixels, or a JSON batch of up to {MAX_IMAGES} PNGs in Base64. "
+            "A recent snapshot of the learner predicts; `model.samples` says how many it had learned.",
             response_model=Predicted,
             responses={code: {"model": Problem, "description": why} for code, why in _PROBLEMS.items()},
             openapi_extra=body_schemas(self._layout),  # the bodies are parsed here, not by FastAPI
@@ -110,7 +110,7 @@ class PredictEndpoint:
             body = await self._body(request)
             read, _ = reader(body, {name: request.headers.get(name) for name in HEADERS}, self._layout)
             if read is None:
-                raise HTTPException(415, f"content-type: must be {KINDS[0]}, {KINDS[1]} or {KINDS[2]}")
+                raise HTTPException(415, f"content-type: must be one of {', '.join(kinds(self._layout))}")
             try:
                 result = await asyncio.wrap_future(self._predictions.submit(read))
             except QueueFull:

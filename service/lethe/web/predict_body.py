@@ -1,4 +1,4 @@
-"""Decodes the images in the body of a request: a PNG, raw pixels, or a JSON batch of PNGs in Base64."""
+"""Decodes the images in the body of a request: one image, raw pixels, or a JSON batch of PNGs in Base64."""
 
 import base64
 import binascii
@@ -10,15 +10,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lethe.errors import MalformedRecord
-from lethe.wire import PNG, RAW, Layout, Pixels, decode_pixels
+from lethe.wire import CONTENT_TYPES, PNG, RAW, Format, Layout, Pixels, decode_as
 
-__all__ = ["HEADERS", "JSON", "KINDS", "MAX_IMAGES", "Headers", "body_schemas", "reader"]
+__all__ = ["HEADERS", "JSON", "MAX_IMAGES", "Headers", "body_schemas", "kinds", "reader"]
 
 MAX_IMAGES: Final = 256
 """Images in one request."""
 JSON: Final = "application/json"
-KINDS: Final = (PNG, RAW, JSON)
-"""The supported content types."""
 HEADERS: Final = ("content-type", "dtype", "shape")
 """The headers that say how to decode a body."""
 
@@ -34,23 +32,31 @@ class Batch(BaseModel):
     images: list[str] = Field(min_length=1, max_length=MAX_IMAGES)
 
 
+def kinds(layout: Layout) -> tuple[str, ...]:
+    """Return the supported content types: PNG, raw pixels, JSON, and the formats that the stream accepts."""
+    more = [CONTENT_TYPES[name] for name in layout.accepted.values()]
+    return tuple(dict.fromkeys((PNG, RAW, JSON, *more)))
+
+
 def reader(body: bytes, headers: Headers, layout: Layout) -> tuple[Callable[[], Pixels] | None, bool]:
     """Return a function that decodes the body to uint8 [B, C, H, W], and whether B is 1.
 
-    The function raises MalformedRecord. It is None for a content type that is not one of `KINDS`.
+    The function raises MalformedRecord. It is None for a content type that is not one of `kinds`.
     """
     content_type = (headers.get("content-type") or "").partition(";")[0].strip().lower()
     if content_type == PNG:
-        return lambda: np.stack([_png(body, layout)]), True
+        return lambda: np.stack([_image(body, "png", layout)]), True
     if content_type == RAW:
         return lambda: _raw(body, headers, layout), len(body) <= layout.size
     if content_type == JSON:
         return lambda: _batch(body, layout), False
+    if (other := layout.accepted.get(content_type.encode())) is not None:
+        return lambda: np.stack([_image(body, other, layout)]), True
     return None, False
 
 
 def body_schemas(layout: Layout) -> dict[str, Any]:
-    """Return the OpenAPI description of the three kinds of body and the headers of raw pixels."""
+    """Return the OpenAPI description of every kind of body and the headers of raw pixels."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     headers = {
         "dtype": ("uint8", "Raw pixels only."),
@@ -62,7 +68,7 @@ def body_schemas(layout: Layout) -> dict[str, Any]:
     return {
         "requestBody": {
             "required": True,
-            "content": {PNG: binary, RAW: binary, JSON: {"schema": Batch.model_json_schema()}},
+            "content": dict.fromkeys(kinds(layout), binary) | {JSON: {"schema": Batch.model_json_schema()}},
         },
         "parameters": [
             {
@@ -78,10 +84,10 @@ def body_schemas(layout: Layout) -> dict[str, Any]:
     }
 
 
-def _png(value: bytes, layout: Layout) -> Pixels:
+def _image(value: bytes, kind: Format, layout: Layout) -> Pixels:
     if len(value) > layout.max_bytes:
         raise MalformedRecord("", f"{len(value)} bytes, at most {layout.max_bytes} are accepted")
-    return decode_pixels(value, {"content-type": PNG.encode()}, layout)
+    return decode_as(kind, value, {}, layout)
 
 
 def _raw(body: bytes, headers: Headers, layout: Layout) -> Pixels:
@@ -97,7 +103,7 @@ def _raw(body: bytes, headers: Headers, layout: Layout) -> Pixels:
         raise MalformedRecord("", f"{len(body)} bytes, but shape {batched[0]} has {count * layout.size}")
     size = len(body) // count
     parts = (body[i * size : (i + 1) * size] for i in range(count))
-    return np.stack([decode_pixels(part, {**named, "content-type": RAW.encode()}, layout) for part in parts])
+    return np.stack([decode_as("raw", part, named, layout) for part in parts])
 
 
 def _batch(body: bytes, layout: Layout) -> Pixels:
@@ -109,7 +115,7 @@ def _batch(body: bytes, layout: Layout) -> Pixels:
     decoded = []
     for place, text in enumerate(images):
         try:
-            decoded.append(_png(base64.b64decode(text, validate=True), layout))
+            decoded.append(_image(base64.b64decode(text, validate=True), "png", layout))
         except (binascii.Error, ValueError):
             raise MalformedRecord("", f"images.{place}: not Base64") from None
         except MalformedRecord as error:

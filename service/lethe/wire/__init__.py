@@ -1,11 +1,12 @@
 """The wire format: how a sample is encoded as a Kafka record.
 
-The record's value is the image, as PNG or raw pixels. Everything else is in headers:
+The record's value is the image: PNG, JPEG, WebP, or raw pixels. Everything else is in headers:
 
 =================  ==========================  ==========================================
 header             example                     meaning
 =================  ==========================  ==========================================
-``content-type``   ``image/png``               or ``application/octet-stream`` for raw pixels
+``content-type``   ``image/png``               or ``image/jpeg``, ``image/webp``, and
+                                               ``application/octet-stream`` for raw pixels
 ``label``          ``3``                       class, as a decimal number
 ``dtype``          ``uint8``                   for raw pixels
 ``shape``          ``1,28,28``                 for raw pixels: channels, height, width
@@ -13,27 +14,35 @@ header             example                     meaning
 ``lethe-version``  ``1``                       optional: 1 if it is missing
 =================  ==========================  ==========================================
 
-A PNG is validated completely, see `lethe.wire.png`. Other headers, such as CloudEvents' ``ce_*`` and trace
+A deployment chooses the formats that it accepts; by default these are PNG and raw pixels. A PNG is validated
+completely, see `lethe.wire.png`. Other headers, such as CloudEvents' ``ce_*`` and trace
 ids, are ignored. The module imports neither torch nor kafka, so that producers stay small.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lethe.errors import MalformedRecord
 from lethe.models import Section
 from lethe.wire.dead_letter_reasons import Reason
+from lethe.wire.fitting import Fit
+from lethe.wire.jpeg import decode_jpeg
 from lethe.wire.png import decode_png, encode_png
+from lethe.wire.webp import decode_webp
 
 __all__ = [
+    "CONTENT_TYPES",
+    "JPEG",
     "PNG",
     "RAW",
+    "WEBP",
+    "Format",
     "Headers",
     "Labels",
     "Layout",
@@ -41,16 +50,20 @@ __all__ = [
     "Reason",
     "Sample",
     "decode",
+    "decode_as",
     "decode_pixels",
     "encode",
 ]
 
 PNG: Final = "image/png"
 RAW: Final = "application/octet-stream"
+JPEG: Final = "image/jpeg"
+WEBP: Final = "image/webp"
 VERSION: Final = b"1"
 
-_PNG_TYPE: Final = PNG.encode()
-_RAW_TYPE: Final = RAW.encode()
+Format = Literal["png", "jpeg", "webp", "raw"]
+CONTENT_TYPES: Final[dict[Format, str]] = {"png": PNG, "jpeg": JPEG, "webp": WEBP, "raw": RAW}
+"""Content type by format."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 Pixels = npt.NDArray[np.uint8]
@@ -70,6 +83,24 @@ class Layout(Section):
     """Number of classes; labels are 0 to classes − 1."""
     max_bytes: int = Field(default=1 << 20, ge=1)
     """Maximum size of a record's value. A longer one is dead-lettered undecoded."""
+    formats: str = "png,raw"
+    """Accepted formats, separated by commas: png, jpeg, webp, raw."""
+    fit: Fit = "refuse"
+    """What happens to an image of another kind: refuse dead-letters it; convert makes palettes, transparency,
+    16 bits and other colours fit; resize also scales and crops it."""
+
+    @field_validator("formats")
+    @classmethod
+    def _known(cls, formats: str) -> str:
+        names = [name.strip() for name in formats.split(",")]
+        if unknown := sorted({name or "nothing" for name in names} - set(CONTENT_TYPES)):
+            raise ValueError(f"{', '.join(unknown)}: the formats are {', '.join(CONTENT_TYPES)}")
+        return ",".join(name for name in CONTENT_TYPES if name in names)
+
+    @cached_property
+    def accepted(self) -> dict[bytes, Format]:
+        """The accepted formats by content type."""
+        return {CONTENT_TYPES[name].encode(): name for name in cast("list[Format]", self.formats.split(","))}
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -147,12 +178,28 @@ def decode_pixels(value: bytes, headers: Mapping[str, bytes | None], layout: Lay
 
     Raises MalformedRecord, as `decode` does.
     """
-    content_type = _required(headers, "content-type")
-    if content_type == _RAW_TYPE:
+    given = _required(headers, "content-type")
+    accepted = layout.accepted
+    kind = accepted.get(given) or accepted.get(given.partition(b";")[0].strip().lower())
+    if kind == "raw":
         return _decode_raw(value, headers, layout)
-    if content_type == _PNG_TYPE:
-        return decode_png(value, layout.shape)
-    raise MalformedRecord(Reason.CONTENT_TYPE, f"content-type is neither {PNG} nor {RAW}")
+    if kind is None:
+        names = ", ".join(name.decode() for name in accepted)
+        raise MalformedRecord(Reason.CONTENT_TYPE, f"content-type is not one of {names}")
+    return decode_as(kind, value, headers, layout)
+
+
+def decode_as(kind: Format, value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
+    """Do the same for a value of this format, whether ``layout`` accepts the format or not."""
+    match kind:
+        case "raw":
+            return _decode_raw(value, headers, layout)
+        case "png":
+            return decode_png(value, layout.shape, layout.fit)
+        case "jpeg":
+            return decode_jpeg(value, layout.shape, layout.fit)
+        case "webp":
+            return decode_webp(value, layout.shape, layout.fit)
 
 
 def _required(headers: Mapping[str, bytes | None], name: str) -> bytes:

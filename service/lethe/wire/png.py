@@ -14,9 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from lethe.errors import MalformedRecord
 from lethe.wire.dead_letter_reasons import Reason
+from lethe.wire.fitting import MODES, Fit, as_pixels, check_mode, check_size
 
 __all__ = ["decode_png", "encode_png"]
 
@@ -26,8 +28,6 @@ BASE_CHUNKS: Final = 64
 
 Pixels = npt.NDArray[np.uint8]
 
-_MODES: Final = {1: "L", 3: "RGB"}
-"""Pillow's mode by number of channels."""
 _COLORS: Final = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
 """Pillow's mode by PNG colour type."""
 _DEPTHS: Final = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
@@ -42,7 +42,8 @@ _ADAM7: Final = (
     (1, 0, 2, 1),
 )
 """First row, first column, row step and column step of each pass over an interlaced image."""
-_LARGEST_SIDE: Final = 4096  # as in Layout; a larger size is not quoted
+_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by PNG colour type."""
 _HEAD: Final = struct.Struct(">I4s")
 _CHECKSUM: Final = struct.Struct(">I")
 _IHDR: Final = struct.Struct(">IIBBBBB")
@@ -51,16 +52,19 @@ _MOST_STORED: Final = 0xFFFF  # bytes of a stored (uncompressed) block
 _ANCILLARY: Final = 0x20  # this bit of a chunk type's first letter makes it lower case
 
 
-def decode_png(value: bytes, shape: tuple[int, int, int]) -> Pixels:
+def decode_png(value: bytes, shape: tuple[int, int, int], fit: Fit = "refuse") -> Pixels:
     """Return the image, uint8 of ``shape`` [C, H, W].
 
-    Raises MalformedRecord for a value that is not a PNG, is inconsistent, has another shape or depth, or has
-    too many chunks.
+    Raises MalformedRecord for a value that is not a PNG, is inconsistent, has another shape or depth than
+    ``fit`` allows, or has too many chunks.
     """
-    header, data = _chunks(value)
-    mode, interlaced = _check(header, shape)
+    header, data, colours = _chunks(value)
+    exact = _check(header, shape, fit)
+    if exact is None:
+        return _fitted(header, data, colours, shape)
+    mode, interlaced = exact
     channels, height, width = shape
-    rows = _inflated(data, _size(height, width, channels, interlaced))
+    rows = _inflated(data, _size(height, width, 8 * channels, interlaced))
     try:
         image = Image.frombytes(mode, (width, height), _stored(rows), "zip", mode, interlaced)
     except ValueError:  # the only error left at this point
@@ -74,7 +78,7 @@ def decode_png(value: bytes, shape: tuple[int, int, int]) -> Pixels:
 def encode_png(pixels: Pixels) -> bytes:
     """Return a PNG of uint8 [C, H, W]. Raises ValueError for a number of channels other than 1 or 3."""
     channels = pixels.shape[0]
-    if channels not in _MODES:
+    if channels not in MODES:
         raise ValueError(f"{channels} channels: a PNG sample has 1 or 3")
     plane = pixels[0] if channels == 1 else pixels.transpose(1, 2, 0)
     buffer = io.BytesIO()
@@ -82,11 +86,15 @@ def encode_png(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def _chunks(value: bytes) -> tuple[bytes, bytes]:
-    """Return the content of IHDR, and that of all IDAT chunks joined, after verifying every chunk."""
+def _chunks(value: bytes) -> tuple[bytes, bytes, list[bytes]]:
+    """Return the content of IHDR, that of all IDAT chunks joined, and the chunks PLTE and tRNS.
+
+    Every chunk is verified before.
+    """
     if not value.startswith(SIGNATURE):
         raise MalformedRecord(Reason.UNDECODABLE, "not a PNG: wrong signature")
     header, data, ended = b"", [], False  # IDAT chunks are consecutive
+    colours: list[bytes] = []
     place, end, most = len(SIGNATURE), len(value), BASE_CHUNKS + len(value) // 1024
     for _ in range(most):
         if end - place < _HEAD.size + _CHECKSUM.size:
@@ -112,38 +120,67 @@ def _chunks(value: bytes) -> tuple[bytes, bytes]:
                 raise _damaged("there are bytes after its end")
             if not data:
                 raise _damaged("it has no image data")
-            return header, data[0] if len(data) == 1 else b"".join(data)
-        elif kind != b"PLTE" and not (kind.isalpha() and kind[0] & _ANCILLARY):
+            return header, data[0] if len(data) == 1 else b"".join(data), colours
+        elif kind in {b"PLTE", b"tRNS"}:
+            colours.append(value[begin - _HEAD.size : place])
+        elif not (kind.isalpha() and kind[0] & _ANCILLARY):
             raise _damaged("a chunk is out of order, or critical and unknown")
     raise MalformedRecord(Reason.TOO_COSTLY, f"PNG of {len(value)} bytes has more than {most} chunks")
 
 
-def _check(header: bytes, shape: tuple[int, int, int]) -> tuple[str, bool]:
-    """Return Pillow's mode and whether the image is interlaced, after checking shape and depth."""
+def _check(header: bytes, shape: tuple[int, int, int], fit: Fit) -> tuple[str, bool] | None:
+    """Return Pillow's mode and whether the image is interlaced, or None for an image that has to be fitted.
+
+    Raises MalformedRecord for a header that no PNG has, and for an image that ``fit`` does not allow.
+    """
     width, height, depth, color, compression, filtering, interlacing = _IHDR.unpack(header)
     if not (width and height and depth in _DEPTHS.get(color, ())) or compression or filtering:
         raise MalformedRecord(Reason.UNDECODABLE, "not a valid PNG: IHDR")
     if interlacing > 1:
         raise MalformedRecord(Reason.UNDECODABLE, "not a valid PNG: interlacing")
-    if (height, width) != shape[1:]:
-        given = f"{height}×{width}" if max(height, width) <= _LARGEST_SIDE else "another size"
-        raise MalformedRecord(Reason.WRONG_SHAPE, f"PNG of {given}, expected {shape[1]}×{shape[2]}")
-    if depth != 8:
+    mode = _COLORS[color]
+    if depth == 8 and (height, width) == shape[1:] and mode == MODES.get(shape[0]):
+        return mode, bool(interlacing)
+    check_size("PNG", height, width, shape, fit)
+    if depth != 8 and fit == "refuse":
         raise MalformedRecord(Reason.WRONG_DTYPE, f"PNG of {depth} bits per channel, expected 8")
-    mode, wanted = _COLORS[color], _MODES.get(shape[0], "none")
-    if mode != wanted:
-        raise MalformedRecord(Reason.WRONG_SHAPE, f"PNG of mode {mode}, expected {wanted}")
-    return mode, bool(interlacing)
+    check_mode("PNG", mode, shape, fit)
+    return None
 
 
-def _size(height: int, width: int, channels: int, interlaced: bool) -> int:
-    """Return the number of bytes of all rows before compression: a filter byte and the pixels of each."""
+def _fitted(header: bytes, data: bytes, colours: list[bytes], shape: tuple[int, int, int]) -> Pixels:
+    """Return an image of another mode, depth or size, fitted to ``shape``."""
+    width, height, depth, color, _, _, interlacing = _IHDR.unpack(header)
+    _inflated(data, _size(height, width, depth * _CHANNELS[color], bool(interlacing)))
+    chunks = [
+        _chunk(b"IHDR", header),
+        *colours,
+        _chunk(b"IDAT", data),
+        _chunk(b"IEND", b""),
+    ]
+    try:
+        picture = PngImageFile(io.BytesIO(SIGNATURE + b"".join(chunks)))
+        picture.load()
+        return as_pixels(picture, shape)
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error):
+        raise _damaged("its image data cannot be decoded") from None
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return _HEAD.pack(len(content), kind) + content + _CHECKSUM.pack(zlib.crc32(kind + content))
+
+
+def _size(height: int, width: int, bits: int, interlaced: bool) -> int:
+    """Return the number of bytes of all rows before compression: a filter byte and the pixels of each.
+
+    A pixel has ``bits`` bits.
+    """
     if not interlaced:
-        return height * (1 + width * channels)
+        return height * (1 + (width * bits + 7) // 8)
     size = 0
     for row, column, down, right in _ADAM7:
         rows, columns = len(range(row, height, down)), len(range(column, width, right))
-        size += rows * (1 + columns * channels) if columns else 0
+        size += rows * (1 + (columns * bits + 7) // 8) if columns else 0
     return size
 
 
