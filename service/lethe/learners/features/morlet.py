@@ -22,6 +22,7 @@ __all__ = ["BLACK", "ModulusMaps", "morlet_bank", "whole_bank"]
 
 BLACK: Final = -128
 """Of a pixel. As the weights of a filter sum to 0, the response is as if black were 0."""
+_WORD: Final = 8  # bytes of an int64
 _LARGEST: Final = 120  # of a weight, before the one in the middle makes up for rounding
 
 
@@ -70,7 +71,7 @@ class ModulusMaps:
         """``whole_2Fkk`` is a bank as `whole_bank` returns it."""
         _, self._filters, self._size, _ = whole_2Fkk.shape
         self._step = step
-        self._side = self._size + step
+        self._side = -(-(self._size + step) // _WORD) * _WORD  # of a patch; weights beyond the filter are 0
         self._matrix = self._responses_of_a_block(whole_2Fkk).to(device)
 
     def __call__(self, x_NHW: Tensor) -> Tensor:
@@ -78,17 +79,29 @@ class ModulusMaps:
 
         H and W are multiples of twice the step; pixels beyond the border are black.
         """
-        margin = self._size // 2
-        padded = nn.functional.pad(x_NHW, (margin, margin, margin, margin), value=BLACK)
+        maps, height, width = x_NHW.shape
         block = 2 * self._step
-        patches = padded.unfold(1, self._side, block).unfold(2, self._side, block)
-        responses = product(patches.reshape(-1, self._side**2).T, self._matrix)
+        patches_Pkk = self._patches(x_NHW, block)
+        # one row for each response of a block: the steps below then run along contiguous memory
+        responses = product(self._matrix, patches_Pkk.T)
         squares = responses.to(torch.float32).square_()
-        half = squares.shape[1] // 2  # real parts first, imaginary parts second
-        moduli = squares[:, :half].add_(squares[:, half:]).sqrt_()
-        first, second, third, fourth = torch.split(moduli, self._filters, 1)
+        half = len(squares) // 2  # real parts first, imaginary parts second
+        moduli = squares[:half].add_(squares[half:]).sqrt_()
+        first, second, third, fourth = torch.split(moduli, self._filters)
         total = first.add(second).add_(third.add(fourth))  # in this order, on which its rounding depends
-        return total.view(*patches.shape[:3], self._filters)
+        return total.view(self._filters, maps, height // block, width // block).permute(1, 2, 3, 0)
+
+    def _patches(self, x_NHW: Tensor, block: int) -> Tensor:
+        """Return the patch around each block, int8 of shape [N h w, side²].
+
+        Rows of pixels are copied two pixels at a time, then whole: far faster than single bytes.
+        """
+        margin = self._size // 2
+        beyond = self._side - block - margin  # the last patch ends there
+        padded = nn.functional.pad(x_NHW, (margin, beyond, margin, beyond), value=BLACK)
+        rows = padded.view(torch.int16).unfold(2, self._side // 2, block // 2).contiguous()
+        words = rows.view(torch.int64).unfold(1, self._side, block).transpose(3, 4)
+        return words.reshape(-1, self._side**2 // _WORD).view(torch.int8)
 
     def _responses_of_a_block(self, whole_2Fkk: Tensor) -> Tensor:
         """Return the matrix from a patch to [part, row in the block, column in it, filter]."""
