@@ -360,11 +360,11 @@ def _weights() -> Row:
             nothing="no network is trained",
         ),
         chart(
-            "Gradient surges",
+            "Surges of the loss",
             "Surges within ten minutes, each an early warning: accuracy on earlier probes may fall with the "
-            "next batches. From one on, the alert LetheGradientSurged fires.",
+            "next batches. From one on, the alert LetheLossSurged fires.",
             "short",
-            [Query(f"sum by (service) (increase(lethe_gradient_surges_total{{{CHOSEN}}}[10m]))")],
+            [Query(f"sum by (service) (increase(lethe_loss_surges_total{{{CHOSEN}}}[10m]))")],
             limits=Limits(0.5, 1),
         ),
         chart(

@@ -231,7 +231,7 @@ def test_only_the_expected_alerts_fire(running: Running) -> None:
     fired = {(found["metric"]["service"], found["metric"]["alertname"]) for found in firing}
     late = {
         ("finetune", "LetheForgettingBudgetBurnsFast"),  # only after two minutes
-        ("finetune", "LetheGradientSurged"),  # for some minutes after the switch
+        ("finetune", "LetheLossSurged"),  # for some minutes after the switch
         ("finetune", "LetheResidencyExceeded"),  # of samples that wait for their batch to be filled,
         ("ridge", "LetheResidencyExceeded"),  # in the service that is done first
     }

@@ -10,9 +10,9 @@ from lethe.events import (
     BrokerStatus,
     Evaluated,
     Event,
-    GradientSurged,
     LearningStarted,
     LoopTurned,
+    LossSurged,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -30,9 +30,9 @@ ACCURACY = {"mnist": 0.98765, "fashion": 0.1}
     ("event", "level", "message"),
     [
         (
-            GradientSurged(5.04, 1064),
+            LossSurged(5.04, 1064),
             "WARNING",
-            "after 1064 samples: the gradient is 5.0 times its mean; earlier skills may be lost soon",
+            "after 1064 samples: the loss is 5.0 times as large as usual; earlier skills may be lost soon",
         ),
         (SegmentStarted("mnist", 1, 0), "INFO", "segment 1, mnist, starts after 0 samples"),
         (

@@ -13,11 +13,11 @@ from lethe.events import (
     CheckpointUnreadable,
     CheckpointWritten,
     Evaluated,
-    GradientSurged,
     Lag,
     LearningStarted,
     LedgerHead,
     LoopTurned,
+    LossSurged,
     PolicyViolated,
     PrivacySpent,
     PurgeBlocked,
@@ -362,12 +362,12 @@ def test_what_is_measured_in_every_eighth_batch_stays_between() -> None:
     before = Scrape()
     for name in ("gradient_norm", "weight_step_cosine", "gradient_interference_cosine"):
         assert math.isnan(before.value(name) or 0)
-    assert before.value("weights_travelled_total") == before.value("gradient_surges_total") == 0
+    assert before.value("weights_travelled_total") == before.value("loss_surges_total") == 0
     looks = WeightsMoved(1.5, 0.5, 0.75, -0.25), WeightsMoved(2.5, None, None, None)
-    scrape = Scrape(*looks, GradientSurged(4.5, 640))
+    scrape = Scrape(*looks, LossSurged(4.5, 640))
     assert scrape.value("gradient_norm") == 2.5
     assert scrape.value("weights_travelled_total") == 0.5
     assert scrape.value("weight_step_cosine") == 0.75
     assert scrape.value("gradient_interference_cosine") == -0.25
-    assert scrape.value("gradient_surges_total") == 1
+    assert scrape.value("loss_surges_total") == 1
     assert Scrape(looks[0], looks[0]).value("weights_travelled_total") == 1

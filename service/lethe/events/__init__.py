@@ -19,7 +19,7 @@ from lethe.events.learning import (
     BoundariesScored,
     BoundaryDetected,
     Evaluated,
-    GradientSurged,
+    LossSurged,
     Reading,
     RegimeAssigned,
     ScoresUpdated,
@@ -73,11 +73,11 @@ __all__ = [
     "Emit",
     "Evaluated",
     "Event",
-    "GradientSurged",
     "Lag",
     "LearningStarted",
     "LedgerHead",
     "LoopTurned",
+    "LossSurged",
     "PartitionsAdded",
     "PolicyViolated",
     "PrivacySpent",
@@ -121,7 +121,7 @@ Event = (
     | SegmentsMixed
     | BoundaryDetected
     | WeightsMoved
-    | GradientSurged
+    | LossSurged
     | RegimeAssigned
     | BoundariesScored
     | Evaluated

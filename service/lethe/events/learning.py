@@ -11,7 +11,7 @@ __all__ = [
     "BoundariesScored",
     "BoundaryDetected",
     "Evaluated",
-    "GradientSurged",
+    "LossSurged",
     "Reading",
     "RegimeAssigned",
     "ScoresUpdated",
@@ -101,8 +101,8 @@ class WeightsMoved:
 
 
 @dataclass(frozen=True, slots=True)
-class GradientSurged:
-    """The gradient of the last batch was ``ratio`` times its running mean: what was learned is in danger."""
+class LossSurged:
+    """The loss of the last batch was ``ratio`` times the usual one: what the network knows is in danger."""
 
     ratio: float
     samples: int

@@ -10,7 +10,7 @@ from lethe.events import (
     BoundariesScored,
     Evaluated,
     Event,
-    GradientSurged,
+    LossSurged,
     RegimeAssigned,
     ScoresUpdated,
     SegmentsCapped,
@@ -117,8 +117,8 @@ class LearningMetrics:
         for unknown in (self._gradient, self._turn, self._interference):
             unknown.set(math.nan)
         self._surges = Counter(
-            "lethe_gradient_surges",
-            "Batches whose gradient was several times its running mean: an early warning of forgetting.",
+            "lethe_loss_surges",
+            "Rises of a network's loss far above the usual: early warnings of forgetting.",
             registry=registry,
         )
         self._segment = Info("lethe_segment", "The segment being learned.", registry=registry)
@@ -152,7 +152,7 @@ class LearningMetrics:
                 self._uncounted.labels("capped").inc()
             case WeightsMoved():
                 self._take_step(event)
-            case GradientSurged():
+            case LossSurged():
                 self._surges.inc()
             case RegimeAssigned():
                 self._regime.set(event.regime)

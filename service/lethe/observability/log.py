@@ -12,8 +12,8 @@ from lethe.events import (
     CommitStatus,
     Evaluated,
     Event,
-    GradientSurged,
     LearningStarted,
+    LossSurged,
     PartitionsAdded,
     PolicyViolated,
     PrivacySpent,
@@ -83,9 +83,9 @@ def log_event(event: Event) -> None:
             )
         case BoundaryDetected():
             logger.info("boundary detected after %d samples, by the %s", event.samples, event.signal)
-        case GradientSurged():
+        case LossSurged():
             logger.warning(
-                "after %d samples: the gradient is %.1f times its mean; earlier skills may be lost soon",
+                "after %d samples: the loss is %.1f times as large as usual; earlier skills may be lost soon",
                 event.samples,
                 event.ratio,
             )

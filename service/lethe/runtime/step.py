@@ -15,7 +15,7 @@ from lethe.events import (
     BatchLearned,
     BoundaryDetected,
     Emit,
-    GradientSurged,
+    LossSurged,
     PrivacySpent,
     RegimeAssigned,
     WeightsMoved,
@@ -66,7 +66,7 @@ class TrainingStep:
         if features is not None and self.detector is not None:
             self._look_for_boundary(self.detector, features, correct, learned.loss)
         if self.prequential:
-            self._report_motion()
+            self._report_motion(learned.loss)
         regimes = () if learned.regime_B is None else learned.regime_B.tolist()
         event = BatchLearned(
             samples=filled.samples,
@@ -89,13 +89,13 @@ class TrainingStep:
         self.emit(PrivacySpent(**asdict(privacy)))
         return privacy.spent
 
-    def _report_motion(self) -> None:
+    def _report_motion(self, loss: float | None) -> None:
         motion = self.learner.motion
         if motion is None:
             return
         self.emit(WeightsMoved(motion.gradient, motion.step, motion.turn, motion.interference))
-        if (ratio := self.surges.add(motion.gradient)) is not None:
-            self.emit(GradientSurged(ratio, self.history.samples))
+        if loss is not None and (ratio := self.surges.add(loss)) is not None:
+            self.emit(LossSurged(ratio, self.history.samples))
 
     def _look_for_boundary(
         self, detector: BoundaryDetector, features: FeatureSums, correct: int, loss: float | None

@@ -29,7 +29,7 @@ def warning(
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of the stream and the learner.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how long before accuracy is lost a surge of the gradient warns."""
+    """Measure how long before accuracy is lost a surge of the loss on new batches warns."""
     from lethe.experiments.anatomy.warning import require_network, warnings_of
 
     require_network(learner)
@@ -45,8 +45,17 @@ def warning(
 
 
 def _table(found: "dict[str, Warned]") -> Table:
-    table = Table("scenario", "old probe", title="Samples from a switch until", title_justify="left")
-    for column in ("the gradient surges", "a boundary is detected", "5 points are lost", "warned in time"):
+    switches = [switch for warned in found.values() for switch in warned.switches]
+    in_time = sum(switch.in_time for switch in switches)
+    table = Table(
+        "scenario",
+        "old probe",
+        title="Samples from a switch until",
+        title_justify="left",
+        caption=f"A warning in time at {in_time} of {len(switches)} switches." if switches else None,
+        caption_justify="left",
+    )
+    for column in ("the loss surges", "a boundary is detected", "5 points are lost", "warned in time"):
         table.add_column(column, justify="right")
     for name, warned in found.items():
         for switch in warned.switches:

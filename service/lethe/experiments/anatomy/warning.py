@@ -1,4 +1,4 @@
-"""How long before accuracy is lost a surge of the gradient warns, switch by switch."""
+"""How long before accuracy is lost a surge of the loss warns, switch by switch."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from lethe.drift.detector import BoundaryDetector
 from lethe.errors import InvalidSetting
 from lethe.evaluation.boundary_scores import switch_spans
 from lethe.evaluation.history import History
-from lethe.events import BoundaryDetected, Event, GradientSurged
+from lethe.events import BoundaryDetected, Event, LossSurged
 from lethe.experiments.anatomy.training import segment_batches
 from lethe.learners.base import Learner, LearnerContext
 from lethe.learners.gradient.base import GradientLearner
@@ -92,7 +92,7 @@ def measure_warnings(
 
     def emit(event: Event) -> None:
         match event:
-            case GradientSurged():
+            case LossSurged():
                 surges.append(event.samples)
             case BoundaryDetected():
                 boundaries.append(event.samples)
