@@ -14,6 +14,7 @@
     ├── PolicyBroken           stops the service: its policy demands it after a violation
     ├── StateNotSaved          ends the service with an error: the last checkpoint could not be written
     ├── ReaderDied             stops the service: the process that reads the broker died
+    ├── RankLost               ends this rank, with a status that has all ranks started again
     ├── InvalidSetting         stops the command; names the setting and the accepted values
     ├── InvalidScenario        stops the command; names the file and the key
     ├── InvalidFile            stops the command: a file is missing, corrupt or of another version
@@ -34,6 +35,7 @@ __all__ = [
     "NeverLearned",
     "PolicyBroken",
     "PositionLost",
+    "RankLost",
     "ReaderDied",
     "StateNotSaved",
     "TopicReplaced",
@@ -45,6 +47,8 @@ class LetheError(Exception):
 
     multiline = False
     """Whether the message has several lines. In any other message a line feed is escaped: it is untrusted."""
+    status = 2
+    """The exit status of a command that it ends."""
 
 
 class MalformedRecord(LetheError):
@@ -101,6 +105,12 @@ class StateNotSaved(LetheError):
 
 class ReaderDied(LetheError):
     """The process that reads the broker ended unexpectedly."""
+
+
+class RankLost(LetheError):
+    """Another rank has ended before this one, or cannot be reached."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class InvalidSetting(LetheError):

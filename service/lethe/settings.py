@@ -37,8 +37,14 @@ __all__ = [
 ]
 
 PREFIX: Final = "LETHE_"
-OTHER_VARIABLES: Final = ("LETHE_DATA", "LETHE_KAFKA", "LETHE_TEST_REQUIRE", "LETHE_TEST_SEGMENT")
-"""Variables that are not settings: where data sets and Kafka are stored, and how tests run."""
+OTHER_VARIABLES: Final = (
+    "LETHE_DATA",
+    "LETHE_KAFKA",
+    "LETHE_RANKS_STORE",
+    "LETHE_TEST_REQUIRE",
+    "LETHE_TEST_SEGMENT",
+)
+"""Variables that are not settings: where data sets and Kafka are stored, where ranks meet, how tests run."""
 
 TOPIC_PREFIX: Final = "topic:"
 """Prefix of a witness that is a topic; without it the witness is a file."""
@@ -168,7 +174,11 @@ class ServeSettings(Section):
 
 
 class RunSettings(Section):
-    """Where a run writes its results."""
+    """In how many processes a run learns, and where it writes its results."""
+
+    ranks: int | None = Field(default=None, ge=1, le=1024)
+    """Processes on this machine that learn one model, each from its own partitions. By default the service
+    learns in its own process; under torchrun it is one of torchrun's."""
 
     report: Path | None = None
     """Folder for run.json, the complete result, and report.html."""

@@ -26,10 +26,10 @@ def fill(kafka_node: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Fil
         x_NCHW, y_N = images(40, seed=90 + order)
         save_probe(ProbeSet(name, x_NCHW, y_N, "made up", "none needed"), probes, order)
 
-    def create(topic: str, records: list[Outgoing]) -> Stage:
-        with Publisher(Cluster(kafka_node.bootstrap_servers), topic, PARTITIONS) as publisher:
+    def create(topic: str, records: list[Outgoing], partitions: int = PARTITIONS) -> Stage:
+        with Publisher(Cluster(kafka_node.bootstrap_servers), topic, partitions) as publisher:
             for i, (value, headers) in enumerate(records):
-                publisher.send(Record(i, b"%d" % i, value, list(headers)), i % PARTITIONS)
+                publisher.send(Record(i, b"%d" % i, value, list(headers)), i % partitions)
             publisher.flush()
         return Stage(kafka_node.bootstrap_servers, topic, len(records), probes)
 

@@ -33,6 +33,23 @@ def test_bad_and_lost_records_count_towards_the_end_of_the_run() -> None:
     assert (last.filled.received, last.filled.dead, last.filled.lost) == (3, {"null_value": 1}, 2)
 
 
+def test_each_partition_is_read_up_to_its_own_end() -> None:
+    rig = Rig({0: log(0, 20), 1: log(1, 20), 2: log(2, 20)}, size=4, until={0: 5, 1: 2, 2: 0})
+    batches = rig.batches()
+    assert [made.samples for made in batches] == [[(0, 0), (1, 0), (0, 1), (1, 1)], [(0, 2), (0, 3), (0, 4)]]
+    assert [made.filled.left for made in batches] == [3, 0]
+    assert batches[-1].filled.position.offsets == {0: 5, 1: 2, 2: 0}
+
+
+def test_a_gap_over_the_end_of_a_partition_is_no_end_of_the_others() -> None:
+    logs = {0: [good(0, 0), good(0, 9)], 1: log(1, 20)}
+    batches = Rig(logs, size=4, until={0: 5, 1: 6}).batches()
+    assert [number for made in batches for number in made.samples if number[0] == 1] == [
+        (1, offset) for offset in range(6)
+    ]
+    assert [made.filled.last for made in batches] == [False, True]
+
+
 def test_malformed_records_are_reported_with_their_origin_and_counted_by_reason() -> None:
     logs = {0: [bad(0, 0), good(0, 1), replace(good(0, 2), value=b"123"), good(0, 3)]}
     rig = Rig(logs, size=2)

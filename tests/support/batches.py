@@ -65,6 +65,7 @@ class Rig:
         letters: Letters | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         decoding_seconds: float | None = None,
+        until: dict[int, int] | None = None,
     ) -> None:
         self.source = MemorySource(logs, script)
         self.letters = letters or Letters()
@@ -80,6 +81,7 @@ class Rig:
             stop_after,
             clock,
             decoding_seconds=decoding_seconds,
+            until=until,
         )
         self.failures: list[Exception] = []
 

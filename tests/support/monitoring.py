@@ -49,7 +49,7 @@ def exported() -> dict[str, tuple[str, ...]]:
     metrics(PrivacySpent(epsilon=2.5, delta=1e-5, budget=8.0, spent=False))  # else there are no such metrics
     PredictMetrics(registry)
     RejectedRequests(registry)
-    with export_reader_process(registry, os.getpid()):
+    with export_reader_process(registry, os.getpid):
         return {
             family.name: tuple(family.name + suffix for suffix in SUFFIXES[family.type])
             for family in registry.collect()

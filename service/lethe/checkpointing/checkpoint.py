@@ -72,6 +72,8 @@ class Checkpoint:
     """State of the drift detector; None for a run without one."""
     ledger: JSON = None
     """Position in the ledger, and the receipts that its file may lack; None without a ledger."""
+    ranks: JSON = None
+    """How the stream is shared between ranks; None for a service that learns alone."""
 
     @property
     def digest(self) -> str:
@@ -115,6 +117,7 @@ def write_checkpoint(
         "timing": checkpoint.timing,
         "drift": checkpoint.drift,
         "ledger": checkpoint.ledger,
+        "ranks": checkpoint.ranks,
     }
     text = json.dumps(metadata, sort_keys=True)
     tensors = {LEARNER + name: tensor for name, tensor in checkpoint.learner.tensors.items()}
@@ -222,6 +225,7 @@ def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         timing=about["timing"],
         drift=about["drift"],
         ledger=about["ledger"],
+        ranks=about.get("ranks"),  # missing in older checkpoints
     )
 
 

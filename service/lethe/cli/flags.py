@@ -36,6 +36,7 @@ FLAGS: Final = {
     "learner.threads": "--threads",
     "privacy.policy": "--policy",
     "privacy.witness": "--witness",
+    "run.ranks": "--ranks",
     "run.report": "--report",
     "sample.fit": "--fit",
     "sample.formats": "--formats",
@@ -73,6 +74,7 @@ SHOWN: Final = frozenset(
         "privacy.policy",
         "serve.host",
         "serve.port",
+        "run.ranks",
         "run.report",
     }
 )

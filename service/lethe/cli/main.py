@@ -116,23 +116,23 @@ app.add_typer(bench, name="bench", rich_help_panel=MEASURE)
 
 
 def main() -> None:
-    """Run the command; an error of Lethe's is one line on stderr and exit status 2."""
+    """Run the command; an error of Lethe's is one line on stderr and its exit status."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # torch reads it when it is imported
     try:
         app(prog_name="lethe")
     except LetheError as error:
-        _fail(*str(error).split("\n") if error.multiline else [str(error)])
+        _fail(*str(error).split("\n") if error.multiline else [str(error)], status=error.status)
     except OSError as error:
         if error.filename is None:
             raise  # not about a file that the user named
         _fail(f"{error.filename}: {error.strerror}")
 
 
-def _fail(*lines: str) -> NoReturn:
+def _fail(*lines: str, status: int = 2) -> NoReturn:
     reason = "\n".join(map(markup, lines))
     Console(stderr=True).print(f"[bold red]lethe:[/] {reason}", soft_wrap=True, emoji=False)
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

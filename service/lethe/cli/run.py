@@ -6,6 +6,8 @@ from threading import Thread
 
 from lethe.cli.flags import with_settings
 from lethe.ingest.scrubbing import restart_with_scrubbing, scrubs_freed_memory
+from lethe.runtime.ranks.environment import is_launched, is_rank, rank
+from lethe.runtime.ranks.launch import launch, stop_with_launcher
 from lethe.settings import Settings
 from lethe.stream.reachability import why_unreachable
 from lethe.terminal import LineFormatter
@@ -32,11 +34,25 @@ def run(settings: Settings) -> None:
     handler.setFormatter(LineFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    if is_rank() and rank():
+        logger.setLevel(logging.WARNING)  # rank 0 says what concerns all
     # on a thread, because an address may not answer, and importing torch takes seconds
     Thread(target=_warn_if_unreachable, args=(settings.stream.bootstrap_servers,), daemon=True).start()
-    from lethe.runtime.run import run_service  # not for --help
+    if is_rank():
+        from lethe.runtime.run_rank import run_rank
 
-    run_service(settings)
+        if is_launched():
+            stop_with_launcher()
+        run_rank(settings)
+    elif settings.run.ranks is not None:
+        from lethe.runtime.ranks.supported import check_ranks
+
+        check_ranks(settings)
+        sys.exit(launch(sys.argv[1:], settings.run.ranks))
+    else:
+        from lethe.runtime.run import run_service  # not for --help
+
+        run_service(settings)
 
 
 def _warn_if_unreachable(bootstrap_servers: str) -> None:

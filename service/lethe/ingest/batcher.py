@@ -66,6 +66,13 @@ class FilledBatch:
     """Records left to read after this batch; None for no limit."""
     places: Sequence[tuple[int, int]] = ()
     """Partition and offset of each sample; empty if they are in no topic."""
+    rank: int = 0
+    """The rank that read it; 0 for a service that learns alone."""
+
+    @property
+    def passed(self) -> int:
+        """Number of offsets that it takes, with a record or without."""
+        return self.received + self.lost + self.skipped
 
     @property
     def last(self) -> bool:
@@ -83,6 +90,8 @@ class AcknowledgedDeadLetters:
 
     dead: Mapping[str, int]
     reported: Mapping[int, int]
+    rank: int = 0
+    """The rank that is filling the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,9 @@ class Batcher:
     Malformed records go to ``dead_letters``. A batch is returned only when the dead letter of every
     malformed record before its end is acknowledged: no position is past an unreported record. While all
     records are malformed, they are returned as a batch without samples.
+
+    With ``until``, each partition is read up to an offset, in place of ``stop_after`` records in all; the
+    rotation passes over a partition that has reached its own.
     """
 
     def __init__(
@@ -116,6 +128,7 @@ class Batcher:
         clock: Callable[[], float] = time.monotonic,
         segments: Collection[str] | None = None,
         decoding_seconds: float | None = None,
+        until: Mapping[int, int] | None = None,
     ) -> None:
         self._source, self._dead_letters, self._slots = source, dead_letters, slots
         self._layout, self._size, self._linger = layout, settings.size, settings.linger
@@ -124,7 +137,9 @@ class Batcher:
         given = position or Position({})
         self._next = dict(source.seek(given.offsets))
         self._turn = given.turn % len(self._partitions)  # the service may have had more partitions
-        self._left = stop_after
+        self._left, self._until = stop_after, until
+        if until is not None:
+            self._left = sum(max(0, until.get(p, 0) - offset) for p, offset in self._next.items())
         self._segment_names, self._decoding_seconds = segments, decoding_seconds
         self._waiting: dict[int, deque[_Polled]] = {p: deque() for p in self._partitions}
         self._bytes = dict.fromkeys(self._partitions, 0)
@@ -260,6 +275,9 @@ class Batcher:
         while self._samples < self._size and not self.ended:
             partition = self._partitions[self._turn]
             queue = self._waiting[partition]
+            if self._until is not None and self._next[partition] >= self._until.get(partition, 0):
+                self._turn = (self._turn + 1) % len(self._partitions)
+                continue
             if not queue:
                 if not self._skips():
                     return False
@@ -308,7 +326,9 @@ class Batcher:
         self._received += 1
         lost = self._account_gap(record.partition, expected, record.offset)
         self._next[record.partition] = record.offset + 1
-        if self._left is not None:
+        if self._until is not None and self._left is not None:
+            self._left -= min(self._until.get(record.partition, 0), record.offset + 1) - expected
+        elif self._left is not None:
             self._left -= 1 + lost
 
     def _decode(self, record: Record) -> Sample:

@@ -1,5 +1,6 @@
 """Messages between the reader process and the process that learns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lethe.ingest.batcher import Start
@@ -96,3 +97,5 @@ class ReaderTask:
     segments: frozenset[str] | None = None
     dead_letter_key: bytes | None = field(default=None, repr=False)
     no_core_dumps: bool = False
+    until: Mapping[int, int] | None = None
+    """The offset before which each partition is read; None for no such limit."""

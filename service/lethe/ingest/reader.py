@@ -69,7 +69,7 @@ class _Reader:
         self._stream, self._batch, self._layout = task.stream, task.batch, task.layout
         self._position, self._left = task.position, task.stream.stop_after
         self._residency, self._paused, self._epoch = task.residency, task.paused, 0
-        self._segments = task.segments
+        self._segments, self._until = task.segments, task.until
         self._awaiting_batch = False
         """An incomplete batch was discarded: nothing is read until the broker has a whole one."""
         self._malformed = 0
@@ -213,6 +213,7 @@ class _Reader:
                 self._left,
                 segments=self._segments,
                 decoding_seconds=None if self._residency is None else DECODING_SHARE * self._residency,
+                until=self._until,
             )
             if connected:
                 self._purger.publish_start(self._source, self._batcher.start.position.offsets)

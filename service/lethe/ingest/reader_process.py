@@ -5,6 +5,7 @@ process of its own it costs the learner nothing but memory bandwidth.
 """
 
 import multiprocessing
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final
@@ -44,7 +45,8 @@ class ReaderProcess:
     incomplete batch is in a slot for at most half of ``residency`` seconds, and with it the child
     overwrites memory that it frees. ``paused`` starts as after `pause`. ``sharing`` is for other
     services on the topic. Only names of ``segments`` are kept, if these are given. Dead letters hash
-    values with ``dead_letter_key``. The child disables core dumps if its parent has.
+    values with ``dead_letter_key``. The child disables core dumps if its parent has. With ``until``, each
+    partition is read up to that offset.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ReaderProcess:
         *,
         segments: frozenset[str] | None = None,
         dead_letter_key: bytes | None = None,
+        until: Mapping[int, int] | None = None,
     ) -> None:
         self._epoch = 0
         self._slots = Slots(layout, batch, context)
@@ -76,6 +79,7 @@ class ReaderProcess:
             segments,
             dead_letter_key,
             no_core_dumps=core_dumps_disabled(),
+            until=until,
         )
         self._process = context.Process(
             target=read_stream,

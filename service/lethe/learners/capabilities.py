@@ -14,13 +14,23 @@ Shapes: B batch, C channels, H height, W width.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 from lethe.learners.state import State
 
-__all__ = ["Capability", "Expires", "KeepsSums", "Merges", "Provides", "Unlearns", "UnlearnsFromRegimes"]
+__all__ = [
+    "Capability",
+    "Expires",
+    "KeepsSums",
+    "Merges",
+    "Pool",
+    "Pools",
+    "Provides",
+    "Unlearns",
+    "UnlearnsFromRegimes",
+]
 
 
 class Capability(StrEnum):
@@ -32,6 +42,8 @@ class Capability(StrEnum):
     """Adds and subtracts what other learners have learned, exactly: `Merges`."""
     EXPIRES = "expires"
     """Deletes stored samples once they are too old: `Expires`."""
+    POOLS = "pools"
+    """Learns one model in several processes at once: `Pools`."""
     PRIVATE = "differentially private"
     """Accounts for a privacy budget: `lethe.learners.private.base.PrivateLearner`."""
 
@@ -114,6 +126,52 @@ class Merges(Provides, KeepsSums):
         Raises NeverLearned, before the state changes, where fewer samples were learned than are to be
         subtracted.
         """
+
+
+class Pool(Protocol):
+    """The ranks: the processes that learn one model, as a learner sees them.
+
+    All of them call the same methods in the same order, with tensors of equal shapes.
+    """
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the rank that holds what all have learned."""
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Replace ``tensor``, on every rank, by the sum over all ranks."""
+
+    def give_out(self, tensor: Tensor) -> None:
+        """Replace ``tensor``, on every rank, by the leading one's."""
+
+
+class Pools(Provides):
+    """A learner of which every rank has one, each learning other samples of the same stream.
+
+    Between two calls of `pool`, a rank that does not lead holds what it learned since the first of them. All
+    predict, in `learn`, from what the leading rank last gave out with `share`.
+    """
+
+    provides: ClassVar[Capability] = Capability.POOLS
+
+    @abstractmethod
+    def join(self, pool: Pool) -> None:
+        """Learn with the other ranks from now on; `learn` then solves nothing by itself."""
+
+    @abstractmethod
+    def pool(self) -> None:
+        """Move what all ranks have learned to the leading one; the others begin anew."""
+
+    @abstractmethod
+    def refresh_due(self, others: int) -> bool:
+        """Return whether what `learn` predicts from is out of date, and if so schedule the next refresh.
+
+        The other ranks have learned ``others`` samples since the last `pool`. Asked on the leading rank.
+        """
+
+    @abstractmethod
+    def share(self, *, refresh: bool) -> None:
+        """Give what `learn` predicts from to all ranks; with ``refresh``, compute it anew after a `pool`."""
 
 
 class Expires(Provides):

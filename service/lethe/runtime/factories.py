@@ -1,7 +1,7 @@
 """Creates the components of a run from its settings, and rejects settings that cannot be used."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
@@ -101,9 +101,9 @@ def create_registry() -> CollectorRegistry:
 
 
 @contextmanager
-def export_reader_process(registry: CollectorRegistry, pid: int | None) -> Iterator[None]:
-    """Export the reader process ``pid`` as well, within the context: memory limits apply to both together."""
-    collector = ProcessCollector("lethe_feeder", lambda: pid or 0, registry=registry)
+def export_reader_process(registry: CollectorRegistry, pid: Callable[[], int | None]) -> Iterator[None]:
+    """Export the reader process of that ``pid``, within the context: memory limits apply to both together."""
+    collector = ProcessCollector("lethe_feeder", lambda: pid() or 0, registry=registry)
     try:
         yield
     finally:  # another process may get its number later

@@ -1,6 +1,6 @@
 """Translates messages of the feed, from the reader process and the broker, into events."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from lethe.events import (
@@ -33,7 +33,8 @@ class FeedEvents:
     def __init__(self, emit: Emit, receipts: Receipts) -> None:
         self._emit, self._receipts = emit, receipts
         self._broker: BrokerStatus | None = None
-        self._unsettled: Counter[str] = Counter()
+        self._unsettled_of: dict[int, Counter[str]] = defaultdict(Counter)
+        """By rank, as each has a batch that is being filled."""
         self._waits_for = ""
 
     def turned(self, resident: int, kept: int) -> None:
@@ -68,24 +69,25 @@ class FeedEvents:
     @property
     def unsettled(self) -> Mapping[str, int]:
         """Unsettled malformed records, by reason."""
-        return dict(self._unsettled)
+        return dict(sum(self._unsettled_of.values(), Counter[str]()))
 
     def count_unsettled(self, acknowledged: AcknowledgedDeadLetters) -> None:
         """Count malformed records before the batch that contains them is complete."""
-        dead = Counter(acknowledged.dead) - self._unsettled
+        unsettled = self._unsettled_of[acknowledged.rank]
+        dead = Counter(acknowledged.dead) - unsettled
         self._count(dead.total(), dead)
-        self._unsettled |= Counter(acknowledged.dead)
+        unsettled |= Counter(acknowledged.dead)
 
     def discard_unsettled(self) -> Mapping[str, int]:
         """Return the unsettled records, which will not be read again, and clear them."""
         unsettled = self.unsettled
-        self._unsettled.clear()
+        self._unsettled_of.clear()
         return unsettled
 
     def account(self, filled: FilledBatch) -> None:
         """Emit what became of every record that was taken from the topic for a batch."""
-        self._count(filled.received - self._unsettled.total(), Counter(filled.dead) - self._unsettled)
-        self._unsettled.clear()
+        unsettled = self._unsettled_of.pop(filled.rank, Counter())
+        self._count(filled.received - unsettled.total(), Counter(filled.dead) - unsettled)
         if filled.lost:
             self._emit(RecordsLost(filled.lost))
         self._emit(_lag(filled.position.offsets, filled.ends))

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lethe.drift.detector import BoundaryDetector
-from lethe.errors import DivergedLoss, LetheError, StateNotSaved
+from lethe.errors import DivergedLoss, LetheError, RankLost, StateNotSaved
 from lethe.evaluation.evaluator import Evaluator, Interrupted
 from lethe.evaluation.history import History
 from lethe.events import Emit, Evaluated, PartitionsAdded, TopicRecreated
-from lethe.ingest.batcher import AcknowledgedDeadLetters, Start
+from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.feed import Batch, Feed
 from lethe.ingest.messages import BrokerState
 from lethe.learners.base import Learner
@@ -19,8 +19,9 @@ from lethe.privacy.audit.receipt_writer import Receipts
 from lethe.privacy.controls import Controls
 from lethe.runtime.feed_events import FeedEvents
 from lethe.runtime.persistence import CommitsOnly, Persistence
+from lethe.runtime.ranks.interface import Ranks
 from lethe.runtime.segmentation import Segmentation
-from lethe.runtime.step import TrainingStep
+from lethe.runtime.step import Step, TrainingStep
 from lethe.stream.source import Position
 
 __all__ = ["Loop"]
@@ -48,6 +49,8 @@ class Loop:
 
     With ``commit_first`` the learner is measured only once a checkpoint of it is on the disk: nothing is
     published that a crash could have unlearned (see `lethe.learners.private.base`).
+
+    Other ``ranks`` learn their own batches while this one learns the feed's; they are counted after it.
     """
 
     feed: Feed
@@ -65,6 +68,7 @@ class Loop:
     oracle: bool = False
     finite: FiniteCheck | None = None
     commit_first: bool = False
+    ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
         self._finite = self.finite or FiniteCheck(self.learner)
@@ -97,7 +101,7 @@ class Loop:
         except Interrupted:
             pass  # asked to stop during an evaluation: the current batch is not learned and is read again
         except LetheError as error:
-            if not isinstance(error, DivergedLoss) and not self._finite.offenders():
+            if not isinstance(error, DivergedLoss | RankLost) and not self._finite.offenders():
                 # otherwise a restart would begin with records that the broker may have deleted
                 self._checkpoint(ends=True)
             self._persistence.finish(self._position)
@@ -122,7 +126,7 @@ class Loop:
             message = self.feed.next(WAIT_SECONDS)
             if isinstance(message, Batch):
                 learned = self._turn(message)
-                ended = self._step.privacy_spent() or (learned and message.filled.last)
+                ended = self._step.privacy_spent() or (learned and self._at_end)
             elif isinstance(message, AcknowledgedDeadLetters):
                 self._count_dead_letters(message)
             else:
@@ -170,17 +174,33 @@ class Loop:
         """Learn a batch and account for it; return false if it was discarded and will be read again."""
         if self._notices_switch(batch) and self.controls.evaluates_apart:
             return False
+        self.ranks.start_round()
         step = self._step(batch) if batch.filled.samples else None
         self._segmentation.learned()
         learned_at = time.monotonic()
         self.feed.release(batch)
+        if batch.filled.passed:  # this rank may have no batch in a round
+            self._account(batch.filled, learned_at, step)
+        for filled, elsewhere in self.ranks.end_round():
+            if elsewhere is None:
+                self._account(filled, time.monotonic(), None)
+            else:
+                self._account(filled, elsewhere.at, self._step.account(elsewhere))
+        return True
+
+    def _account(self, filled: FilledBatch, learned_at: float, step: Step | None) -> None:
+        """Account for a batch whose pixels are overwritten; learning is then at its end."""
         regimes = () if step is None else step.regimes
-        self.receipts.discarded(batch.filled, learned_at, self.history.samples, regimes)
-        self._feed_events.account(batch.filled)
+        self.receipts.discarded(filled, learned_at, self.history.samples, regimes)
+        self._feed_events.account(filled)
         if step is not None:
             self.emit(step.event)
-        self.start = Start(batch.filled.position, batch.filled.left)
-        return True
+        self.start = Start(filled.position, filled.left)
+
+    @property
+    def _at_end(self) -> bool:
+        """Whether the run's ``stop_after`` is reached."""
+        return self.start is not None and self.start.left is not None and self.start.left <= 0
 
     def _expire(self) -> bool:
         """Make the learner delete samples whose time to live is over; return whether there were any."""
@@ -245,6 +265,7 @@ class Loop:
                 f"a checkpoint was not written, {self._persistence.failure}; {self.learner.name} publishes "
                 "nothing before it is: free disk space and start again"
             )
+        self.ranks.pool()
         started = time.perf_counter()
         readings = self.evaluator.evaluate(self.learner, full, self.stopping)
         seconds = time.perf_counter() - started
@@ -269,6 +290,7 @@ class Loop:
         restarted again and again must not push out the older ones. Under a policy with deadlines it must.
         """
         if self.start is not None:  # otherwise nothing was taken from the topic yet
+            self.ranks.pool()
             replace_newest = ends and not self.receipts.has_deadlines
             self._persistence.save(
                 self.start.position, self._feed_events.unsettled, replace_newest=replace_newest

@@ -122,11 +122,12 @@ def take_checkpoint(
     unsettled: Mapping[str, int] | None = None,
     detector: BoundaryDetector | None = None,
     snapshots: StateSnapshots | None = None,
+    ranks: JSON = None,
 ) -> Checkpoint:
     """Return a checkpoint of the run at ``position``; later learning changes nothing in it.
 
     ``unsettled`` counts, by reason, malformed records beyond ``position``. ``snapshots`` took the learner's
-    earlier snapshots in this run.
+    earlier snapshots in this run, and ``ranks`` say how the stream is shared between them.
     """
     counts = run_state.counts(unsettled)
     return Checkpoint(
@@ -140,6 +141,7 @@ def take_checkpoint(
         timing=run_state.timing(),
         drift=None if detector is None else detector.to_json(),
         ledger=receipts.snapshot(),
+        ranks=ranks,
     )
 
 

@@ -19,6 +19,7 @@ from lethe.ingest.broker_monitor import BrokerMonitor
 from lethe.ingest.feed import Feed
 from lethe.ingest.reader_process import SPAWN, ProcessContext, ReaderProcess
 from lethe.learners.base import Learner
+from lethe.learners.capabilities import Pools
 from lethe.learners.finite import FiniteCheck
 from lethe.learners.private.base import PrivateLearner
 from lethe.learners.registry import find
@@ -44,6 +45,10 @@ from lethe.runtime.factories import (
 from lethe.runtime.feed_events import FeedEvents
 from lethe.runtime.loop import Loop
 from lethe.runtime.persistence import Checkpoints, CommitsOnly, Publisher
+from lethe.runtime.ranks.group import Group
+from lethe.runtime.ranks.interface import Ranks
+from lethe.runtime.ranks.leader import Leader
+from lethe.runtime.ranks.reading import Reading
 from lethe.runtime.resume import restore, take_checkpoint
 from lethe.runtime.signals import StopRequest, stop_signals
 from lethe.runtime.snapshot import StateSnapshots
@@ -69,11 +74,15 @@ REST_SECONDS: Final = 1.0
 
 
 def run_service(
-    settings: Settings, on_step: OnStep = ignore_step, processes: ProcessContext = SPAWN
+    settings: Settings,
+    on_step: OnStep = ignore_step,
+    processes: ProcessContext = SPAWN,
+    group: Group | None = None,
 ) -> RunResult:
     """Learn from the stream until it ends or a signal asks to stop, and return the result.
 
     ``on_step`` is called after each step of writing a checkpoint; ``processes`` start the reader process.
+    With a ``group``, the service leads the other ranks in it (`lethe.runtime.ranks`).
     Raises the LetheError that makes it impossible to start or to continue.
     """
     import_seconds = age()
@@ -87,8 +96,10 @@ def run_service(
         stop_signals() as stop,
     ):
         storage = Storage.load(folder, settings, inputs.finite)
+        if group is None:
+            storage.require_single()
         inputs.controls.check_folder(folder, type(inputs.learner))
-        return Service(inputs, storage, witness, stop, import_seconds).run(on_step, processes)
+        return Service(inputs, storage, witness, stop, import_seconds, group).run(on_step, processes)
 
 
 @dataclass(frozen=True)
@@ -138,14 +149,18 @@ class Service:
         witness: Witness | NoWitness,
         stop: StopRequest,
         import_seconds: float,
+        group: Group | None = None,
     ) -> None:
+        self._group = group
         settings, learner, controls = inputs.settings, inputs.learner, inputs.controls
         self._inputs, self._storage, self._stop = inputs, storage, stop
         self._settings, self._learner, self._controls = settings, learner, controls
         self._private = _secretly_private(learner)
         self._commit_first = storage.folder is not None and self._private is not None
         self._history = _load_history(inputs, storage)
-        self._detector = create_detector(settings.drift, storage.drift, controls, type(learner))
+        self._detector = (
+            create_detector(settings.drift, storage.drift, controls, type(learner)) if group is None else None
+        )
         names = class_names(inputs.probes)
         self._run_state = RunState(settings, type(learner), self._history, class_names=names)
         self._registry = create_registry()
@@ -162,9 +177,10 @@ class Service:
         predictions = PredictionWorker(self._snapshots, self._settings.sample)
         server = self._create_server(predictions)
         with predictions, server, self._open_checkpointer(on_step) as checkpointer:
-            with self._open_feed(processes) as (feed, start):
-                loop = self._create_loop(feed, start, checkpointer)
+            with self._open_feed(processes) as (feed, start, ranks):
+                loop = self._create_loop(feed, start, checkpointer, ranks)
                 self._learn(loop)
+                ranks.finish()
             self._emit(LoopTurned(feed.resident, self._learner.kept))
             result = self._run_state.result()
             _write_report(result, self._settings.run.report)
@@ -281,16 +297,34 @@ class Service:
             checkpointer.close()
 
     @contextmanager
-    def _open_feed(self, processes: ProcessContext) -> Iterator[tuple[Feed, Start | None]]:
+    def _open_feed(self, processes: ProcessContext) -> Iterator[tuple[Feed, Start | None, Ranks]]:
         """Start the reader process, and export its metrics; yield it and where learning continues.
 
         While it is open, the positions of published checkpoints are committed through it.
         """
+        reader: ReaderProcess | Leader
+        opened: tuple[Feed, Start | None, Ranks]
+        if self._group is None:
+            start = self._storage.start(self._settings.stream.stop_after)
+            reader = self._start_reader(start, processes)
+            opened = (reader, start, Ranks())
+        else:
+            leader = self._lead(self._group, processes)
+            reader, opened = leader, (leader, leader.start, leader)
+        try:
+            with (
+                self._publisher.committing_to(reader),
+                export_reader_process(self._registry, lambda: reader.pid),
+            ):
+                yield opened
+        finally:
+            reader.close()
+
+    def _start_reader(self, start: Start | None, processes: ProcessContext) -> ReaderProcess:
         settings, storage, controls = self._settings, self._storage, self._controls
-        start = storage.start(settings.stream.stop_after)
         position = None if start is None else start.position
         left = settings.stream.stop_after if start is None else start.left
-        feed = ReaderProcess(
+        return ReaderProcess(
             settings.stream.model_copy(update={"stop_after": left}),
             settings.batch,
             settings.sample,
@@ -302,13 +336,28 @@ class Service:
             segments=controls.segment_names(self._inputs.probes),
             dead_letter_key=storage.dead_letter_key(),
         )
-        try:
-            with self._publisher.committing_to(feed), export_reader_process(self._registry, feed.pid):
-                yield feed, start
-        finally:
-            feed.close()
 
-    def _create_loop(self, feed: Feed, start: Start | None, checkpointer: Checkpointer | None) -> Loop:
+    def _lead(self, group: Group, processes: ProcessContext) -> Leader:
+        if not isinstance(self._learner, Pools):
+            raise TypeError(f"{self._learner.name} cannot learn with other ranks, and was accepted")
+        logger.info("with several ranks no boundaries are detected in the stream yet")
+        storage = self._storage
+        resumed = None if storage.checkpoint is None else storage.checkpoint.position
+        return Leader(
+            group,
+            self._learner,
+            Reading(self._settings, group.rank, group.size, processes),
+            self._settings,
+            resumed,
+            storage.shares(),
+            Sharing(storage.identity, storage.earliest_position(resumed), purges=False),
+            storage.dead_letter_key(),
+            self._history.tracker.run,
+        )
+
+    def _create_loop(
+        self, feed: Feed, start: Start | None, checkpointer: Checkpointer | None, ranks: Ranks
+    ) -> Loop:
         states = StateSnapshots()
 
         def take(position: Position, unsettled: Mapping[str, int]) -> Checkpoint:
@@ -323,6 +372,7 @@ class Service:
                 unsettled,
                 self._detector,
                 states,
+                ranks.snapshot(),
             )
 
         finite = self._inputs.finite
@@ -333,7 +383,7 @@ class Service:
             evaluate_every=self._settings.evaluation.every,
             history=self._history,
             emit=self._emit,
-            stopping=lambda: self._stop.is_set() or self._enforcer.must_stop,
+            stopping=lambda: self._stop.is_set() or self._enforcer.must_stop or ranks.stopping,
             persistence=(
                 CommitsOnly(feed) if checkpointer is None else Checkpoints(checkpointer, take, finite)
             ),
@@ -344,6 +394,7 @@ class Service:
             oracle=self._settings.drift.oracle,
             finite=finite,
             commit_first=self._commit_first,
+            ranks=ranks,
         )
 
     def _learn(self, loop: Loop) -> None:

@@ -24,7 +24,7 @@ from lethe.ingest.feed import Batch
 from lethe.learners.base import Learner
 from lethe.learners.private.base import PrivateLearner
 
-__all__ = ["Step", "TrainingStep"]
+__all__ = ["LearnedBatch", "Step", "TrainingStep", "learn_batch"]
 
 
 class Step(NamedTuple):
@@ -33,6 +33,48 @@ class Step(NamedTuple):
     event: BatchLearned
     regimes: Sequence[int]
     """The regime to whose sums each sample was added; empty for a learner without."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedBatch:
+    """A batch that was predicted, learned and overwritten, in numbers; ``at`` is on the monotonic clock."""
+
+    samples: int
+    discarded: int
+    correct: int
+    loss: float | None
+    at: float
+    step_seconds: float
+    residency_seconds: float
+    latency_seconds: float
+    regimes: Sequence[int] = ()
+    """The regime to whose sums each sample was added; empty for a learner without."""
+
+
+def learn_batch(
+    learner: Learner, batch: Batch, *, features: bool = False
+) -> tuple[LearnedBatch, FeatureSums | None]:
+    """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss.
+
+    With ``features``, return those that boundary detection uses.
+    """
+    filled = batch.filled
+    started = time.perf_counter()
+    learned = learner.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
+    correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
+    sums = sum_features(batch.x_BCHW) if features else None
+    discarded, now = batch.discard(), time.monotonic()
+    return LearnedBatch(
+        samples=filled.samples,
+        discarded=discarded,
+        correct=correct,
+        loss=learned.loss,
+        at=now,
+        step_seconds=time.perf_counter() - started,
+        residency_seconds=now - filled.arrived,
+        latency_seconds=time.time() - filled.produced,
+        regimes=() if learned.regime_B is None else learned.regime_B.tolist(),
+    ), sums
 
 
 @dataclass(frozen=True)
@@ -54,32 +96,29 @@ class TrainingStep:
 
     def __call__(self, batch: Batch) -> Step:
         """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss."""
-        filled = batch.filled
-        started = time.perf_counter()
-        learned = self.learner.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
-        correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
-        features = None if self.detector is None else sum_features(batch.x_BCHW)
-        discarded = batch.discard()
-        residency = time.monotonic() - filled.arrived
-        published = correct if self.prequential else None
-        self.history.learned(filled.samples, published)
+        learned, features = learn_batch(self.learner, batch, features=self.detector is not None)
+        step = self.account(learned)
         if features is not None and self.detector is not None:
-            self._look_for_boundary(self.detector, features, correct, learned.loss)
+            self._look_for_boundary(self.detector, features, learned.correct, learned.loss)
         if self.prequential:
             self._report_motion(learned.loss)
-        regimes = () if learned.regime_B is None else learned.regime_B.tolist()
+        return step
+
+    def account(self, learned: LearnedBatch) -> Step:
+        """Count a batch that was learned, here or by another rank."""
+        self.history.learned(learned.samples, learned.correct if self.prequential else None)
         event = BatchLearned(
-            samples=filled.samples,
-            discarded=discarded,
-            correct=published,
+            samples=learned.samples,
+            discarded=learned.discarded,
+            correct=learned.correct if self.prequential else None,
             loss=learned.loss if self.prequential else None,
-            step_seconds=time.perf_counter() - started,
-            residency_seconds=residency,
-            latency_seconds=time.time() - filled.produced,
+            step_seconds=learned.step_seconds,
+            residency_seconds=learned.residency_seconds,
+            latency_seconds=learned.latency_seconds,
             prequential=self.history.prequential.cumulative,
             prequential_fading=self.history.prequential.fading,
         )
-        return Step(event, regimes)
+        return Step(event, learned.regimes)
 
     def privacy_spent(self) -> bool:
         """Emit the privacy spent so far; return whether the learner must not learn another batch."""

@@ -15,6 +15,7 @@ from lethe.ingest.batcher import Start
 from lethe.learners.finite import FiniteCheck, abbreviated
 from lethe.learners.state import JSON, State
 from lethe.probeset import ProbeSet
+from lethe.runtime.ranks.shares import Shares
 from lethe.runtime.resume import check_fingerprint, resumed, run_id
 from lethe.settings import EvaluationSettings, Settings
 from lethe.stream.source import Position
@@ -116,6 +117,23 @@ class Storage:
         counts = resumed(self.checkpoint)
         left = None if stop_after is None else max(0, stop_after - counts.received - counts.lost)
         return Start(self.checkpoint.position, left)
+
+    def require_single(self) -> None:
+        """Raise InvalidSetting if the checkpoint is of ranks, each of which reads in its own rotation."""
+        if self.checkpoint is not None and self.checkpoint.ranks is not None:
+            raise InvalidSetting(
+                "run.ranks is not set, and the checkpoint is of a run with ranks: "
+                "continue it with any number of them, such as 1"
+            )
+
+    def shares(self) -> Shares | None:
+        """Return how the stream is shared between ranks that continue; None without a checkpoint."""
+        if self.checkpoint is None:
+            return None
+        if self.checkpoint.ranks is not None:
+            return Shares.from_json(self.checkpoint.ranks)
+        counts = resumed(self.checkpoint)
+        return Shares.of_single(self.checkpoint.position, counts.received + counts.lost)
 
     def earliest_position(self, newest: Position | None) -> Position | None:
         """Return the earliest position that a restart may go back to; None if it is not restricted."""

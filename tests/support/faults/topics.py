@@ -12,7 +12,8 @@ __all__ = ["PARTITIONS", "Fill", "Outgoing", "images", "records", "starts"]
 
 PARTITIONS = 2
 Outgoing = tuple[bytes | None, list[tuple[str, bytes]]]
-Fill = Callable[[str, list[Outgoing]], Stage]
+Fill = Callable[..., Stage]
+"""Takes a topic's name, the records to add to it, and its number of partitions if not `PARTITIONS`."""
 
 
 def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from lethe.learners.analytic.membership import check_membership
 from lethe.learners.analytic.sums import Sums
 from lethe.learners.base import Learner, LearnerContext, Retention
-from lethe.learners.capabilities import Merges, Unlearns
+from lethe.learners.capabilities import Merges, Pool, Pools, Unlearns
 from lethe.learners.features.wavelet_features import WaveletFeatures
 from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.state import State
@@ -22,7 +22,7 @@ __all__ = ["SumsLearner"]
 _CHECKED: float = 0.3  # penalty in the membership test: any value lowers the leverage of a learned sample
 
 
-class SumsLearner(Learner, FixedFeatures, Unlearns, Merges):
+class SumsLearner(Learner, FixedFeatures, Unlearns, Merges, Pools):
     """Learns by adding samples' features to `Sums`; everything else follows from these.
 
     For the same samples the sums are the same to the last bit, whatever their order, the size of the batches,
@@ -38,6 +38,8 @@ class SumsLearner(Learner, FixedFeatures, Unlearns, Merges):
         self._classes, self._device = context.layout.classes, context.device
         self._second = second
         self._sums = self._empty()
+        self._pool: Pool | None = None
+        self._others = 0  # samples that other ranks have learned since the last pooling
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """Return the fixed features, int8: `FixedFeatures`."""
@@ -65,6 +67,35 @@ class SumsLearner(Learner, FixedFeatures, Unlearns, Merges):
     def subtract(self, state: State) -> None:
         """Subtract the sums of another state: `Merges`. Raises NeverLearned."""
         self._merge(state, -1)
+
+    def join(self, pool: Pool) -> None:
+        """Learn with other ranks from now on: `Pools`."""
+        self._pool = pool
+
+    def pool(self) -> None:
+        """Move the sums of all ranks to the leading one: `Pools`."""
+        self._sums.pool(self._ranks)
+        self._others = 0
+
+    def refresh_due(self, others: int) -> bool:
+        """Return whether `learn` should predict from a new solution: `Pools`."""
+        self._others = others
+        return self._refresh_passed()
+
+    @property
+    def _ranks(self) -> Pool:
+        if self._pool is None:
+            raise ValueError(f"{self.name} has not joined other ranks")
+        return self._pool
+
+    @property
+    def _samples(self) -> int:
+        """Samples learned so far, by all ranks."""
+        return self._sums.samples + self._others
+
+    @abstractmethod
+    def _refresh_passed(self) -> bool:
+        """Return whether a new solution is due after `_samples`, and if so schedule the next one."""
 
     @abstractmethod
     def _sums_changed(self, by: int) -> None:

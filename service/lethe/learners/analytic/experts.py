@@ -74,7 +74,8 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
     )
     Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
     lacks: ClassVar[Mapping[Capability, str]] = {
-        Capability.MERGES: "two learners need not have found the same regimes"
+        Capability.MERGES: "two learners need not have found the same regimes",
+        Capability.POOLS: "ranks do not agree on a new regime yet",
     }
 
     def __init__(self, context: LearnerContext) -> None:

@@ -3,7 +3,7 @@
 Shapes: B batch, D features, K classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Final, Self
 
@@ -23,6 +23,7 @@ _HALF: Final = 1 << (_CARRY_BITS - 1)
 _ROOM: Final = (1 << _CARRY_BITS) // LARGEST**2  # samples for which int32 has room after a fold
 _BYTE_SAMPLES: Final = _ROOM * 126  # of which no high part exceeds int8
 _IN_CACHE: Final = 1 << 17  # entries that one thread folds at once
+_AT_ONCE: Final = 1 << 20  # entries that are added up over the ranks at once, 8 MiB
 
 
 class Gram:
@@ -62,9 +63,28 @@ class Gram:
         self._unfolded = other.samples
         self.fold()
 
+    def pool(self, add_up: Callable[[Tensor], None], samples: int) -> None:
+        """Make it the sum over all ranks, of ``samples``; ``add_up`` adds int64 tensors of one size."""
+        self.fold()
+        self.samples = samples
+        self.high = self.high.to(_width(samples))
+        pieces = (torch.split(part, _AT_ONCE) for part in (self.low, self.high))
+        for low, high in zip(*pieces, strict=True):
+            entries = high.to(torch.int64).bitwise_left_shift_(_CARRY_BITS).add_(low)
+            add_up(entries)  # int32 would overflow with four ranks
+            over = entries.add(_HALF).bitwise_right_shift_(_CARRY_BITS)
+            high.copy_(over)
+            low.copy_(entries.sub_(over.bitwise_left_shift_(_CARRY_BITS)))
+
+    def clear(self) -> None:
+        """Begin anew, without samples."""
+        self.low.zero_()
+        self.high.zero_()
+        self.samples = self._unfolded = 0
+
     def fold(self) -> None:
         """Carry from ``low`` to ``high``, so that both depend on nothing but the sum."""
-        width = torch.int8 if self.samples <= _BYTE_SAMPLES else torch.int32
+        width = _width(self.samples)
         if self._unfolded or self.high.dtype != width:
             wide = self.high.to(torch.int32 if width != self.high.dtype else width)
             pieces = (torch.split(part, _IN_CACHE) for part in (self.low, wide))
@@ -114,6 +134,11 @@ class Gram:
         for start, low, high in zip(self._bounds, *parts, strict=False):
             columns = self._bounds[-1] - start
             yield start, low.view(-1, columns), high.view(-1, columns)
+
+
+def _width(samples: int) -> torch.dtype:
+    """Return the type that holds the high parts of a sum of ``samples``."""
+    return torch.int8 if samples <= _BYTE_SAMPLES else torch.int32
 
 
 def _carry(both: tuple[Tensor, Tensor]) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lethe.learners.analytic.base import SumsLearner
+from lethe.learners.analytic.sums import class_counts
 from lethe.learners.base import Learned, LearnerContext
 from lethe.learners.options import Options
 from lethe.learners.predictor import Predictor, in_chunks
@@ -48,6 +49,7 @@ class NCM(SumsLearner):
     def __init__(self, context: LearnerContext) -> None:
         self._options = NCMOptions.of(context.options)
         super().__init__(context, self._options.waves, second=False)
+        self._pooled_DK = torch.zeros_like(self._sums.B_DK)  # of all ranks, where these are not in the sums
 
     def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
         """Predict, then add the batch to its classes' sums.
@@ -72,7 +74,7 @@ class NCM(SumsLearner):
 
     def predictor(self) -> Predictor:
         """Return a predictor with the current means."""
-        return Predictor(partial(self._probabilities, self._means()))
+        return Predictor(partial(self._probabilities, self._means()), self._others)
 
     def state(self) -> State:
         """Return the sums, by class."""
@@ -82,6 +84,14 @@ class NCM(SumsLearner):
         """Copy the sums of ``state``."""
         self._sums.load(state.tensors)
 
+    def share(self, *, refresh: bool) -> None:
+        """Give the sums of all ranks to each, to predict from."""
+        del refresh  # there is nothing to solve
+        self._ranks.give_out(self._sums.B_DK if self._ranks.leads else self._pooled_DK)
+
+    def _refresh_passed(self) -> bool:
+        return True  # sums by class are small
+
     def _sums_changed(self, by: int) -> None:
         """Do nothing: the means are computed for each batch."""
 
@@ -90,8 +100,9 @@ class NCM(SumsLearner):
 
         Those of unseen classes are huge.
         """
-        counts_K, scales_D = self._sums.class_counts, self._features.scales
-        means_DK = self._sums.B_DK / counts_K.clamp_min(1) * scales_D[:, None]
+        B_DK, scales_D = self._sums.B_DK + self._pooled_DK, self._features.scales
+        counts_K = class_counts(B_DK)
+        means_DK = B_DK / counts_K.clamp_min(1) * scales_D[:, None]
         halves_K = torch.where(counts_K > 0, means_DK.square().sum(0) / 2, -_UNSEEN)
         return (means_DK * scales_D[:, None]).to(torch.float32), halves_K.to(torch.float32)
 

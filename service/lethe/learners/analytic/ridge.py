@@ -93,13 +93,13 @@ class Ridge(SumsLearner):
         predicted_B = scores_BK.argmax(1).cpu()
         loss_or_none = loss if self._predicts else None
         self._sums.add(features_BD, y_B)
-        if self._schedule.passed(self._sums.samples):
+        if self._pool is None and self._schedule.passed(self._sums.samples):
             self._W_DK, self._predicts = self._exact(), True
         return Learned(predicted_B, loss_or_none)
 
     def boundary(self) -> None:
         """Restart the schedule of solves for the predictions of `learn`."""
-        self._schedule.boundary(self._sums.samples)
+        self._schedule.boundary(self._samples)
 
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the exact scores over the temperature; solves where W is out of date."""
@@ -114,7 +114,7 @@ class Ridge(SumsLearner):
         if self._solved[0] < 0:
             self._exact()
         samples, W_DK = self._solved
-        return Predictor(partial(self._probabilities, W_DK), self._sums.samples - samples)
+        return Predictor(partial(self._probabilities, W_DK), self._samples - samples)
 
     def state(self) -> State:
         """Return both sums, the W from which `learn` predicts, and the schedule of solves."""
@@ -134,6 +134,18 @@ class Ridge(SumsLearner):
         self._solved = (-1, self._W_DK)
         if state.solved:
             self._solved = (int(state.solved["count"]), state.solved["W"].to(self._device, copy=True))
+
+    def share(self, *, refresh: bool) -> None:
+        """Give W to all ranks; with ``refresh``, solve for it first."""
+        if refresh and self._ranks.leads:
+            self._W_DK, self._predicts = self._exact(), True
+        predicts = torch.tensor(int(self._predicts))
+        for tensor in (self._W_DK, predicts):
+            self._ranks.give_out(tensor)
+        self._predicts = bool(predicts)
+
+    def _refresh_passed(self) -> bool:
+        return self._schedule.passed(self._samples)
 
     def _probabilities(self, W_DK: Tensor, x_BCHW: Tensor) -> Tensor:
         return in_chunks(lambda x: self._from_features(W_DK, self._features(x)), x_BCHW)

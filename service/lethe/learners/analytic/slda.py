@@ -74,7 +74,7 @@ class SLDA(SumsLearner):
         self.require_finite(len(y_B), loss=loss)
         predicted_B = scores_BK.argmax(1).cpu()
         self._sums.add(features_BD, y_B)
-        if self._schedule.passed(self._sums.samples):
+        if self._pool is None and self._schedule.passed(self._sums.samples):
             self._W_DK, self._b_K = self._exact()
         return Learned(predicted_B, loss)
 
@@ -91,7 +91,7 @@ class SLDA(SumsLearner):
         if self._solved[0] < 0:
             self._exact()
         samples, discriminant = self._solved  # never written to: the next solve creates another one
-        return Predictor(partial(self._probabilities, discriminant), self._sums.samples - samples)
+        return Predictor(partial(self._probabilities, discriminant), self._samples - samples)
 
     def state(self) -> State:
         """Return the sums, the solution from which `learn` predicts, and the schedule of solves."""
@@ -117,6 +117,16 @@ class SLDA(SumsLearner):
         self._solved = (-1, (self._W_DK, self._b_K))
         if self._b_K.any():  # `learn` predicts from a solution already
             self._W_DK, self._b_K = self._exact()
+
+    def share(self, *, refresh: bool) -> None:
+        """Give the solution to all ranks; with ``refresh``, solve for it first."""
+        if refresh and self._ranks.leads:
+            self._W_DK, self._b_K = self._exact()
+        for tensor in (self._W_DK, self._b_K):
+            self._ranks.give_out(tensor)
+
+    def _refresh_passed(self) -> bool:
+        return self._schedule.passed(self._samples)
 
     def _probabilities(self, discriminant: Discriminant, x_BCHW: Tensor) -> Tensor:
         return in_chunks(lambda x: self._from_features(discriminant, self._features(x)), x_BCHW)

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from lethe.errors import NeverLearned
 from lethe.learners.analytic.gram import Gram, ridge_solution
+from lethe.learners.capabilities import Pool
 from lethe.learners.features.compression import LARGEST
 from lethe.learners.integer_products import product
 
-__all__ = ["Sums"]
+__all__ = ["Sums", "class_counts"]
 
 
 class Sums:
@@ -33,7 +34,7 @@ class Sums:
     @property
     def class_counts(self) -> Tensor:
         """Number of samples of each class, int64 of shape [K]."""
-        return self.B_DK[-1].div(LARGEST, rounding_mode="floor")
+        return class_counts(self.B_DK)
 
     @property
     def samples(self) -> int:
@@ -76,6 +77,17 @@ class Sums:
             self.gram.merge(other.gram, sign)
         self.mark = object()
 
+    def pool(self, pool: Pool) -> None:
+        """Move the sums of all ranks to the leading one's; the others begin anew."""
+        pool.add_up(self.B_DK)
+        if self.gram is not None:
+            self.gram.pool(pool.add_up, self.samples)
+        if not pool.leads:
+            self.B_DK.zero_()
+            if self.gram is not None:
+                self.gram.clear()
+        self.mark = object()
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the sums; equal sums are equal bytes, whatever the road to them."""
         if self.gram is None:
@@ -108,3 +120,8 @@ class Sums:
     def _by_class(self, features_BD: Tensor, y_B: Tensor) -> Tensor:
         onehot_BK = nn.functional.one_hot(y_B, self.B_DK.shape[1]).to(features_BD)
         return product(features_BD, onehot_BK)
+
+
+def class_counts(B_DK: Tensor) -> Tensor:
+    """Return the number of samples of each class in B, int64 of shape [K]: the last feature is constant."""
+    return B_DK[-1].div(LARGEST, rounding_mode="floor")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lethe.errors import DivergedLoss, NeverLearned
 from lethe.learners.base import LearnerContext, Retention
-from lethe.learners.capabilities import Capability, Expires, Merges, Unlearns
+from lethe.learners.capabilities import Capability, Expires, Merges, Pools, Unlearns
 from lethe.learners.checks.helpers import (
     CONTEXT,
     SIZES,
@@ -103,6 +103,7 @@ def check_every_capability_is_provided_or_explained(factory: Factory) -> None:
     mixins = {
         Capability.UNLEARNS: isinstance(learner, Unlearns),
         Capability.MERGES: isinstance(learner, Merges),
+        Capability.POOLS: isinstance(learner, Pools),
         Capability.EXPIRES: isinstance(learner, Expires),
         Capability.PRIVATE: isinstance(learner, PrivateLearner),
     }
@@ -115,6 +116,7 @@ def check_every_capability_is_provided_or_explained(factory: Factory) -> None:
     for method, capability in (
         ("unlearn", Capability.UNLEARNS),
         ("merge", Capability.MERGES),
+        ("pool", Capability.POOLS),
         ("expire", Capability.EXPIRES),
     ):
         require(mixins[capability] or not hasattr(learner, method), f"{method} without its mix-in")

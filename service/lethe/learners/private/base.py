@@ -135,7 +135,8 @@ class PrivateLearner(Learner, Provides):
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.UNLEARNS: (
             "noise hides each sample in its state, and a second state without the sample would reveal it"
-        )
+        ),
+        Capability.POOLS: "its privacy is accounted for in one process",
     }
 
     def __init__(self, context: LearnerContext) -> None:

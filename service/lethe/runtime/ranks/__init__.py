@@ -1,0 +1,1 @@
+"""Several processes, the ranks, that learn one model: rank 0 leads and holds it, the others follow."""

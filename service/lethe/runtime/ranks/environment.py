@@ -1,0 +1,51 @@
+"""What a process is told about the ranks by whoever started it: torchrun, or `lethe run --ranks`."""
+
+import os
+from typing import Final
+
+from lethe.errors import InvalidSetting
+
+__all__ = ["STORE", "is_launched", "is_rank", "one_host", "rank", "variables", "world"]
+
+STORE: Final = "LETHE_RANKS_STORE"
+"""The file through which the ranks that `lethe run --ranks` starts find each other."""
+TORCHRUN: Final = "TORCHELASTIC_RUN_ID"
+
+
+def variables(rank: int, world: int, store: str) -> dict[str, str]:
+    """Return the environment of one of ``world`` ranks on this machine."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        STORE: store,
+    }
+
+
+def is_rank() -> bool:
+    """Return whether this process was started as one of several ranks, or as the only one of a group."""
+    return is_launched() or TORCHRUN in os.environ
+
+
+def is_launched() -> bool:
+    """Return whether `lethe run --ranks` started this process."""
+    return STORE in os.environ
+
+
+def rank() -> int:
+    """Return the number of this rank."""
+    return int(os.environ["RANK"])
+
+
+def world() -> int:
+    """Return the number of ranks."""
+    return int(os.environ["WORLD_SIZE"])
+
+
+def one_host() -> None:
+    """Raise InvalidSetting if ranks are on several machines."""
+    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
+        raise InvalidSetting(
+            f"{world()} ranks were started, {os.environ['LOCAL_WORLD_SIZE']} of them on this machine: ranks "
+            "on several machines are not supported yet, because what they send each other is not encrypted"
+        )

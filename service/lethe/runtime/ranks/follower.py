@@ -1,0 +1,43 @@
+"""A rank that follows rank 0: it learns its own share of the stream, and stores and serves nothing."""
+
+from contextlib import closing
+from typing import Final
+
+from lethe.learners.capabilities import Pools
+from lethe.runtime.factories import create_learner
+from lethe.runtime.ranks.group import Group
+from lethe.runtime.ranks.notes import NOTE, OPENING, Command
+from lethe.runtime.ranks.reading import Reading
+from lethe.runtime.signals import stop_signals
+from lethe.settings import Settings
+
+__all__ = ["follow"]
+
+WAIT_SECONDS: Final = 0.5
+"""Longest wait for a batch before rank 0 hears that there is none."""
+
+
+def follow(group: Group, settings: Settings) -> None:
+    """Do what rank 0 commands until it has all ranks end. Raises RankLost if it ends otherwise."""
+    learner = create_learner(settings.learner, settings.sample, settings.batch.size)
+    if not isinstance(learner, Pools):
+        raise TypeError(f"{learner.name} cannot learn with other ranks, and was accepted")
+    learner.join(group)
+    reading = Reading(settings, group.rank, group.size)
+    with stop_signals() as stop, closing(reading):
+        while (command := Command(group.command())) is not Command.FINISH:
+            match command:
+                case Command.OPEN:
+                    reading.open(OPENING.validate_json(group.tell()))
+                    learner.share(refresh=False)
+                case Command.WAIT:
+                    reading.wait(WAIT_SECONDS)  # what it returns concerns rank 0's reader alone
+                    group.gather(NOTE.dump_json(reading.note(stop=stop.is_set())))
+                case Command.LEARN:
+                    learned = reading.learn(learner)
+                    reading.wait(0.0)
+                    group.gather(NOTE.dump_json(reading.note(stop=stop.is_set(), learned=learned)))
+                case Command.POOL:
+                    learner.pool()
+                case Command.SHARE:
+                    learner.share(refresh=True)

@@ -1,0 +1,121 @@
+"""The connection between the ranks: torch.distributed with gloo, over the loopback interface.
+
+Every rank calls the same methods in the same order. Tensors travel as they are, everything else as JSON:
+nothing is pickled.
+"""
+
+import faulthandler
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lethe.errors import RankLost
+from lethe.runtime.ranks.environment import STORE, one_host, rank, world
+
+__all__ = ["Group", "joined"]
+
+FIRST: Final = 0
+JOIN_SECONDS: Final = 120.0
+"""A rank that has not met all others by then ends, and is started again: connecting can hang for ever."""
+PATIENCE: Final = timedelta(minutes=30)
+"""Longest wait for another rank, such as for an evaluation. A rank that ends is noticed at once."""
+NOTE_BYTES: Final = 4096
+"""Size of a note that arrives in one piece."""
+LENGTH_BYTES: Final = 8
+
+
+class Group:
+    """One rank's end of the connection. Every method raises RankLost when another rank has ended."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0, which holds what all have learned."""
+        return self.rank == FIRST
+
+    def command(self, number: int = 0) -> int:
+        """Return rank 0's ``number`` on every rank."""
+        told = torch.tensor([number])
+        with _connected():
+            dist.broadcast(told, FIRST)
+        return int(told)
+
+    def tell(self, text: bytes = b"") -> bytes:
+        """Return rank 0's ``text`` on every rank."""
+        length = self.command(len(text))
+        told = _bytes(text) if self.leads else torch.empty(length, dtype=torch.uint8)
+        with _connected():
+            dist.broadcast(told, FIRST)
+        return told.numpy().tobytes()
+
+    def gather(self, note: bytes) -> Sequence[bytes]:
+        """Return the notes of all ranks in their order, on rank 0; nothing on the others."""
+        head = _bytes(len(note).to_bytes(LENGTH_BYTES) + note[:NOTE_BYTES].ljust(NOTE_BYTES))
+        with _connected():
+            if not self.leads:
+                dist.gather(head, dst=FIRST)
+                if rest := note[NOTE_BYTES:]:
+                    dist.send(_bytes(rest), FIRST)
+                return ()
+            heads = [torch.empty_like(head) for _ in range(self.size)]
+            dist.gather(head, heads, dst=FIRST)
+            others = [self._receive(sender, heads[sender]) for sender in range(1, self.size)]
+        return [note, *others]
+
+    def _receive(self, sender: int, head: Tensor) -> bytes:
+        """Return the note of which ``head`` is the beginning."""
+        begin = head.numpy().tobytes()
+        length, text = int.from_bytes(begin[:LENGTH_BYTES]), begin[LENGTH_BYTES:]
+        if length <= NOTE_BYTES:
+            return text[:length]
+        rest = torch.empty(length - NOTE_BYTES, dtype=torch.uint8)
+        dist.recv(rest, sender)
+        return text + rest.numpy().tobytes()
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Replace ``tensor``, on every rank, by the sum over all ranks."""
+        with _connected():
+            dist.all_reduce(tensor)  # with gloo faster than a sum for one rank alone
+
+    def give_out(self, tensor: Tensor) -> None:
+        """Replace ``tensor``, on every rank, by rank 0's."""
+        with _connected():
+            dist.broadcast(tensor, FIRST)
+
+
+@contextmanager
+def joined() -> Iterator[Group]:
+    """Meet the other ranks, and leave them at the end of the context. Raises RankLost, InvalidSetting."""
+    one_host()
+    if sys.platform == "linux":
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # what the ranks send each other is in clear
+    method = f"file://{store}" if (store := os.environ.get(STORE)) else "env://"
+    faulthandler.dump_traceback_later(JOIN_SECONDS, exit=True)
+    with _connected():
+        dist.init_process_group("gloo", init_method=method, rank=rank(), world_size=world(), timeout=PATIENCE)
+    faulthandler.cancel_dump_traceback_later()
+    try:
+        yield Group()
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo has no class of its own for a closed connection
+        raise RankLost(f"rank {rank()} has lost the others, of which one has ended: {error}") from error
+
+
+def _bytes(text: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else torch.empty(0, dtype=torch.uint8)

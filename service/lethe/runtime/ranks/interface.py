@@ -1,0 +1,41 @@
+"""The interface between the loop and the other ranks; a service that learns alone has none."""
+
+from collections.abc import Sequence
+
+from lethe.ingest.batcher import FilledBatch
+from lethe.learners.state import JSON
+from lethe.runtime.step import LearnedBatch
+
+__all__ = ["LearnedElsewhere", "Ranks"]
+
+LearnedElsewhere = tuple[FilledBatch, LearnedBatch | None]
+"""A batch that another rank read, and what it learned of it; None if every record was malformed."""
+
+
+class Ranks:
+    """The other ranks of a service that learns alone: there are none.
+
+    `lethe.runtime.ranks.leader.Leader` overrides every method, so the loop never asks whether there are any.
+    """
+
+    @property
+    def stopping(self) -> bool:
+        """Whether another rank was asked to stop."""
+        return False
+
+    def start_round(self) -> None:
+        """Let every other rank learn the batch that it has ready, while this one learns its own."""
+
+    def end_round(self) -> Sequence[LearnedElsewhere]:
+        """Wait until all have learned; return the other ranks' batches of the round, in their order."""
+        return ()
+
+    def pool(self) -> None:
+        """Let this rank's learner hold what all have learned. Between two rounds only."""
+
+    def snapshot(self) -> JSON:
+        """Return what a checkpoint stores of the ranks; None for a service that learns alone."""
+        return None
+
+    def finish(self) -> None:
+        """Let the other ranks end, with status 0."""

@@ -1,0 +1,80 @@
+"""What the ranks tell each other: rank 0's commands, and the notes with which every rank answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from lethe.ingest.batcher import AcknowledgedDeadLetters
+from lethe.ingest.messages import BrokerState
+from lethe.runtime.ranks.interface import LearnedElsewhere
+from lethe.stream.source import Position
+
+__all__ = ["NOTE", "OPENING", "Command", "Note", "Opening"]
+
+
+class Command(IntEnum):
+    """What rank 0 has all ranks do next."""
+
+    OPEN = auto()
+    """Read from the `Opening` that is told next; then take over what `learn` predicts from."""
+    WAIT = auto()
+    """Wait a moment for a batch, and answer with a note."""
+    LEARN = auto()
+    """Learn the batch that the last note announced, if it did, and answer with a note."""
+    POOL = auto()
+    """Move what was learned to rank 0."""
+    SHARE = auto()
+    """Take over what `learn` predicts from."""
+    FINISH = auto()
+    """End with status 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where reading begins: the same for all ranks, each of which takes its own partitions from it."""
+
+    position: Position
+    """Of all partitions; its ``turn`` is not used."""
+    turns: Sequence[int]
+    """By rank, the turn in its rotation; empty if there were other ranks before."""
+    until: Mapping[int, int] | None
+    """By partition, the offset before which the run ends; None for a run without end."""
+    keep: Position | None
+    """The earliest position that a restart may go back to."""
+    service: str
+    """What identifies the state folder."""
+    dead_letter_key: str | None
+    """In hex."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """How a rank stands between two rounds."""
+
+    ready: bool = False
+    """Whether it has a batch, which it learns at the next command to."""
+    segments: Sequence[tuple[str | None, int]] = ()
+    """Those of that batch."""
+    skipped: int = 0
+    """Offsets without a record that it passes."""
+    ended: bool = False
+    """Whether it has read its partitions to their ends."""
+    idle: bool = False
+    """Whether it has had no batch for so long that the others need not wait for it."""
+    stop: bool = False
+    """Whether it was asked to stop."""
+    resident: int = 0
+    """Samples whose pixels are in its memory."""
+    broker: BrokerState | None = None
+    """News of the broker since the last note."""
+    dead: AcknowledgedDeadLetters | None = None
+    """News of the batch that is being filled."""
+    learned: LearnedElsewhere | None = None
+    """The batch of the last round, if it had one."""
+
+
+NOTE: Final = TypeAdapter(Note)
+OPENING: Final = TypeAdapter(Opening)

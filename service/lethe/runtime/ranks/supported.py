@@ -1,0 +1,34 @@
+"""What several ranks cannot do yet: refused at the start, by name and with the reason."""
+
+import logging
+
+from lethe.errors import InvalidSetting
+from lethe.learners.capabilities import Capability
+from lethe.learners.registry import find
+from lethe.runtime.factories import device_of
+from lethe.settings import Settings
+
+__all__ = ["check_ranks"]
+
+logger = logging.getLogger("lethe")
+
+
+def check_ranks(settings: Settings) -> None:
+    """Raise InvalidSetting for what several ranks cannot do together."""
+    kind = find(settings.learner.name)
+    if why_not := kind.why_not(Capability.POOLS):
+        raise InvalidSetting(f"learner.name {kind.name}: several ranks cannot learn it together: {why_not}")
+    if settings.privacy.policy is not None:
+        raise InvalidSetting(
+            f"privacy.policy {settings.privacy.policy}: a policy is not enforced in several ranks yet: only "
+            "the first one purges, and what it promises of residency and of ε holds for one process"
+        )
+    if settings.stream.world > 1:
+        raise InvalidSetting(
+            f"stream.world {settings.stream.world}: it divides a topic between services that learn apart; "
+            "ranks that learn together divide the partitions among themselves"
+        )
+    if device_of(settings.learner).type != "cpu":
+        raise InvalidSetting(
+            f"learner.device {settings.learner.device}: ranks add up their sums in main memory; use cpu"
+        )

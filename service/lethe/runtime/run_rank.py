@@ -1,0 +1,22 @@
+"""Runs one of several ranks, in a process that torchrun or `lethe run --ranks` started."""
+
+from lethe.runtime.ranks.follower import follow
+from lethe.runtime.ranks.group import joined
+from lethe.runtime.ranks.supported import check_ranks
+from lethe.runtime.run import run_service
+from lethe.settings import Settings
+
+__all__ = ["run_rank"]
+
+
+def run_rank(settings: Settings) -> None:
+    """Lead the other ranks or follow, until the stream ends or any rank is asked to stop.
+
+    Raises RankLost when another rank ends before, and the errors of `run_service`.
+    """
+    check_ranks(settings)
+    with joined() as group:
+        if group.leads:
+            run_service(settings, group=group)
+        else:
+            follow(group, settings)

@@ -1,0 +1,189 @@
+"""Several ranks learn one model from one topic: killed, stopped and continued by other numbers of ranks."""
+
+import signal
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples, state_digest
+from lethe.checkpointing.state_folder import checkpoint_files
+from lethe.errors import InvalidFile, RankLost
+from lethe.evaluation.history import History
+from lethe.experiments.chaos.outcome import Outcome
+from lethe.learners.state import State
+from lethe.privacy.audit.evidence import checkpoint_totals
+from lethe.privacy.audit.ledger import read_entries
+from lethe.privacy.audit.receipt_writer import LEDGER
+from lethe.privacy.audit.verify import audit
+from lethe.settings import Settings
+from tests.support.faults.ranks import Team, team
+from tests.support.faults.services import FAILED, Stage, running
+from tests.support.faults.topics import Fill, Outgoing, records
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.needs("kafka")
+
+PARTITIONS = 6
+FIRST, SECOND = records("a", 780, 1), records("b", 823, 2)
+TOTAL = len(FIRST) + len(SECOND)
+
+
+@pytest.fixture(scope="module")
+def stage(fill: Fill) -> Stage:
+    return fill("ranks", [*FIRST, *SECOND], PARTITIONS)
+
+
+@pytest.fixture(scope="module")
+def alone(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The SHA-256 of a learner's sums after one service has learned the topic."""
+
+    @cache
+    def learn(learner: str) -> str:
+        folder = tmp_path_factory.mktemp(f"alone-{learner}") / "state"
+        with running(ranked(stage, learner, folder)) as service:
+            assert service.status() == 0, service.log
+        return sums(folder)
+
+    return learn
+
+
+def ranked(stage: Stage, learner: str, folder: Path, **more: Any) -> Settings:
+    more.setdefault("batch", {"size": 32})
+    more.setdefault("stream", {})["stop_after"] = TOTAL
+    return stage.settings(learner, folder, **more)
+
+
+def newest(folder: Path) -> Checkpoint:
+    return read_checkpoint(checkpoint_files(folder)[-1])
+
+
+def sums(folder: Path) -> str:
+    """The SHA-256 of the sums in the newest checkpoint, without what was solved from them meanwhile."""
+    tensors = newest(folder).learner.tensors
+    return state_digest(State({name: tensors[name] for name in ("A", "A_high", "B") if name in tensors}, {}))
+
+
+def has_learned(started: Team, folder: Path, samples: int) -> None:
+    """Wait until all ranks read, and a checkpoint holds so many samples."""
+
+    def saved() -> bool:
+        assert all(process.exitcode in (None, 0) for process in started.processes), started.log
+        if f"{len(started.processes)} ranks learn" not in started.log:
+            return False
+        try:
+            return max(map(read_samples, checkpoint_files(folder)), default=0) >= samples
+        except InvalidFile:  # an old one, deleted meanwhile
+            return False
+
+    until(saved, f"{samples} samples are saved")
+
+
+def learn_all(settings: Settings, ranks: int, folder: Path) -> None:
+    with team(settings, ranks, folder) as started:
+        assert started.statuses() == [0] * ranks, started.log
+
+
+def check_books(folder: Path, total: int = TOTAL) -> None:
+    """Every offset is in one receipt of one ledger, and nothing is lost or counted twice."""
+    found = Outcome.of(folder)
+    assert (found.lost(total), found.twice, found.passed) == (0, 0, total)
+    verdict = audit(read_entries(folder / LEDGER), known=checkpoint_totals(folder))
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize(("learner", "ranks"), [("ridge", 2), ("ridge", 3), ("slda", 2), ("ncm", 2)])
+def test_ranks_learn_what_one_service_does(
+    learner: str, ranks: int, stage: Stage, alone: Callable[[str], str], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    learn_all(ranked(stage, learner, state), ranks, tmp_path / "logs")
+    assert sums(state) == alone(learner)
+    check_books(state)
+    history = History.from_json(newest(state).history)
+    assert history.segments == ["a", "b"]
+    assert history.evaluated_at == TOTAL, "the whole is evaluated at the end"
+
+
+def test_ranks_that_are_killed_end_as_if_undisturbed(fill: Fill, topic: str, tmp_path: Path) -> None:
+    stage = fill(topic, FIRST, PARTITIONS)
+    state = tmp_path / "state"
+    settings = ranked(stage, "ridge", state)
+    for rank, samples in ((1, 256), (0, 512)):  # one that follows, and the one that leads
+        with team(settings, 2, tmp_path / f"killed-{rank}") as started:
+            has_learned(started, state, samples)
+            started.send(rank, signal.SIGKILL)
+            statuses = started.statuses()
+        assert statuses[rank] == -signal.SIGKILL
+        assert statuses[1 - rank] == RankLost.status, started.log
+    fill(topic, SECOND, PARTITIONS)
+    learn_all(settings, 2, tmp_path / "last")
+    check_books(state)
+    learn_all(ranked(stage, "ridge", tmp_path / "other" / "state"), 2, tmp_path / "undisturbed")
+    assert Outcome.of(state) == Outcome.of(tmp_path / "other" / "state")
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_other_numbers_of_ranks_continue_what_some_have_begun(
+    asked: int, fill: Fill, topic: str, alone: Callable[[str], str], tmp_path: Path
+) -> None:
+    stage = fill(topic, FIRST, PARTITIONS)
+    state = tmp_path / "state"
+    settings = ranked(stage, "ridge", state)
+    for ranks, samples in ((2, 256), (3, 512)):
+        with team(settings, ranks, tmp_path / f"{ranks}") as started:
+            has_learned(started, state, samples)
+            started.send(asked, signal.SIGTERM)
+            assert started.statuses() == [0] * ranks, "a rank that is asked to stop has all end"
+    fill(topic, SECOND, PARTITIONS)
+    learn_all(settings, 1, tmp_path / "1")
+    assert sums(state) == alone("ridge")
+    check_books(state)
+
+
+def test_ranks_continue_what_a_single_service_has_begun(
+    fill: Fill, topic: str, alone: Callable[[str], str], tmp_path: Path
+) -> None:
+    stage = fill(topic, FIRST, PARTITIONS)
+    state = tmp_path / "state"
+    settings = ranked(stage, "ridge", state)
+    with running(settings) as service:
+        service.has_learned(700)
+        service.send(signal.SIGTERM)
+        assert service.status() == 0
+    fill(topic, SECOND, PARTITIONS)
+    learn_all(settings, 3, tmp_path / "logs")
+    assert sums(state) == alone("ridge")
+    check_books(state)
+    with running(settings) as service:
+        assert service.status() == FAILED
+        assert "continue it with any number of them" in service.log
+
+
+def test_malformed_records_are_counted_once(fill: Fill, topic: str, tmp_path: Path) -> None:
+    bad: list[Outgoing] = [(b"?", headers) for _, headers in records("a", 60, 5)]
+    good = records("a", 300, 6)
+    everything = [*good[:120], *bad, *good[120:]]
+    stage = fill(topic, everything[:240], PARTITIONS)
+    state = tmp_path / "state"
+    settings = ranked(stage, "ncm", state)
+    settings = settings.model_copy(
+        update={"stream": settings.stream.model_copy(update={"stop_after": len(everything)})}
+    )
+    with team(settings, 2, tmp_path / "killed") as started:
+        has_learned(started, state, 128)
+        started.send(1, signal.SIGKILL)
+        started.statuses()
+    fill(topic, everything[240:], PARTITIONS)
+    learn_all(settings, 2, tmp_path / "logs")
+    assert (Outcome.of(state).learned, Outcome.of(state).dead) == (300, 60)
+    check_books(state, 360)
+
+
+def test_a_topic_with_fewer_partitions_than_ranks_is_refused(fill: Fill, topic: str, tmp_path: Path) -> None:
+    stage = fill(topic, FIRST, 1)
+    with team(ranked(stage, "ncm", tmp_path / "state"), 2, tmp_path / "logs") as started:
+        assert started.statuses() == [FAILED, RankLost.status]
+        assert "2 ranks need a partition each" in started.log

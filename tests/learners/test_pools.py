@@ -1,0 +1,143 @@
+"""Learners that several ranks learn together know, to the last bit, what one would."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lethe.checkpointing.checkpoint import state_digest
+from lethe.learners.analytic.base import SumsLearner
+from lethe.learners.analytic.gram import Gram
+from lethe.learners.base import LearnerContext
+from lethe.learners.capabilities import Capability, Pools
+from lethe.learners.registry import LEARNERS, create
+from lethe.learners.state import State
+from lethe.wire import Layout
+from tests.support.pools import together
+
+LAYOUT = Layout(height=8, width=8, classes=3)
+POOLING = sorted(name for name, kind in LEARNERS.items() if Capability.POOLS in kind.capabilities)
+
+
+def new(name: str, **options: Any) -> SumsLearner:
+    learner = create(name, LearnerContext(LAYOUT, options={"waves": 8, **options}))
+    assert isinstance(learner, SumsLearner)
+    return learner
+
+
+def batch(samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    y_B = torch.randint(0, LAYOUT.classes, (samples,), generator=random)
+    x_BCHW = torch.randint(0, 100, (samples, *LAYOUT.shape), generator=random, dtype=torch.uint8)
+    x_BCHW[torch.arange(samples), 0, y_B] = 255
+    return x_BCHW, y_B
+
+
+def digest(learner: SumsLearner) -> str:
+    return state_digest(State(learner.sums(), {}))
+
+
+def test_learners_of_sums_pool_and_the_others_say_why_they_do_not() -> None:
+    assert POOLING == ["ncm", "ridge", "slda"]
+    assert all(kind.why_not(Capability.POOLS) for name, kind in LEARNERS.items() if name not in POOLING)
+
+
+@pytest.mark.parametrize("name", POOLING)
+@settings(max_examples=10, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    ranks=st.integers(1, 5),
+    pooled_after=st.sets(st.integers(0, 3)),
+)
+def test_pooled_sums_are_those_of_one_learner(
+    name: str, sizes: list[int], ranks: int, pooled_after: set[int]
+) -> None:
+    alone, team = new(name), [new(name) for _ in range(ranks)]
+    for number, size in enumerate(sizes):
+        alone.learn(*batch(size, number))
+
+    def act(rank: int, learner: Pools) -> None:
+        assert isinstance(learner, SumsLearner)
+        for round_ in range(-(-len(sizes) // ranks)):
+            if (number := round_ * ranks + rank) < len(sizes):
+                learner.learn(*batch(sizes[number], number))
+            if round_ in pooled_after:
+                learner.pool()
+        learner.pool()
+
+    together(team, act)
+    assert digest(team[0]) == digest(alone)
+    assert all(digest(other) == digest(new(name)) for other in team[1:]), "the others begin anew"
+    unseen = batch(20, 99)[0]
+    assert torch.equal(team[0].predict_proba(unseen), alone.predict_proba(unseen))
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_all_ranks_predict_from_what_all_have_learned(name: str) -> None:
+    alone, team = new(name), [new(name) for _ in range(3)]
+    for number in range(3):
+        alone.learn(*batch(64, number))
+    predicted: dict[int, list[int]] = {}
+
+    def act(rank: int, learner: Pools) -> None:
+        assert isinstance(learner, SumsLearner)
+        learner.learn(*batch(64, rank))
+        learner.pool()
+        learner.share(refresh=True)
+        predicted[rank] = learner.learn(*batch(30, 7)).predicted_B.tolist()
+
+    together(team, act)
+    expected = alone.predict_proba(batch(30, 7)[0]).argmax(1).tolist()
+    assert predicted == dict.fromkeys(range(3), expected)
+
+
+@pytest.mark.parametrize("name", POOLING)
+def test_a_rank_that_joins_later_takes_over_what_the_first_one_predicts_from(name: str) -> None:
+    before = new(name)
+    for number in range(3):
+        before.learn(*batch(64, number))
+    team = [new(name), new(name)]
+    team[0].load_state(before.state())
+    predicted: dict[int, list[int]] = {}
+
+    def act(rank: int, learner: Pools) -> None:
+        assert isinstance(learner, SumsLearner)
+        learner.share(refresh=False)
+        predicted[rank] = learner.learn(*batch(30, 7)).predicted_B.tolist()
+
+    together(team, act)
+    assert predicted[0] == predicted[1] == before.learn(*batch(30, 7)).predicted_B.tolist()
+
+
+def test_a_refresh_is_due_when_the_samples_of_all_ranks_are() -> None:
+    ridge = new("ridge", first_refresh=64)
+    together([ridge], lambda _, learner: None)
+    ridge.learn(*batch(40, 1))
+    assert not ridge.refresh_due(others=20)
+    assert ridge.predictor().behind == 60
+    assert ridge.refresh_due(others=24)
+    assert not ridge.refresh_due(others=24), "the next one is scheduled"
+
+
+@pytest.mark.parametrize("samples", [1, 66_600, 9_000_000])
+def test_a_pooled_gram_is_stored_as_a_merged_one(samples: int) -> None:
+    random = torch.Generator().manual_seed(samples)
+    parts = [Gram(3, torch.device("cpu")) for _ in range(4)]
+    merged = Gram(3, torch.device("cpu"))
+    for part in parts:
+        part.low.copy_(torch.randint(-(1 << 29), 1 << 29, part.low.shape, generator=random))
+        part.high = torch.randint(-100, 100, part.high.shape, generator=random).to(torch.int8)
+        part.samples = samples // 4
+        merged.merge(part)
+    total = sum(part.high.to(torch.int64) * (1 << 30) + part.low for part in parts)
+
+    def add_up(entries: Tensor) -> None:
+        entries.copy_(torch.as_tensor(total))
+
+    parts[0].pool(add_up, merged.samples)
+    assert torch.equal(parts[0].low, merged.low)
+    assert torch.equal(parts[0].high, merged.high)
+    assert parts[0].high.dtype == merged.high.dtype
