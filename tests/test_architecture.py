@@ -274,7 +274,7 @@ NEVER = [
     Never(
         who=("lethe",),
         what=("lethe.runtime.run",),
-        except_in=("lethe.cli.run", "lethe.experiments.bench"),
+        except_in=("lethe.cli.run", "lethe.runtime.run_rank", "lethe.experiments.bench"),
         why="only commands start a service",
     ),
 ]

@@ -58,7 +58,7 @@ def stop_with_launcher() -> None:
     """Ask this rank to stop once the process that started it has ended, and its standard input with it."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)  # sys.stdin itself has a lock that the interpreter needs at its end
         os.kill(os.getpid(), signal.SIGTERM)
 
     Thread(target=wait, name="lethe-launcher", daemon=True).start()

@@ -1,0 +1,77 @@
+"""The connection between ranks: commands, notes of any length, and the end of one of them."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lethe.errors import RankLost
+from lethe.runtime.ranks.environment import variables
+from lethe.runtime.ranks.group import NOTE_BYTES, Group, joined
+from tests.support.forked import forked
+
+Act = Callable[[Group], object]
+LENGTHS = (0, 1, NOTE_BYTES - 1, NOTE_BYTES, NOTE_BYTES + 1, 100_000)
+
+
+def run(act: Act, folder: Path, ranks: int = 3) -> tuple[list[int | None], list[object]]:
+    """Let so many ranks do ``act``; return their exit statuses and what they returned."""
+    processes = [
+        forked().Process(target=_be_rank, args=(act, variables(rank, ranks, f"{folder}/store"), folder))
+        for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+    results = [folder / f"{rank}.json" for rank in range(ranks)]
+    return [process.exitcode for process in processes], [
+        json.loads(result.read_text()) if result.exists() else None for result in results
+    ]
+
+
+def _be_rank(act: Act, environment: dict[str, str], folder: Path) -> None:
+    os.environ.update(environment)
+    with joined() as group:
+        try:
+            result = act(group)
+        except RankLost as error:
+            (folder / f"{group.rank}.json").write_text(json.dumps("lost"))
+            os._exit(error.status)
+        (folder / f"{group.rank}.json").write_text(json.dumps(result))
+
+
+def exchange(group: Group) -> object:
+    notes = [[len(note) for note in group.gather(b"x" * (length + group.rank))] for length in LENGTHS]
+    told = [len(group.tell(b"y" * length if group.leads else b"")) for length in LENGTHS]
+    tensor = torch.tensor([group.rank + 1])
+    group.add_up(tensor)
+    given = torch.tensor([group.rank + 7])
+    group.give_out(given)
+    return [group.command(5 if group.leads else 0), notes, told, tensor.item(), given.item()]
+
+
+def end_one(group: Group) -> object:
+    if group.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return group.command()
+
+
+def test_every_rank_is_told_and_the_first_one_hears_all(tmp_path: Path) -> None:
+    statuses, results = run(exchange, tmp_path)
+    assert statuses == [0, 0, 0]
+    heard = [[length + rank for rank in range(3)] for length in LENGTHS]
+    assert results[0] == [5, heard, list(LENGTHS), 6, 7]
+    assert results[1] == results[2] == [5, [[] for _ in LENGTHS], list(LENGTHS), 6, 7]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_others_notice_the_end_of_one(ranks: int, tmp_path: Path) -> None:
+    statuses, results = run(end_one, tmp_path, ranks)
+    assert statuses[1] == -signal.SIGKILL
+    assert statuses[0] == RankLost.status
+    assert results[0] == "lost"
