@@ -40,6 +40,7 @@ ANYTHING_ELSE = (
     "export",
     "unshare",
     ".venv-peers/bin/python",
+    "torchrun",
 )
 
 
