@@ -266,7 +266,8 @@ def alerts(span: int = WIDTH) -> Builder[model.Panel]:
             "probe": Column("Probe"),
         },
         nothing="no alert is firing",
-        sort=None,
+        sort="Severity",
+        ascending=True,  # critical, warning
         span=span,
         height=TALL,
     )

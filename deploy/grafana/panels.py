@@ -316,13 +316,15 @@ def grid(
     *,
     nothing: str,
     sort: str | None = None,
+    ascending: bool = False,
     span: int = WIDTH // 2,
     height: int = 6,
 ) -> table.Panel:
     """Return a table with one row for each set of labels and one column for each label or query.
 
     The keys of ``columns`` are the labels and, for the values of queries, ``Value #A``, ``Value #B`` and so
-    on, or ``Value`` for a single one. Rows are sorted by the column titled ``sort``, the largest first.
+    on, or ``Value`` for a single one. Rows are sorted by the column titled ``sort``, the largest first unless
+    ``ascending``.
     """
     steps: dict[str, object] = {
         "merge": {},
@@ -343,7 +345,7 @@ def grid(
         if not name.startswith("Value"):  # an empty cell, not an empty table
             panel = panel.override_by_name(column.title, [model.DynamicConfigValue("noValue", " ")])
     if sort is not None:
-        panel = panel.sort_by([build_common.TableSortByFieldState().display_name(sort).desc(True)])
+        panel = panel.sort_by([build_common.TableSortByFieldState().display_name(sort).desc(not ascending)])
     return panel
 
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of the dashboards for the documentation, from a run of the scenario recurring.
+"""Draws the dashboards and the live page for the documentation, from a run of the scenario recurring.
 
     python -m tests.boards.pictures [--samples N]
 
@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 import httpx
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 from tests.support.boards import draw
 from tests.support.monitoring import dashboards
@@ -29,10 +29,12 @@ __all__ = ["main"]
 ROOT: Final = Path(__file__).parents[2]
 PICTURES: Final = ROOT / "docs" / "pages" / "pictures"
 SEGMENTS: Final = 4
-COLOURS: Final = 128
-"""Colours of a picture, which are few: it is a third as large as with all."""
+COLOURS: Final = 256
+"""Colours of a picture: it is a third as large as with all, and thin lines keep theirs."""
 FIRST_SCREEN: Final = 1000
 """Height of what is seen without scrolling, which the README shows."""
+LIVE_PAGE: Final[ViewportSize] = {"width": 1200, "height": 1150}
+SETTLE_MS: Final = 1000
 THEMES: Final[tuple[Literal["dark", "light"], ...]] = ("dark", "light")
 
 
@@ -57,6 +59,7 @@ def main() -> None:
                         executable_path=shutil.which("chromium"), args=["--no-sandbox"]
                     )
                     _draw(browser, addresses["prometheus"], started, time.time())
+                    _draw_page(browser, addresses["finetune"])
                     browser.close()
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -97,6 +100,19 @@ def _draw(browser: Browser, prometheus: str, started: float, ended: float) -> No
                 picture.crop((0, 0, picture.width, FIRST_SCREEN)).save(
                     PICTURES / "dashboard.png", optimize=True
                 )
+
+
+def _draw_page(browser: Browser, address: str) -> None:
+    """Draw the top of a service's live page."""
+    page = browser.new_page(viewport=LIVE_PAGE, color_scheme="light")
+    page.goto(address)
+    page.locator("#forgetting .main-svg").first.wait_for()
+    page.wait_for_timeout(SETTLE_MS)
+    shot = Image.open(BytesIO(page.screenshot()))
+    page.close()
+    file = PICTURES / "page.png"
+    shot.convert("RGB").save(file, optimize=True)
+    print(file)
 
 
 if __name__ == "__main__":

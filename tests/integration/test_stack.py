@@ -288,7 +288,9 @@ def test_the_first_screen_says_which_service_forgets_what_since_when(drawn: dict
     place = board.page.locator('[data-panel="Firing alerts"]').bounding_box()
     assert place is not None
     assert place["y"] < 600, "it is on the first screen"
-    assert "LetheProbeForgotten" in board.text("Firing alerts")
+    firing = board.text("Firing alerts")
+    assert "LetheProbeForgotten" in firing
+    assert "critical" not in firing.partition("warning")[2], "the critical ones first"
     links = board.page.locator('[data-panel="Firing alerts"] a').evaluate_all("all => all.map(a => a.href)")
     assert any(link.endswith("/runbook.html#LetheProbeForgotten") for link in links)
 
