@@ -59,6 +59,8 @@ class Made:
             self._add("lethe:lag:seconds", 3, at, **of)
             self._add("lethe_samples_resident", 64, at, **of)
             self._add("lethe_samples_kept", 0, at, **of)
+            surged = {"alertname": "LetheGradientSurged", "severity": "warning", "alertstate": "firing"}
+            self._add("ALERTS", 1, at, **surged, **of)
             worst = 0.0
             for place, probe in enumerate(self.probes):
                 since = (at - TIMES[0]) / length - place
@@ -170,6 +172,8 @@ def test_six_skills_and_six_alerts_are_in_sight(browser: Browser, prometheus: st
         boxes = [item.bounding_box() for item in (panel, rows.nth(min(6, made.alerts)))]
         ends = [box["y"] + box["height"] for box in boxes if box is not None]
         assert ends[1] <= ends[0], title
+    alerts = board.text("Firing alerts")
+    assert "critical" not in alerts.partition("warning")[2], "the critical ones first"
     place = board.page.locator('[data-panel="Forgetting"]').bounding_box()
     assert place is not None
     assert place["y"] < 600, "the charts begin on the first screen"
