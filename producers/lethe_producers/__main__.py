@@ -143,7 +143,7 @@ def stream(
         Option(
             metavar="N",
             min=0.01,
-            help="Records per second. Default: as fast as possible.",
+            help="Records per second. Default: the scenario's, else as fast as possible.",
             rich_help_panel=STREAM,
         ),
     ] = None,
@@ -222,12 +222,14 @@ def stream(
     from lethe_producers.publisher import Publisher, short_lived
 
     cluster = Cluster(bootstrap_servers, _api_version(api_version), security=read_security(security))
-    if burst > 1 and rate is None:
-        raise InvalidSetting(f"--burst {burst} requires --rate")
     for url in hold_back or ():
         _check_no_broker(url, bootstrap_servers)
     backpressure = BackpressureOptions(hold_back or (), window, hold_back_timeout)
-    chosen = _scenario(scenario, root)
+    chosen = load_scenario(scenario, root)
+    pace = Pace(chosen.rate if rate is None else rate, burst)
+    if burst > 1 and pace.rate is None:
+        raise InvalidSetting(f"--burst {burst} requires --rate")
+    _fetch_for(chosen, root)
     configs = None if retention is None else short_lived(retention)
     order = (EndlessOrder if loop else Order)(chosen, seed, samples)
     records = Records(order, root, PNG if content_type is Encoding.png else RAW)
@@ -235,7 +237,7 @@ def stream(
         Publisher(cluster, topic, partitions, replication_factor, configs) as publisher,
         _progress_bar(progress) as bar,
     ):
-        done = deliver(records, publisher, Pace(rate, burst), backpressure, resume, bar)
+        done = deliver(records, publisher, pace, backpressure, resume, bar)
     summary = Table("stream", records.order.run)
     summary.add_row("topic", f"{topic}, {publisher.partitions} partitions")
     of = "" if done.wanted is None else f" of {done.wanted:,}"
@@ -268,7 +270,8 @@ def probes(
     """
     if any(out.glob("*.safetensors")):
         raise InvalidSetting(f"--out {out} already contains probe files, and a service would read them, too")
-    chosen = _scenario(scenario, root)
+    chosen = load_scenario(scenario, root)
+    _fetch_for(chosen, root)
     for path in write_probes(chosen, root, out):
         typer.echo(path)
     flags = [
@@ -366,11 +369,9 @@ def main() -> None:
         sys.exit(FAILED)
 
 
-def _scenario(name_or_path: str, root: Path) -> Scenario:
-    scenario = load_scenario(name_or_path, root)
+def _fetch_for(scenario: Scenario, root: Path) -> None:
     for name in scenario.datasets:
         fetch(name, root)
-    return scenario
 
 
 def _check_no_broker(url: str, bootstrap_servers: str) -> None:

@@ -171,6 +171,8 @@ class Scenario(_Strict):
     classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Names of the classes, in the order of their labels. By default those of the sources: a class that a
     source adds later would renumber the others."""
+    rate: float | None = Field(default=None, ge=0.01)
+    """Records per second, unless --rate gives another number; by default as fast as possible."""
     segments: Annotated[tuple[Segment, ...], Field(min_length=1)]
     """What is streamed, in this order."""
 

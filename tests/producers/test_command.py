@@ -1,6 +1,7 @@
 """The command lethe-replay, as a user runs it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -226,6 +227,19 @@ def test_an_endless_stream_begins_again_until_ctrl_c(broker: StreamBroker, topic
         shown, said = stream.communicate(timeout=60)
         assert (stream.returncode, said) == (130, "")
         assert f" {publisher.ends()[0]:,} " in shown
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_a_scenarios_rate_holds_unless_another_is_given(broker: StreamBroker, topic: str, pets: Path) -> None:
+    broker.create_topic(topic, 1)
+    pets.write_text("rate: 4\n" + pets.read_text())
+
+    def seconds(*more: str) -> float:
+        shown = run(*options(broker, topic), "--scenario", str(pets), *more).stdout
+        return float(re.search(r"seconds\s*\W\s*([\d.]+)", shown)[1])  # type: ignore[index]
+
+    assert seconds() >= 7 / 4, "the eighth record is due after seven quarters of a second"
+    assert seconds("--rate", "0.01", "--samples", "1") < 7 / 4
 
 
 @pytest.mark.parametrize("broker", ["kafka"], indirect=True)
