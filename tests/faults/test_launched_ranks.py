@@ -115,6 +115,7 @@ def test_the_command_starts_ranks_again_that_are_killed_and_ends_them_when_asked
     assert learned_all(state)
 
 
+@pytest.mark.long
 def test_an_error_that_another_start_does_not_mend_ends_all_ranks(
     fill: Fill, topic: str, tmp_path: Path
 ) -> None:

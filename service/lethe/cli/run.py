@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
         from lethe.runtime.ranks.supported import check_ranks
 
         check_ranks(settings)
-        sys.exit(launch(sys.argv[1:], settings.run.ranks))
+        sys.exit(launch([sys.executable, "-m", "lethe", *sys.argv[1:]], settings.run.ranks))
     else:
         from lethe.runtime.run import run_service  # not for --help
 

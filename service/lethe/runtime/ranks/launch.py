@@ -32,13 +32,13 @@ PAUSE_SECONDS: Final = 1.0
 """Between the end of all ranks and their next start."""
 
 
-def launch(arguments: Sequence[str], ranks: int) -> int:
-    """Run ``lethe`` with ``arguments`` in so many processes; return the exit status.
+def launch(command: Sequence[str], ranks: int) -> int:
+    """Run ``command`` in so many processes; return the exit status.
 
     SIGTERM and SIGINT are passed on to them. If an error of Lethe's ends one, all end, and its status is
     returned. If one crashes or is killed, all are started again, unless they were asked to stop.
     """
-    team = _Team([sys.executable, "-m", "lethe", *arguments], ranks)
+    team = _Team(command, ranks)
     before = [signal.signal(number, team.stop) for number in SIGNALS]
     try:
         while True:
@@ -116,5 +116,7 @@ class _Team:
 
 def _reason(statuses: Sequence[int]) -> int:
     """Return the exit status that says most: not that of a rank which has only lost another one."""
+    if LetheError.status in statuses:
+        return LetheError.status  # others may have been killed because of it
     told = sorted((status for status in statuses if status), key=lambda status: status == RankLost.status)
     return told[0] if told[0] > 0 else 128 - told[0]
