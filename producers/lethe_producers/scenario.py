@@ -1,6 +1,7 @@
 """Scenarios: streams described in YAML as a list of segments, each of one source."""
 
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -116,7 +117,7 @@ class Segment(_Strict):
         """The key that names the source."""
         return next(name for name in SOURCES if getattr(self, name) is not None)
 
-    @property
+    @cached_property
     def source(self) -> Source:
         """Where the rows come from."""
         if self.dataset is not None:
@@ -137,7 +138,7 @@ class Segment(_Strict):
             return tuple(range(known.count))
         return tuple(sorted(known.names.index(c) if isinstance(c, str) else c for c in self.classes))
 
-    @property
+    @cached_property  # it is asked for with every record
     def pool(self) -> tuple[object, tuple[int, ...], int]:
         """Source, labels and seed: they determine the rows that are shuffled together."""
         key = self.source.key
@@ -159,6 +160,7 @@ class Segment(_Strict):
                 of = _few(names) if isinstance(given, str) else f"0 to {facts.classes.count - 1}"
                 raise ValueError(f"{given} is not a class of {self.source.title}, which has {of}")
         self._facts = facts
+        self.__dict__.pop("pool", None)  # its labels may have been those of other facts
 
 
 class Scenario(_Strict):
