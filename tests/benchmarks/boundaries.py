@@ -52,9 +52,14 @@ def _blend(segment: Segment, samples: int, followed: bool) -> int:
     return min(segment.blend, samples // 3) // 2 * 2 if followed else 0
 
 
-@cache
 def stream_of(scenario: Scenario, seed: int) -> Stream:
     """Return the features of all that can be learned of ``scenario``; raises DataUnavailable."""
+    return _read(scenario.model_dump_json(), seed)
+
+
+@cache
+def _read(document: str, seed: int) -> Stream:
+    scenario = Scenario.model_validate_json(document)
     order = Order(scenario, seed)
     records, layout = Records(order, default_root()), Layout()
     images, subjects, before = [], [], [0]
