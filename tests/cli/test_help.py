@@ -36,6 +36,7 @@ EVERY_COMMAND = {
         "merge",
         "subtract",
         "chaos",
+        "test",
         "attack",
         "anatomy",
         "bench",

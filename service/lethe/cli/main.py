@@ -18,6 +18,7 @@ from lethe.cli.demo import demo
 from lethe.cli.forget import forget
 from lethe.cli.help import LOOK, MEASURE, PROVE, RUN, examples
 from lethe.cli.learners import learners
+from lethe.cli.limits import check_limits
 from lethe.cli.merge import merge
 from lethe.cli.run import run
 from lethe.cli.settings import settings
@@ -100,6 +101,14 @@ app.command(
     rich_help_panel=PROVE,
     epilog=examples("lethe chaos --kills 5 --learner ridge", "lethe chaos --faults all"),
 )(chaos)
+app.command(
+    "test",
+    rich_help_panel=PROVE,
+    epilog=examples(
+        "lethe test report/run.json --max-forgetting 0.02 --min-acc 0.9",
+        "lethe test report/ridge/run.json --min-bwt -0.01 --json",
+    ),
+)(check_limits)
 app.command(
     rich_help_panel=MEASURE,
     epilog=examples("lethe attack --learner ridge --samples 1000", "lethe attack --json"),
