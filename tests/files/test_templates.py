@@ -21,8 +21,11 @@ def test_every_value_is_escaped_and_none_is_read_as_a_template() -> None:
 
 
 def test_a_value_in_an_attribute_cannot_leave_it() -> None:
-    cell = {"own": False, "heat": EVIL, "percent": "1"}
-    html = render("report/matrix.html.jinja", matrix={"probes": [], "rows": [{"label": "", "cells": [cell]}]})
+    cell = {"own": False, "taught": True, "heat": EVIL, "percent": "1"}
+    html = render(
+        "report/matrix.html.jinja",
+        matrix={"probes": [], "rows": [{"label": "", "cells": [cell]}], "compact": False},
+    )
     assert html.count('"') == html.replace("&#34;", "").count('"')
     assert "<script" not in html
 
