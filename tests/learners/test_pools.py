@@ -134,10 +134,10 @@ def test_a_pooled_gram_is_stored_as_a_merged_one(samples: int) -> None:
         merged.merge(part)
     total = sum(part.high.to(torch.int64) * (1 << 30) + part.low for part in parts)
 
-    def add_up(entries: Tensor) -> None:
+    def all_reduce(entries: Tensor) -> None:
         entries.copy_(torch.as_tensor(total))
 
-    parts[0].pool(add_up, merged.samples)
+    parts[0].pool(all_reduce, merged.samples)
     assert torch.equal(parts[0].low, merged.low)
     assert torch.equal(parts[0].high, merged.high)
     assert parts[0].high.dtype == merged.high.dtype

@@ -27,11 +27,11 @@ class ThreadPool:
         self.leads = rank == 0
         self._rank, self._meeting = rank, meeting
 
-    def add_up(self, tensor: Tensor) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         brought = self._meet(tensor)
         tensor.copy_(torch.stack(brought).sum(0))
 
-    def give_out(self, tensor: Tensor) -> None:
+    def broadcast(self, tensor: Tensor) -> None:
         tensor.copy_(self._meet(tensor)[0])
 
     def _meet(self, tensor: Tensor) -> list[Tensor]:

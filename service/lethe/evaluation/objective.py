@@ -1,4 +1,4 @@
-"""The objective on forgetting, and what its numbers can tell: floors, budget, sampling noise and chance.
+"""The objective on forgetting: floors, budget, sampling noise and chance.
 
 The limits are those of ``deploy/prometheus/rules/decisions.yaml``, by which the rules and dashboards go.
 """

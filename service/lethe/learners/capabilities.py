@@ -73,7 +73,7 @@ class Unlearns(Provides):
 class UnlearnsFromRegimes(Unlearns):
     """A learner that keeps sums of each regime of the stream: a sample is in those of one regime alone.
 
-    `Learned.regime_B` says which when it is learned. The sums do not tell afterwards.
+    `Learned.regime_B` says which when it is learned. The sums do not show it afterwards.
     """
 
     @property
@@ -138,10 +138,10 @@ class Pool(Protocol):
     def leads(self) -> bool:
         """Whether this is the rank that holds what all have learned."""
 
-    def add_up(self, tensor: Tensor) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by the sum over all ranks."""
 
-    def give_out(self, tensor: Tensor) -> None:
+    def broadcast(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by the leading one's."""
 
 

@@ -346,7 +346,7 @@ class RunState:
 
 
 def _judged(now: RunSnapshot) -> dict[str, Any]:
-    """Return what the numbers tell: the budget left, chance, and the noise of each accuracy."""
+    """Return the budget left, the accuracy of chance, and the noise of each accuracy."""
     readings = now.scores.readings if now.scores else {}
     share = now.scores.scores.within_floor if now.scores else None
     return {

@@ -28,7 +28,7 @@ __all__ = ["LearnedBatch", "Step", "TrainingStep", "learn_batch"]
 
 
 class Step(NamedTuple):
-    """The result of a training step: the event that tells of it, and what the receipt needs besides."""
+    """The result of a training step: its event, and what the receipt needs besides."""
 
     event: BatchLearned
     regimes: Sequence[int]

@@ -31,7 +31,7 @@ _OTHER_FRAMES: Final = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0x
 _SCAN: Final = 0xDA
 _END: Final = 0xD9
 _KEPT: Final = {0xC4, 0xDB, 0xDD, 0xE0, 0xEE}
-"""Markers of tables, and of the two APP segments that tell how colours are stored."""
+"""Markers of tables, and of the two APP segments that say how colours are stored."""
 _MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}
 """Pillow's mode by number of components."""
 _MARKER: Final = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")

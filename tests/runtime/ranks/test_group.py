@@ -47,12 +47,12 @@ def _be_rank(act: Act, environment: dict[str, str], folder: Path) -> None:
 
 def exchange(group: Group) -> object:
     notes = [[len(note) for note in group.gather(b"x" * (length + group.rank))] for length in LENGTHS]
-    told = [len(group.tell(b"y" * length if group.leads else b"")) for length in LENGTHS]
+    sent = [len(group.broadcast_text(b"y" * length if group.leads else b"")) for length in LENGTHS]
     tensor = torch.tensor([group.rank + 1])
-    group.add_up(tensor)
+    group.all_reduce(tensor)
     given = torch.tensor([group.rank + 7])
-    group.give_out(given)
-    return [group.command(5 if group.leads else 0), notes, told, tensor.item(), given.item()]
+    group.broadcast(given)
+    return [group.command(5 if group.leads else 0), notes, sent, tensor.item(), given.item()]
 
 
 def end_one(group: Group) -> object:

@@ -63,15 +63,15 @@ class Gram:
         self._unfolded = other.samples
         self.fold()
 
-    def pool(self, add_up: Callable[[Tensor], None], samples: int) -> None:
-        """Make it the sum over all ranks, of ``samples``; ``add_up`` adds int64 tensors of one size."""
+    def pool(self, all_reduce: Callable[[Tensor], None], samples: int) -> None:
+        """Make it the sum over all ranks, of ``samples``; ``all_reduce`` adds int64 tensors of one size."""
         self.fold()
         self.samples = samples
         self.high = self.high.to(_width(samples))
         pieces = (torch.split(part, _AT_ONCE) for part in (self.low, self.high))
         for low, high in zip(*pieces, strict=True):
             entries = high.to(torch.int64).bitwise_left_shift_(_CARRY_BITS).add_(low)
-            add_up(entries)  # int32 would overflow with four ranks
+            all_reduce(entries)  # int32 would overflow with four ranks
             over = entries.add(_HALF).bitwise_right_shift_(_CARRY_BITS)
             high.copy_(over)
             low.copy_(entries.sub_(over.bitwise_left_shift_(_CARRY_BITS)))

@@ -52,7 +52,7 @@ def check_membership(features_BD: Tensor, y_B: Tensor, sums: Sums, penalty_D: Te
 
 
 def _negative(left_BB: Tensor) -> bool:
-    """Return whether an eigenvalue is below zero, up to rounding; a Cholesky factorisation tells soonest."""
+    """Return whether an eigenvalue is below zero, up to rounding; Cholesky is the fastest test."""
     shifted_BB = (left_BB + left_BB.T).div_(2)
     shifted_BB.diagonal().add_(_LEVERAGE_ROUNDS)
     return bool(torch.linalg.cholesky_ex(shifted_BB).info)

@@ -87,7 +87,7 @@ class NCM(SumsLearner):
     def share(self, *, refresh: bool) -> None:
         """Give the sums of all ranks to each, to predict from."""
         del refresh  # there is nothing to solve
-        self._ranks.give_out(self._sums.B_DK if self._ranks.leads else self._pooled_DK)
+        self._ranks.broadcast(self._sums.B_DK if self._ranks.leads else self._pooled_DK)
 
     def _refresh_passed(self) -> bool:
         return True  # sums by class are small

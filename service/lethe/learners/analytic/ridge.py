@@ -141,7 +141,7 @@ class Ridge(SumsLearner):
             self._W_DK, self._predicts = self._exact(), True
         predicts = torch.tensor(int(self._predicts))
         for tensor in (self._W_DK, predicts):
-            self._ranks.give_out(tensor)
+            self._ranks.broadcast(tensor)
         self._predicts = bool(predicts)
 
     def _refresh_passed(self) -> bool:

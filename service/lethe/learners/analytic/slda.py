@@ -123,7 +123,7 @@ class SLDA(SumsLearner):
         if refresh and self._ranks.leads:
             self._W_DK, self._b_K = self._exact()
         for tensor in (self._W_DK, self._b_K):
-            self._ranks.give_out(tensor)
+            self._ranks.broadcast(tensor)
 
     def _refresh_passed(self) -> bool:
         return self._schedule.passed(self._samples)

@@ -79,9 +79,9 @@ class Sums:
 
     def pool(self, pool: Pool) -> None:
         """Move the sums of all ranks to the leading one's; the others begin anew."""
-        pool.add_up(self.B_DK)
+        pool.all_reduce(self.B_DK)
         if self.gram is not None:
-            self.gram.pool(pool.add_up, self.samples)
+            self.gram.pool(pool.all_reduce, self.samples)
         if not pool.leads:
             self.B_DK.zero_()
             if self.gram is not None:

@@ -1,4 +1,4 @@
-"""What a process is told about the ranks by whoever started it: torchrun, or `lethe run --ranks`."""
+"""The environment variables by which torchrun, or `lethe run --ranks`, describes the ranks."""
 
 import os
 from typing import Final

@@ -14,7 +14,7 @@ from lethe.settings import Settings
 __all__ = ["follow"]
 
 WAIT_SECONDS: Final = 0.5
-"""Longest wait for a batch before rank 0 hears that there is none."""
+"""Longest wait for a batch before rank 0 is notified that there is none."""
 
 
 def follow(group: Group, settings: Settings) -> None:
@@ -28,7 +28,7 @@ def follow(group: Group, settings: Settings) -> None:
         while (command := Command(group.command())) is not Command.FINISH:
             match command:
                 case Command.OPEN:
-                    reading.open(OPENING.validate_json(group.tell()))
+                    reading.open(OPENING.validate_json(group.broadcast_text()))
                     learner.share(refresh=False)
                 case Command.WAIT:
                     reading.wait(WAIT_SECONDS)  # what it returns concerns rank 0's reader alone

@@ -44,18 +44,18 @@ class Group:
 
     def command(self, number: int = 0) -> int:
         """Return rank 0's ``number`` on every rank."""
-        told = torch.tensor([number])
+        sent = torch.tensor([number])
         with _connected():
-            dist.broadcast(told, FIRST)
-        return int(told)
+            dist.broadcast(sent, FIRST)
+        return int(sent)
 
-    def tell(self, text: bytes = b"") -> bytes:
+    def broadcast_text(self, text: bytes = b"") -> bytes:
         """Return rank 0's ``text`` on every rank."""
         length = self.command(len(text))
-        told = _bytes(text) if self.leads else torch.empty(length, dtype=torch.uint8)
+        sent = _bytes(text) if self.leads else torch.empty(length, dtype=torch.uint8)
         with _connected():
-            dist.broadcast(told, FIRST)
-        return told.numpy().tobytes()
+            dist.broadcast(sent, FIRST)
+        return sent.numpy().tobytes()
 
     def gather(self, note: bytes) -> Sequence[bytes]:
         """Return the notes of all ranks in their order, on rank 0; nothing on the others."""
@@ -81,12 +81,12 @@ class Group:
         dist.recv(rest, sender)
         return text + rest.numpy().tobytes()
 
-    def add_up(self, tensor: Tensor) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by the sum over all ranks."""
         with _connected():
             dist.all_reduce(tensor)  # with gloo faster than a sum for one rank alone
 
-    def give_out(self, tensor: Tensor) -> None:
+    def broadcast(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by rank 0's."""
         with _connected():
             dist.broadcast(tensor, FIRST)

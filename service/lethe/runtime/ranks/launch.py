@@ -118,5 +118,5 @@ def _reason(statuses: Sequence[int]) -> int:
     """Return the exit status that says most: not that of a rank which has only lost another one."""
     if LetheError.status in statuses:
         return LetheError.status  # others may have been killed because of it
-    told = sorted((status for status in statuses if status), key=lambda status: status == RankLost.status)
-    return told[0] if told[0] > 0 else 128 - told[0]
+    failed = sorted((status for status in statuses if status), key=lambda status: status == RankLost.status)
+    return failed[0] if failed[0] > 0 else 128 - failed[0]

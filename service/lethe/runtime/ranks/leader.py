@@ -195,7 +195,7 @@ class Leader(Ranks):
             dead_letter_key=None if self._key is None else self._key.hex(),
         )
         self._group.command(Command.OPEN)
-        self._group.tell(OPENING.dump_json(opening))
+        self._group.broadcast_text(OPENING.dump_json(opening))
         self._reading.open(opening)
         self._learner.share(refresh=False)
         self._opened = True

@@ -1,4 +1,4 @@
-"""What the ranks tell each other: rank 0's commands, and the notes with which every rank answers."""
+"""What the ranks send each other: rank 0's commands, and the notes with which every rank answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Command(IntEnum):
     """What rank 0 has all ranks do next."""
 
     OPEN = auto()
-    """Read from the `Opening` that is told next; then take over what `learn` predicts from."""
+    """Read from the `Opening` that is broadcast next; then take over what `learn` predicts from."""
     WAIT = auto()
     """Wait a moment for a batch, and answer with a note."""
     LEARN = auto()

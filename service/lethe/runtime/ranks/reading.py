@@ -1,4 +1,4 @@
-"""The batches of one rank: what it has ready, what it told the others, and what it learns."""
+"""The batches of one rank: what it has ready, what it has reported, and what it learns."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from lethe.stream.source import Position, Purged
 __all__ = ["OtherMessage", "Reading"]
 
 OtherMessage = CommitState | IncompleteBatchDiscarded | Purged
-"""What a reader tells its own process and nobody else."""
+"""Messages of a reader that concern its own rank alone."""
 
 
 class Reading:
@@ -93,7 +93,7 @@ class Reading:
         return replace(batch.filled, rank=self._rank, places=()), learned
 
     def note(self, *, stop: bool, learned: LearnedElsewhere | None = None) -> Note:
-        """Return how this rank stands; news are told once. ``learned`` is the batch of the last round."""
+        """Return how this rank stands; changes are in one note. ``learned`` is the last round's batch."""
         linger = self._settings.batch.linger
         batch, broker, dead = self.batch, self._broker, self._dead
         self._broker = self._dead = None
