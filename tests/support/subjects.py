@@ -31,7 +31,7 @@ def subject(which: int, seed: int, count: int = 64) -> tuple[Tensor, Tensor]:
 
 
 class Assigned(Experts):
-    """Experts of ``regimes`` regimes that assign samples as they are told."""
+    """Experts of ``regimes`` regimes whose samples join the regimes that are given to `learn_as`."""
 
     def __init__(self, regimes: int) -> None:
         super().__init__(LearnerContext(LAYOUT, options=OPTIONS))
@@ -39,8 +39,8 @@ class Assigned(Experts):
 
     def learn_as(self, x_BCHW: Tensor, y_B: Tensor, regimes: Sequence[int] | Tensor) -> None:
         """Learn a batch, each sample in its regime."""
-        self._told = torch.as_tensor(regimes)
+        self._given = torch.as_tensor(regimes)
         self.learn(x_BCHW, y_B)
 
     def _regimes(self, z_BS: Tensor) -> tuple[Tensor, RegimeTracker]:
-        return self._told, RegimeTracker()
+        return self._given, RegimeTracker()
