@@ -73,7 +73,7 @@ pictures: $(READY) ## draw the dashboards of the documentation from a run of som
 constraints: ## update deploy/constraints.txt to the newest versions allowed by pyproject.toml
 	$(FOUND)
 	$(PYTHON) -m venv --clear build/constraints
-	build/constraints/bin/python $(INSTALL) uv -e '.[docs,embedded,test]'
+	build/constraints/bin/python $(INSTALL) uv -e '.[docs,embedded,onnx,pandas,river,test]'
 	build/constraints/bin/python deploy/constraints.py > build/constraints.txt
 	mv build/constraints.txt deploy/constraints.txt
 	rm -rf build/constraints

@@ -7,7 +7,7 @@ from uv; pip rejects files with other hashes.
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Final
 
@@ -15,11 +15,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT: Final = "lethe"
-EXTRAS: Final = ("docs", "embedded", "test")
+EXTRAS: Final = ("docs", "embedded", "onnx", "pandas", "river", "test")
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 LINUX: Final = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
 MACOS: Final = {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"}
 ONLY_LINUX: Final = "sys_platform == 'linux'"
+ONLY_MACOS: Final = {"appnope": "appnope==0.1.4; sys_platform == 'darwin'"}
+"""Dependencies on macOS alone, which cannot be installed here; of tests only."""
 TESTS: Final = "# tests"
 
 
@@ -29,11 +31,13 @@ def needed(extras: Sequence[str], platform: Mapping[str, str]) -> set[str]:
     waiting = [(PROJECT, extra) for extra in ("", *extras)]
     while waiting:
         name, extra = waiting.pop()
+        if name in ONLY_MACOS:
+            continue
         for requirement in _requirements(name, extra, platform):
             wanted = {(canonicalize_name(requirement.name), extra) for extra in ("", *requirement.extras)}
             waiting.extend(wanted - found)
             found |= wanted
-    return {name for name, _ in found} - {PROJECT}
+    return {name for name, _ in found} - {PROJECT, *ONLY_MACOS}
 
 
 def _requirements(name: str, extra: str, platform: Mapping[str, str]) -> Iterator[Requirement]:
@@ -51,12 +55,13 @@ def _requirements(name: str, extra: str, platform: Mapping[str, str]) -> Iterato
             yield requirement
 
 
-def pinned(names: set[str], everywhere: set[str]) -> str:
+def pinned(names: set[str], everywhere: set[str], more: Iterable[str] = ()) -> str:
     """Return pinned requirements with hashes; those not in ``everywhere`` get a marker for Linux."""
     lines = [
         f"{name}=={distribution(name).version}" + ("" if name in everywhere else f"; {ONLY_LINUX}")
         for name in sorted(names)
     ]
+    lines.extend(more)
     options = ["--universal", "--no-deps", "--no-annotate", "--no-header", "--generate-hashes"]
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *options, "-"]
     done = subprocess.run(  # noqa: S603 - uv of this environment
@@ -73,7 +78,7 @@ def main() -> None:
     everywhere = needed(EXTRAS, MACOS)
     print(pinned(service, everywhere), end="")
     print(TESTS)
-    print(pinned(everything - service, everywhere), end="")
+    print(pinned(everything - service, everywhere, ONLY_MACOS.values()), end="")
 
 
 if __name__ == "__main__":

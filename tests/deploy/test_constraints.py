@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deploy.constraints import EXTRAS, LINUX, MACOS, TESTS, needed
+from deploy.constraints import EXTRAS, LINUX, MACOS, ONLY_MACOS, TESTS, needed
 from docs.modules import ROOT
 
 TEXT = (ROOT / "deploy" / "constraints.txt").read_text()
@@ -35,7 +35,8 @@ def pins(text: str) -> dict[str, Pin]:
 
 
 SERVICE, ALSO_TESTS = map(pins, TEXT.split(f"{TESTS}\n"))
-ALL = SERVICE | ALSO_TESTS
+EVERYWHERE = SERVICE | ALSO_TESTS
+ALL = {name: pin for name, pin in EVERYWHERE.items() if name not in ONLY_MACOS}
 
 
 def test_it_contains_no_address() -> None:
@@ -53,6 +54,12 @@ def test_packages_for_linux_alone_are_marked() -> None:
     assert marked == ALL.keys() - needed(EXTRAS, MACOS)
     assert "triton" in marked
     assert {pin.marker for pin in ALL.values()} == {"", "sys_platform == 'linux'"}
+
+
+def test_packages_for_macos_alone_are_as_written() -> None:
+    only = {name: EVERYWHERE[name] for name in EVERYWHERE.keys() - ALL.keys()}
+    assert {name: f"{name}=={pin.version}; {pin.marker}" for name, pin in only.items()} == ONLY_MACOS
+    assert not only.keys() & SERVICE.keys()
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
