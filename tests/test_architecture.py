@@ -50,7 +50,7 @@ ONLY = [
             "lethe.stream.kafka_patches",
             "lethe.stream.security",
             "lethe.files.bounded_json",
-            "lethe.terminal",
+            "lethe.files.terminal",
             "lethe.files.yaml",
         ),
         why="producers share the wire format, probe sets, and how to connect to a cluster and find a file",

@@ -24,9 +24,9 @@ from rich.table import Table
 from typer import Option
 
 from lethe.errors import InvalidSetting, LetheError
+from lethe.files.terminal import markup
 from lethe.stream.addresses import broker_at
 from lethe.stream.security import read_security
-from lethe.terminal import markup
 from lethe.wire import PNG, RAW, Layout
 from lethe_producers.dataset_downloads import fetch
 from lethe_producers.datasets import DATASETS, default_root

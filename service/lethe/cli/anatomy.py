@@ -9,7 +9,7 @@ from rich.table import Table
 from typer import Option
 
 from lethe.cli.options import AsJson, Learners, write_json
-from lethe.terminal import markup
+from lethe.files.terminal import markup
 
 if TYPE_CHECKING:
     from lethe.experiments.anatomy.run import Result, Spread

@@ -15,7 +15,7 @@ from lethe.cli.flags import read_pairs
 from lethe.cli.help import examples
 from lethe.cli.options import StateFolder
 from lethe.errors import InvalidFile
-from lethe.terminal import markup
+from lethe.files.terminal import markup
 
 __all__ = ["app"]
 

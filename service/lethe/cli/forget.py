@@ -7,7 +7,7 @@ from typer import Option
 
 from lethe.cli.options import AsJson, PluginLearner, Samples, SamplesLabel, StateFolder, write_json
 from lethe.errors import InvalidSetting
-from lethe.terminal import markup
+from lethe.files.terminal import markup
 
 __all__ = ["forget"]
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from lethe.cli.fields import meaning_of, type_of
 from lethe.errors import InvalidSetting
-from lethe.terminal import markup
+from lethe.files.terminal import markup
 
 if TYPE_CHECKING:
     from lethe.learners.base import Learner

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from lethe.cli.options import AsJson, write_json
 from lethe.errors import InvalidSetting
-from lethe.terminal import markup
+from lethe.files.terminal import markup
 
 __all__ = ["check_limits"]
 

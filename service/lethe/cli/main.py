@@ -25,7 +25,7 @@ from lethe.cli.settings import settings
 from lethe.cli.subtract import subtract
 from lethe.cli.verify import verify
 from lethe.errors import LetheError
-from lethe.terminal import markup
+from lethe.files.terminal import markup
 
 __all__ = ["app", "main"]
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from typer import Argument
 
 from lethe.cli.options import AsJson, NewFolder, PluginLearner, write_json
-from lethe.terminal import markup
+from lethe.files.terminal import markup
 
 __all__ = ["merge"]
 

@@ -5,12 +5,12 @@ import sys
 from threading import Thread
 
 from lethe.cli.flags import with_settings
+from lethe.files.terminal import LineFormatter
 from lethe.ingest.scrubbing import restart_with_scrubbing, scrubs_freed_memory
 from lethe.runtime.ranks.environment import is_launched, is_rank, rank
 from lethe.runtime.ranks.launch import launch, stop_with_launcher
 from lethe.settings import Settings
 from lethe.stream.reachability import why_unreachable
-from lethe.terminal import LineFormatter
 
 __all__ = ["run"]
 

@@ -10,8 +10,8 @@ from typer import Argument, Option
 from lethe.cli.fields import default_of, meaning_of, summary_of, type_of
 from lethe.cli.flags import flag
 from lethe.errors import InvalidSetting
+from lethe.files.terminal import markup
 from lethe.settings import Settings, variable
-from lethe.terminal import markup
 
 __all__ = ["section_markdown", "settings"]
 

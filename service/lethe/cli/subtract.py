@@ -7,7 +7,7 @@ from rich.console import Console
 from typer import Argument, Option
 
 from lethe.cli.options import AsJson, NewFolder, PluginLearner, StateFolder, write_json
-from lethe.terminal import markup
+from lethe.files.terminal import markup
 
 __all__ = ["subtract"]
 

@@ -1,1 +1,1 @@
-"""Untrusted JSON and YAML are read with limits, private files written, HTML rendered from templates."""
+"""Untrusted JSON, YAML and text are read or shown with limits; private files; HTML from templates."""

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from lethe.files.html.templates import SELF_CONTAINED, render
+from lethe.files.terminal import markup
 from lethe.privacy.audit.verify import Verdict
 from lethe.privacy.policy import Policy
-from lethe.terminal import markup
 
 __all__ = ["as_json", "as_page", "as_table"]
 

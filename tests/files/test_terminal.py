@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lethe.events import SegmentStarted
+from lethe.files.terminal import MAX_CHARACTERS, LineFormatter, escaped
 from lethe.observability.log import log_event
-from lethe.terminal import MAX_CHARACTERS, LineFormatter, escaped
 from tests.support.commands import Lethe
 
 FORGED = "A\n2026-01-01 00:00:00,000 ERROR forged line"
