@@ -22,11 +22,13 @@ from lethe.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    WeightsMoved,
 )
 from lethe.ingest.feed import Batch
 from lethe.ingest.memory_feed import Malformed
 from lethe.ingest.messages import BrokerState
 from lethe.learners.base import Learned, LearnerContext
+from lethe.learners.gradient import motion
 from lethe.runtime.loop import Loop
 from lethe.runtime.persistence import CommitsOnly
 from lethe.wire import Reason, Sample
@@ -125,6 +127,13 @@ class Keeping(Remembering):
 def test_a_turn_reports_how_many_samples_the_learner_keeps() -> None:
     run = learn(segment("a", 24), learner=Keeping(LearnerContext(LAYOUT)))
     assert [event.kept for event in run.of(LoopTurned)] == [8, 16, 24]
+
+
+def test_what_was_measured_of_the_weights_is_emitted_once() -> None:
+    run = learn(segment("a", 400))
+    batches, moved = run.of(BatchLearned), run.of(WeightsMoved)
+    assert len(moved) == -(-len(batches) // motion.EVERY) > 1
+    assert [event.step is None for event in moved] == [True, *[False] * (len(moved) - 1)]
 
 
 def test_predictions_from_before_learning_are_counted() -> None:

@@ -173,7 +173,7 @@ class Learner(ABC):
 
     @property
     def motion(self) -> Motion | None:
-        """How the weights moved with the last batch; None for a learner that takes no steps."""
+        """How the weights moved when last measured, a new object each time; None without steps."""
         return None
 
     @abstractmethod

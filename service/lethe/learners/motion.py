@@ -9,8 +9,8 @@ __all__ = ["Motion"]
 class Motion:
     """The gradient of a batch, and how far the weights have moved since they were last looked at.
 
-    ``gradient`` is known after every batch. The other numbers take several passes over all weights and are
-    None except in every eighth batch; a cosine is also None if there is nothing to compare with.
+    It takes several passes over all weights, so only some batches are measured. A number is None if there is
+    nothing to compare with yet.
     """
 
     gradient: float

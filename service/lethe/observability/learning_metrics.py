@@ -104,14 +104,14 @@ class LearningMetrics:
             "Distance that the weights moved in this process, added up over every eight batches.",
             registry=registry,
         )
-        self._gradient = gauge("gradient_norm", "Length of the gradient of the last batch.")
+        self._gradient = gauge("gradient_norm", "Length of the gradient; measured in every sixteenth batch.")
         self._turn = gauge(
             "weight_step_cosine",
             "Cosine between the ways that the weights moved in the last eight batches and in those before.",
         )
         self._interference = gauge(
             "gradient_interference_cosine",
-            "Cosine between every eighth batch's gradient and the running mean of those before; below 0 "
+            "Cosine between every sixteenth batch's gradient and the running mean of those before; below 0 "
             "they pull apart.",
         )
         for unknown in (self._gradient, self._turn, self._interference):

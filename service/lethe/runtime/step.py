@@ -22,6 +22,7 @@ from lethe.events import (
 )
 from lethe.ingest.feed import Batch
 from lethe.learners.base import Learner
+from lethe.learners.motion import Motion
 from lethe.learners.private.base import PrivateLearner
 
 __all__ = ["LearnedBatch", "Step", "TrainingStep", "learn_batch"]
@@ -77,7 +78,7 @@ def learn_batch(
     ), sums
 
 
-@dataclass(frozen=True)
+@dataclass
 class TrainingStep:
     """One training step of ``learner``, called with each batch.
 
@@ -93,6 +94,7 @@ class TrainingStep:
     oracle: bool = False
     prequential: bool = True
     surges: SurgeTest = field(default_factory=SurgeTest)
+    _reported: Motion | None = field(default=None, init=False)
 
     def __call__(self, batch: Batch) -> Step:
         """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss."""
@@ -132,7 +134,9 @@ class TrainingStep:
         motion = self.learner.motion
         if motion is None:
             return
-        self.emit(WeightsMoved(motion.gradient, motion.step, motion.turn, motion.interference))
+        if motion is not self._reported:
+            self._reported = motion
+            self.emit(WeightsMoved(motion.gradient, motion.step, motion.turn, motion.interference))
         if loss is not None and (ratio := self.surges.add(loss)) is not None:
             self.emit(LossSurged(ratio, self.history.samples))
 

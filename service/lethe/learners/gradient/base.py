@@ -139,7 +139,7 @@ class GradientLearner(Learner):
 
     @property
     def motion(self) -> Motion | None:
-        """How the weights moved with the last batch; None before the first."""
+        """How the weights moved with the last batch that was measured; None before the first."""
         return self._tracker.latest
 
     def _forward(self, pixels_BCHW: Tensor, y_B: Tensor) -> Step:

@@ -10,10 +10,10 @@ from lethe.learners.motion import Motion
 
 __all__ = ["EVERY", "HORIZON", "MotionTracker"]
 
-EVERY: Final = 8
+EVERY: Final = 16
 """Batches between two looks at the weights. A look takes about 15 % of the time of the small CNN's step, so
-that learning is slowed down by 3 %."""
-HORIZON: Final = 12
+that learning is slowed down by 1 %."""
+HORIZON: Final = 6
 """Looks over which gradients are averaged, exponentially."""
 
 
@@ -35,16 +35,17 @@ class MotionTracker:
 
     @torch.no_grad()
     def look(self) -> None:
-        """Measure the gradients of a batch and, in every eighth batch, the weights before its step."""
+        """Measure the gradients and the weights before a batch's step, in every `EVERY`-th batch."""
+        if self._batches % EVERY == 0:
+            self.latest = self._measured()
+        self._batches += 1
+
+    def _measured(self) -> Motion:
         gradients = [
             torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             for parameter in self._parameters
         ]
         length = _length(gradients)
-        self.latest = Motion(length) if self._batches % EVERY else self._measured(gradients, length)
-        self._batches += 1
-
-    def _measured(self, gradients: list[Tensor], length: float) -> Motion:
         self._looks += 1
         if not self._place:
             self._place = [parameter.detach().clone() for parameter in self._parameters]
