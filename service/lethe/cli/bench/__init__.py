@@ -6,6 +6,7 @@ from lethe.cli.bench.canary import canary
 from lethe.cli.bench.checkpoint import checkpoint
 from lethe.cli.bench.learners import learners
 from lethe.cli.bench.pipeline import pipeline
+from lethe.cli.bench.ranks import ranks
 from lethe.cli.bench.restart import restart
 from lethe.cli.bench.serving import serving
 from lethe.cli.bench.speed import speed
@@ -30,6 +31,9 @@ app.command(epilog=examples("lethe bench pipeline --learner ridge", "lethe bench
 )
 app.command(epilog=examples("lethe bench speed --learner ridge --turns 3"))(speed)
 app.command(epilog=examples("lethe bench checkpoint --learner ridge"))(checkpoint)
+app.command(epilog=examples("lethe bench ranks --learner ridge", "lethe bench ranks --evaluations --json"))(
+    ranks
+)
 app.command(epilog=examples("lethe bench restart --turns 3"))(restart)
 app.command(epilog=examples("lethe bench serving --rate 50"))(serving)
 app.command(epilog=examples("lethe bench canary --policy vault"))(canary)

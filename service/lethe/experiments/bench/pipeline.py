@@ -106,10 +106,16 @@ def noise_images(layout: Layout, count: int, seed: int) -> tuple[Pixels, Labels]
 
 
 @contextmanager
-def filled_topic(broker: str | None, x_NCHW: Pixels, y_N: Labels) -> Iterator[StreamSettings]:
-    """Create a topic that holds these samples, yield its stream settings, and delete it on exit."""
+def filled_topic(
+    broker: str | None, x_NCHW: Pixels, y_N: Labels, multiple: int = 1
+) -> Iterator[StreamSettings]:
+    """Create a topic that holds these samples, yield its stream settings, and delete it on exit.
+
+    The number of its partitions is a multiple of ``multiple``.
+    """
     # the embedded broker retains 5 MiB per partition, about 5,900 samples
-    partitions = 1 + len(y_N) // 4000 if broker is None else 1
+    least = 1 + len(y_N) // 4000 if broker is None else 1
+    partitions = -(-least // multiple) * multiple
     with temporary_topic(broker, "bench", partitions) as stream:
         version = API_VERSION if broker is None else None
         _fill(Cluster(stream.bootstrap_servers, version), stream, partitions, x_NCHW, y_N)

@@ -28,6 +28,11 @@ class Service:
         self._url = f"http://127.0.0.1:{port}/state"
         self._process = children.start(name, "lethe", ["run"], log, environment(served))
 
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        return self._process.pid
+
     def kill(self) -> None:
         """Kill the service only; its reader process must notice by itself."""
         self._process.kill()

@@ -1,0 +1,1 @@
+"""Compares one rank, services that learn apart, and ranks that learn one model together."""
