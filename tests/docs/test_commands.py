@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import typer
 import yaml
+from _pytest.mark import ParameterSet
 from PIL import Image
 
 from deploy.kafka.kraft import KafkaNode, free_port
@@ -158,17 +159,23 @@ def to_run(document: Path) -> list[str]:
     return [command for command in commands_in(document) if treatment("not_run", command) is None]
 
 
+def parameter(document: Path) -> ParameterSet:
+    """Return the document as a parameter; policies count seconds, so those that name one run alone."""
+    counts_seconds = any("--policy" in command for command in to_run(document))
+    name = str(document.relative_to(ROOT))
+    return pytest.param(document, marks=[pytest.mark.alone] if counts_seconds else [], id=name)
+
+
 TO_RUN = [
-    document
+    parameter(document)
     for document in DOCUMENTS
     if to_run(document) or any(block.language == "python" for block in blocks(document))
 ]
 
 
-@pytest.mark.alone  # policies count seconds
 @pytest.mark.needs("kafka", "datasets", "kcat", "prometheus")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("document", TO_RUN, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", TO_RUN)
 def test_the_commands_of_a_document_run(document: Path, stage: Stage, tmp_path: Path) -> None:
     for command in TREATMENT["before"].get(document.name, ()):
         stage.run(command)
