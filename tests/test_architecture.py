@@ -77,11 +77,17 @@ ONLY = [
         who=(
             "lethe.observability.metrics",
             "lethe.observability.learning_metrics",
+            "lethe.observability.rank_metrics",
             "lethe.observability.run_metrics",
             "lethe.observability.log",
         ),
         what="lethe",
-        allowed=("lethe.events", "lethe.observability.learning_metrics", "lethe.observability.run_metrics"),
+        allowed=(
+            "lethe.events",
+            "lethe.observability.learning_metrics",
+            "lethe.observability.rank_metrics",
+            "lethe.observability.run_metrics",
+        ),
         why="no pixel can reach a metric or a log",
     ),
     Only(

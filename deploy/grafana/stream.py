@@ -1,5 +1,6 @@
 """The stream dashboard: throughput, lag, malformed records, boundaries and the service's health."""
 
+from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models import dashboard as model
 
 from deploy.grafana.frame import CHOSEN, Row, alerts, frame, vital_signs
@@ -27,6 +28,7 @@ def stream() -> model.Dashboard:
             checkpoints(),
             _boundaries(),
             _partitions(),
+            _ranks(),
         ],
     )
 
@@ -186,3 +188,62 @@ def _partitions() -> Row:
     )
     repeated = [panel.repeat("service").repeat_direction("h").max_per_row(2) for panel in (lag, position)]
     return Row("Partitions", repeated, collapsed=True)
+
+
+def _ranks() -> Row:
+    rounds = chart(
+        "Round duration, 99th percentile",
+        "From the start of a round until every rank has learned its batch. No data for a service that learns "
+        "alone, here and in this whole row.",
+        "s",
+        percentile("lethe_round_duration_seconds"),
+        limits=Limits(1, 5),
+        nothing="no ranks",
+        span=WIDTH,
+    )
+    waited = _by_rank(
+        "Waited for by rank",
+        "Share of the time in which all other ranks waited for this one alone. Red from one half on, like "
+        "the alert LetheRankStraggles.",
+        "waited_for_seconds",
+        Limits(0.25, 0.5),
+    )
+    collective = _by_rank(
+        "Collective operations by rank",
+        "Share of the time in which a rank exchanged tensors with the others, or waited for them to.",
+        "collective_seconds",
+        Limits(0.1, 0.3),
+    )
+    learning = _by_rank(
+        "Time spent learning by rank",
+        "Share of the time in which a rank predicted and learned its batches.",
+        "learning_seconds",
+    )
+    samples = _by_rank("Learned by rank", "Samples per second.", "samples_learned", unit="count:/s")
+    lag = chart(
+        "Lag by rank: $service",
+        "Records in a rank's partitions that are not learned yet.",
+        "short",
+        [Query(f"lethe_rank_lag_records{{{CHOSEN}}}", "rank {{rank}}")],
+        decimals=0,
+        nothing="no ranks",
+        span=WIDTH,
+    )
+    panels = (waited, collective, learning, samples, lag)
+    repeated = [panel.repeat("service").repeat_direction("h").max_per_row(2) for panel in panels]
+    return Row("Ranks", [rounds, *repeated], collapsed=True)
+
+
+def _by_rank(
+    title: str, description: str, counter: str, limits: Limits | None = None, unit: str = "percentunit"
+) -> timeseries.Panel:
+    """Return the chart of a counter's rate in each rank."""
+    return chart(
+        f"{title}: $service",
+        description,
+        unit,
+        [Query(f"rate(lethe_rank_{counter}_total{{{CHOSEN}}}[$__rate_interval])", "rank {{rank}}")],
+        limits=limits,
+        nothing="no ranks",
+        span=WIDTH,
+    )

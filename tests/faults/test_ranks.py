@@ -1,12 +1,15 @@
 """Several ranks learn one model from one topic: killed, stopped and continued by other numbers of ranks."""
 
+import re
 import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples, state_digest
 from lethe.checkpointing.state_folder import checkpoint_files
@@ -159,6 +162,29 @@ def test_ranks_continue_what_a_single_service_has_begun(
     with running(settings) as service:
         assert service.status() == FAILED
         assert "continue it with any number of them" in service.log
+
+
+def test_the_page_of_rank_0_shows_what_each_rank_does(stage: Stage, tmp_path: Path) -> None:
+    settings = ranked(stage, "ncm", tmp_path / "state", serve={"keep": True})
+    with team(settings, 2, tmp_path / "logs") as started:
+        until(lambda: "the run has ended" in started.log, "the run has ended")
+        address = re.findall(r" at (http://\S+)\n", started.log)[0]
+        found = text_string_to_metric_families(httpx.get(f"{address}/metrics", timeout=30).text)
+        values = {
+            (sample.name, sample.labels.get("rank")): sample.value
+            for family in found
+            for sample in family.samples
+        }
+        started.send(0, signal.SIGTERM)
+        assert started.statuses() == [0, 0], started.log
+    shares = [values["lethe_rank_samples_learned_total", rank] for rank in "01"]
+    assert sum(shares) == TOTAL
+    assert min(shares) > 0.4 * TOTAL
+    assert [values["lethe_rank_lag_records", rank] for rank in "01"] == [0, 0]
+    assert values["lethe_round_duration_seconds_count", None] >= TOTAL / 2 / 32
+    for what in ("learning", "collective"):
+        assert all(values[f"lethe_rank_{what}_seconds_total", rank] > 0 for rank in "01"), what
+    assert all(values["lethe_rank_waited_for_seconds_total", rank] >= 0 for rank in "01")
 
 
 def test_malformed_records_are_counted_once(fill: Fill, topic: str, tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ EVERY: Final = SEGMENT // 8
 """Samples between two evaluations."""
 MALFORMED: Final = 7
 BLANK: Final = {"content-type": "application/octet-stream", "dtype": "uint8", "shape": "1,28,28"}
+OF_RANKS: Final = (
+    "Round duration, 99th percentile",
+    "Waited for by rank",
+    "Collective operations by rank",
+    "Time spent learning by rank",
+    "Learned by rank",
+    "Lag by rank",
+)
+"""Panels without data, as both services learn alone."""
 MAY_BE_EMPTY: Final = {
     "Firing alerts: A": {"ridge"},
     **{f"Forgotten now: {query}": {"ridge"} for query in "ABCDE"},
@@ -53,11 +62,13 @@ MAY_BE_EMPTY: Final = {
     "Gradient interference: A": {"ridge"},
     "Alerts: annotation": {"ridge"},
     "Restarts: annotation": {"finetune", "ridge"},
+    **{f"{panel}: A": {"finetune", "ridge"} for panel in OF_RANKS[:1]},
+    **{f"{panel}: $service: A": {"finetune", "ridge"} for panel in OF_RANKS[1:]},
 }
 """Queries without data in this run, and for which services: ridge forgets nothing and trains no network, no
 policy sets a limit to the purge, neither learner is private, no heads are witnessed, and no service is
 restarted."""
-EMPTY: Final = {"ε spent", "δ", "Receipts that the witness lacks"}
+EMPTY: Final = {"ε spent", "δ", "Receipts that the witness lacks", *OF_RANKS}
 """Panels without data in this run, for the same reasons."""
 TABLES: Final = {
     "Services": (

@@ -40,6 +40,7 @@ from lethe.events.privacy import (
     ViolationPersists,
     WitnessStatus,
 )
+from lethe.events.ranks import RankRound, RoundLearned
 from lethe.events.records import (
     BatchLearned,
     BatchReturned,
@@ -83,12 +84,14 @@ __all__ = [
     "PrivacySpent",
     "PurgeBlocked",
     "PurgeLag",
+    "RankRound",
     "Reading",
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
     "RegimeAssigned",
     "Resumed",
+    "RoundLearned",
     "SampleCounts",
     "SamplesRetained",
     "ScoreInfo",
@@ -114,6 +117,7 @@ Event = (
     | BatchReturned
     | BatchLearned
     | LearningStarted
+    | RoundLearned
     | SegmentStarted
     | SegmentWithdrawn
     | SegmentWithoutProbe

@@ -33,6 +33,7 @@ from lethe.events import (
     WitnessStatus,
 )
 from lethe.observability.learning_metrics import LearningMetrics
+from lethe.observability.rank_metrics import RankMetrics
 from lethe.observability.run_metrics import RunMetrics
 
 __all__ = ["Metrics"]
@@ -61,6 +62,7 @@ class Metrics:
     ) -> None:
         self._sample_bytes = sample_bytes
         self._learning, self._run = LearningMetrics(registry, class_names), RunMetrics(registry)
+        self._ranks = RankMetrics(registry)
 
         def counter(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(f"lethe_{name}", documentation, labels, registry=registry)
@@ -184,6 +186,7 @@ class Metrics:
         """Handle one event."""
         self._learning(event)
         self._run(event)
+        self._ranks(event)
         match event:
             case BatchLearned():
                 self._take_batch(event)

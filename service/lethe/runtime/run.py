@@ -353,6 +353,7 @@ class Service:
             Sharing(storage.identity, storage.earliest_position(resumed), purges=False),
             storage.dead_letter_key(),
             self._history.tracker.run,
+            self._emit,
         )
 
     def _create_loop(

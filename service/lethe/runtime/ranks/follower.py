@@ -1,6 +1,8 @@
 """A rank that follows rank 0: it learns its own share of the stream, and stores and serves nothing."""
 
+import time
 from contextlib import closing
+from dataclasses import replace
 from typing import Final
 
 from lethe.learners.capabilities import Pools
@@ -24,6 +26,7 @@ def follow(group: Group, settings: Settings) -> None:
         raise TypeError(f"{learner.name} cannot learn with other ranks, and was accepted")
     learner.join(group)
     reading = Reading(settings, group.rank, group.size)
+    reported = 0.0  # seconds of collective operations that rank 0 knows of
     with stop_signals() as stop, closing(reading):
         while (command := Command(group.command())) is not Command.FINISH:
             match command:
@@ -34,9 +37,17 @@ def follow(group: Group, settings: Settings) -> None:
                     reading.wait(WAIT_SECONDS)  # what it returns concerns rank 0's reader alone
                     group.gather(NOTE.dump_json(reading.note(stop=stop.is_set())))
                 case Command.LEARN:
+                    began, collective_before = time.monotonic(), group.collective_seconds
                     learned = reading.learn(learner)
+                    learning = time.monotonic() - began - (group.collective_seconds - collective_before)
                     reading.wait(0.0)
-                    group.gather(NOTE.dump_json(reading.note(stop=stop.is_set(), learned=learned)))
+                    note = replace(
+                        reading.note(stop=stop.is_set(), learned=learned),
+                        learning_seconds=learning,
+                        collective_seconds=group.collective_seconds - reported,
+                    )
+                    reported = group.collective_seconds
+                    group.gather(NOTE.dump_json(note))
                 case Command.POOL:
                     learner.pool()
                 case Command.SHARE:

@@ -7,6 +7,7 @@ nothing is pickled.
 import faulthandler
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -36,6 +37,8 @@ class Group:
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.collective_seconds = 0.0
+        """Seconds in which learners exchanged tensors, or waited for other ranks to."""
 
     @property
     def leads(self) -> bool:
@@ -83,13 +86,19 @@ class Group:
 
     def all_reduce(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by the sum over all ranks."""
-        with _connected():
+        with self._timed(), _connected():
             dist.all_reduce(tensor)  # with gloo faster than a sum for one rank alone
 
     def broadcast(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by rank 0's."""
-        with _connected():
+        with self._timed(), _connected():
             dist.broadcast(tensor, FIRST)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.collective_seconds += time.monotonic() - began
 
 
 @contextmanager

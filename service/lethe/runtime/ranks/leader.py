@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from lethe.errors import BrokerUnavailable, InvalidSetting, PositionLost, RankLost
+from lethe.events import Emit, RankRound, RoundLearned
 from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.feed import Batch, FeedMessage
 from lethe.ingest.messages import BrokerState
@@ -20,6 +21,7 @@ from lethe.runtime.ranks.group import Group
 from lethe.runtime.ranks.interface import LearnedElsewhere, Ranks
 from lethe.runtime.ranks.notes import NOTE, OPENING, Command, Note, Opening
 from lethe.runtime.ranks.reading import Reading
+from lethe.runtime.ranks.round_times import RoundTimes
 from lethe.runtime.ranks.shares import Shares
 from lethe.settings import Settings
 from lethe.stream.consumer import KafkaSource
@@ -53,6 +55,7 @@ class Leader(Ranks):
         sharing: Sharing,
         dead_letter_key: bytes | None,
         segment: str | None,
+        emit: Emit,
     ) -> None:
         """Continue at ``resumed``, or begin where the settings say.
 
@@ -61,6 +64,9 @@ class Leader(Ranks):
         self._group, self._learner, self._reading, self._settings = group, learner, reading, settings
         self._position, self._shares, self._segment = resumed, shares, segment
         self._sharing, self._key = sharing, dead_letter_key
+        self._emit, self._times = emit, RoundTimes(group.size)
+        self._collective_reported = self._collective_before = 0.0
+        self._own_samples = 0  # learned by this rank in the round
         learner.join(group)
         self._opened = self._in_round = False
         self._pooled, self._others = True, 0
@@ -91,18 +97,21 @@ class Leader(Ranks):
             return self._messages.popleft()
         if not self._opened:
             return self._open(timeout)
+        self._wait_for_batches()
         if (message := self._reading.wait(timeout)) is not None:
             return message
         self._hear(0, self._reading.note(stop=False))
         if not self._complete:
+            self._wait_for_batches()
             self._ask()
+            self._wait_for_batches()
         if self._messages:
             return self._messages.popleft()
         return self._batch() if self._complete else None
 
     def release(self, batch: Batch) -> None:
         """Discard a batch's pixels and free its slot."""
-        del batch  # it is the one that was ready, if there was one
+        self._own_samples = batch.filled.samples
         if self._reading.batch is not None:
             self._reading.release(self._reading.batch)
 
@@ -136,15 +145,20 @@ class Leader(Ranks):
 
     def start_round(self) -> None:
         """Let every other rank learn the batch that it has ready."""
+        self._times.wait_for((0,))
         if self._learner.refresh_due(self._others):
             self.pool()
             self._group.command(Command.SHARE)
             self._learner.share(refresh=True)
         self._group.command(Command.LEARN)
         self._in_round, self._pooled = True, False
+        self._collective_before = self._group.collective_seconds
+        self._times.begin_round()
 
     def end_round(self) -> Sequence[LearnedElsewhere]:
         """Wait until all have learned; return the other ranks' batches of the round, in their order."""
+        collective = self._group.collective_seconds - self._collective_before
+        own = Note(learning_seconds=self._times.elapsed - collective)
         learned: list[LearnedElsewhere] = []
         for rank, note in self._answers():
             if note.learned is not None:
@@ -153,7 +167,30 @@ class Leader(Ranks):
                 learned.append((self._whole(filled), numbers))
             self._hear(rank, note)
         self._in_round = False
+        self._report_round([own, *self._notes[1:]])
         return learned
+
+    def _report_round(self, notes: Sequence[Note]) -> None:
+        """Emit what the ranks did in a round; rank 0's own note has its seconds alone."""
+        seconds = self._times.elapsed
+        waited_for = self._times.end_round([note.learning_seconds for note in notes])
+        collective = self._group.collective_seconds - self._collective_reported
+        self._collective_reported = self._group.collective_seconds
+        self._emit(
+            RoundLearned(
+                seconds,
+                [
+                    RankRound(
+                        samples=note.learned[0].samples if note.learned else 0 if rank else self._own_samples,
+                        lag=self._lag(rank),
+                        learning_seconds=note.learning_seconds,
+                        collective_seconds=note.collective_seconds if rank else collective,
+                        waited_for_seconds=waited_for[rank],
+                    )
+                    for rank, note in enumerate(notes)
+                ],
+            )
+        )
 
     def pool(self) -> None:
         """Let this rank's learner hold what all have learned. Raises RankLost within a round."""
@@ -171,6 +208,25 @@ class Leader(Ranks):
     def finish(self) -> None:
         """Let the other ranks end, with status 0."""
         self._group.command(Command.FINISH)
+
+    def _wait_for_batches(self) -> None:
+        """Take note of which ranks the round has to wait for."""
+        lacking = [
+            rank
+            for rank, note in enumerate(self._notes)
+            if rank and not (note.ready or note.ended or note.idle)
+        ]
+        own_lacks = self._reading.batch is None and not self._reading.ended
+        self._times.wait_for([0, *lacking] if own_lacks else lacking)
+
+    def _lag(self, rank: int) -> int:
+        """Return the number of records in a rank's partitions that are not learned."""
+        known = self._known
+        return sum(
+            max(0, known.ends.get(p, offset) - offset)
+            for p, offset in known.offsets.items()
+            if p % self._group.size == rank
+        )
 
     def _open(self, timeout: float) -> BrokerState | None:
         """Let all ranks read, from one position; it is the first message of a new run."""

@@ -74,6 +74,10 @@ class Note:
     """News of the batch that is being filled."""
     learned: LearnedElsewhere | None = None
     """The batch of the last round, if it had one."""
+    learning_seconds: float = 0.0
+    """How long it predicted and learned that batch, without collective operations."""
+    collective_seconds: float = 0.0
+    """How long collective operations took since the last round's note."""
 
 
 NOTE: Final = TypeAdapter(Note)
