@@ -18,6 +18,7 @@
     ├── InvalidSetting         stops the command; names the setting and the accepted values
     ├── InvalidScenario        stops the command; names the file and the key
     ├── InvalidFile            stops the command: a file is missing, corrupt or of another version
+    ├── MissingExtra           stops the command: an optional package is not installed
     └── DataUnavailable        stops the command: a data set cannot be downloaded
 """
 
@@ -32,6 +33,7 @@ __all__ = [
     "InvalidSetting",
     "LetheError",
     "MalformedRecord",
+    "MissingExtra",
     "NeverLearned",
     "PolicyBroken",
     "PositionLost",
@@ -123,6 +125,13 @@ class InvalidScenario(LetheError):
 
 class InvalidFile(LetheError):
     """A file is missing, corrupt, or not of the expected kind or version."""
+
+
+class MissingExtra(LetheError, ImportError):
+    """Something that was asked for needs a package that is installed with an extra of Lethe."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra {extra}: pip install 'lethe[{extra}]'")
 
 
 class DataUnavailable(LetheError):

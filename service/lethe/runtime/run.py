@@ -65,7 +65,7 @@ from lethe.web.rejected_requests import RejectedRequests
 from lethe.web.security import AllowedHosts
 from lethe.web.server import Server
 
-__all__ = ["run_service"]
+__all__ = ["Inputs", "load_inputs", "run_inputs", "run_service"]
 
 logger = logging.getLogger("lethe")
 
@@ -86,7 +86,19 @@ def run_service(
     Raises the LetheError that makes it impossible to start or to continue.
     """
     import_seconds = age()
-    inputs = load_inputs(settings)
+    return run_inputs(load_inputs(settings), on_step, processes, group, import_seconds=import_seconds)
+
+
+def run_inputs(
+    inputs: "Inputs",
+    on_step: OnStep = ignore_step,
+    processes: ProcessContext = SPAWN,
+    group: Group | None = None,
+    *,
+    import_seconds: float = 0.0,
+    on_event: Emit | None = None,
+) -> RunResult:
+    """Do the same with inputs that are loaded; ``on_event`` is called last with each event."""
     settings = inputs.settings
     with (
         open_state_folder(settings) as folder,
@@ -99,7 +111,8 @@ def run_service(
         if group is None:
             storage.require_single()
         inputs.controls.check_folder(folder, type(inputs.learner))
-        return Service(inputs, storage, witness, stop, import_seconds, group).run(on_step, processes)
+        service = Service(inputs, storage, witness, stop, import_seconds, group, on_event)
+        return service.run(on_step, processes)
 
 
 @dataclass(frozen=True)
@@ -150,8 +163,9 @@ class Service:
         stop: StopRequest,
         import_seconds: float,
         group: Group | None = None,
+        on_event: Emit | None = None,
     ) -> None:
-        self._group = group
+        self._group, self._on_event = group, on_event
         settings, learner, controls = inputs.settings, inputs.learner, inputs.controls
         self._inputs, self._storage, self._stop = inputs, storage, stop
         self._settings, self._learner, self._controls = settings, learner, controls
@@ -211,7 +225,8 @@ class Service:
         ]
         if self._detector is not None:  # without a detector no boundary can be missed
             subscribers.append(BoundaryScoring(self._history, self._emit))
-        return [*subscribers, self._enforcer, self._policy_status]
+        subscribers += [self._enforcer, self._policy_status]
+        return subscribers if self._on_event is None else [*subscribers, self._on_event]
 
     def _emit(self, event: Event) -> None:
         for subscriber in self._subscribers:
