@@ -7,6 +7,7 @@
     ├── BrokerUnavailable      retried with backoff; the service is not ready meanwhile
     │   └── TopicReplaced      retried; the next connection decides whether learning can go on
     ├── DeadLetterUnavailable  stops the service before the record's offset is committed
+    ├── PredictionsRejected    stops the service: the predictions topic rejects a prediction
     ├── PositionLost           stops the service: records that it had not learned are gone
     ├── DivergedLoss           stops the service; non-finite weights are not saved, evaluated or served
     ├── BudgetSpent            ends learning: another batch would exceed the privacy budget
@@ -37,6 +38,7 @@ __all__ = [
     "NeverLearned",
     "PolicyBroken",
     "PositionLost",
+    "PredictionsRejected",
     "RankLost",
     "ReaderDied",
     "StateNotSaved",
@@ -76,6 +78,10 @@ class TopicReplaced(BrokerUnavailable):
 
 class DeadLetterUnavailable(LetheError):
     """A malformed record could not be written to the dead-letter topic."""
+
+
+class PredictionsRejected(LetheError):
+    """The topic of predictions rejects one for good; no checkpoint is past its record."""
 
 
 class PositionLost(LetheError):

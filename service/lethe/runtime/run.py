@@ -1,7 +1,7 @@
 """The composition root of one run: the only module that names the concrete classes and connects them."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,13 +10,14 @@ from typing import Any, Final, cast
 
 from lethe.checkpointing.checkpoint import Checkpoint, OnStep, ignore_step
 from lethe.checkpointing.checkpointer import Checkpointer
-from lethe.errors import DivergedLoss, LetheError, StateNotSaved
+from lethe.errors import DivergedLoss, InvalidSetting, LetheError, StateNotSaved
 from lethe.evaluation.boundary_scores import BoundaryScoring
 from lethe.evaluation.history import History
 from lethe.events import Emit, Event, LoopTurned
 from lethe.ingest.batcher import Start
 from lethe.ingest.broker_monitor import BrokerMonitor
 from lethe.ingest.feed import Feed
+from lethe.ingest.origins import TRACE_HEADERS
 from lethe.ingest.reader_process import SPAWN, ProcessContext, ReaderProcess
 from lethe.learners.base import Learner
 from lethe.learners.capabilities import Pools
@@ -45,6 +46,7 @@ from lethe.runtime.factories import (
 from lethe.runtime.feed_events import FeedEvents
 from lethe.runtime.loop import Loop
 from lethe.runtime.persistence import Checkpoints, CommitsOnly, Publisher
+from lethe.runtime.predictions import Predictions, TopicPredictions
 from lethe.runtime.ranks.group import Group
 from lethe.runtime.ranks.interface import Ranks
 from lethe.runtime.ranks.leader import Leader
@@ -54,6 +56,7 @@ from lethe.runtime.signals import StopRequest, stop_signals
 from lethe.runtime.snapshot import StateSnapshots
 from lethe.runtime.storage import Storage, open_state_folder
 from lethe.settings import Settings
+from lethe.stream.prediction_topic import PredictionTopic
 from lethe.stream.purge import Sharing
 from lethe.stream.source import Position
 from lethe.web.app import create_app
@@ -145,6 +148,11 @@ def load_inputs(settings: Settings) -> Inputs:
             learner.name,
             settings.learner.seed,
         )
+    if settings.stream.predictions_topic and _secretly_private(learner) is not None:
+        raise InvalidSetting(
+            f"stream.predictions_topic: learner {learner.name} with secret noise publishes nothing before a "
+            "checkpoint of it is on the disk, and a prediction is made with every batch"
+        )
     controls.protect_process()
     return Inputs(settings, controls, probes, learner, FiniteCheck(learner), token)
 
@@ -185,6 +193,7 @@ class Service:
         self._restore()
         self._receipts = self._open_receipts(witness)
         self._publisher = Publisher(self._receipts, storage)
+        self._predictions = self._create_predictions()
 
     def run(self, on_step: OnStep, processes: ProcessContext) -> RunResult:
         """Learn until the stream ends or the run should stop, write the report, and serve if configured."""
@@ -193,7 +202,10 @@ class Service:
         with predictions, server, self._open_checkpointer(on_step) as checkpointer:
             with self._open_feed(processes) as (feed, start, ranks):
                 loop = self._create_loop(feed, start, checkpointer, ranks)
-                self._learn(loop)
+                try:
+                    self._learn(loop)
+                finally:
+                    self._predictions.close()
                 ranks.finish()
             self._emit(LoopTurned(feed.resident, self._learner.kept))
             result = self._run_state.result()
@@ -266,6 +278,20 @@ class Service:
         for event in receipts.status():
             self._emit(event)
         return receipts
+
+    def _create_predictions(self) -> Predictions:
+        stream, checkpoint = self._settings.stream, self._storage.checkpoint
+        if not stream.predictions_topic:
+            return Predictions()
+        since = None if checkpoint is None else checkpoint.predictions
+        names = class_names(self._inputs.probes)
+        return TopicPredictions(
+            PredictionTopic(stream, cast("dict[str, Any] | None", since)),
+            stream.topic,
+            self._learner.name,
+            lambda: names,
+            self._emit,
+        )
 
     def _create_server(self, predictions: PredictionWorker) -> Server:
         serve, residency = self._settings.serve, self._controls.residency_seconds
@@ -350,7 +376,14 @@ class Service:
             processes,
             segments=controls.segment_names(self._inputs.probes),
             dead_letter_key=storage.dead_letter_key(),
+            origin_headers=self._origin_headers(),
         )
+
+    def _origin_headers(self) -> Sequence[str] | None:
+        """Return the headers that predictions quote; None if none are made."""
+        if not self._predictions.wanted:
+            return None
+        return TRACE_HEADERS if self._controls.keeps_segment_names else ()
 
     def _lead(self, group: Group, processes: ProcessContext) -> Leader:
         if not isinstance(self._learner, Pools):
@@ -389,6 +422,7 @@ class Service:
                 self._detector,
                 states,
                 ranks.snapshot(),
+                self._predictions.snapshot(),
             )
 
         finite = self._inputs.finite
@@ -411,6 +445,7 @@ class Service:
             finite=finite,
             commit_first=self._commit_first,
             ranks=ranks,
+            predictions=self._predictions,
         )
 
     def _learn(self, loop: Loop) -> None:

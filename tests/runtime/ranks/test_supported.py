@@ -37,6 +37,7 @@ def test_any_other_learner_is_refused_with_its_reason(learner: str) -> None:
     [
         ({"privacy": {"policy": "clinic"}}, "privacy.policy clinic"),
         ({"stream": {"world": 2}}, "stream.world 2"),
+        ({"stream": {"predictions_topic": "guesses"}}, "stream.predictions_topic guesses"),
     ],
 )
 def test_settings_that_ranks_do_not_keep_to_are_refused(sections: dict[str, Any], named: str) -> None:

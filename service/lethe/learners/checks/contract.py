@@ -55,6 +55,7 @@ def checks_for(factory: Factory, *, seeded: bool = True) -> Iterator[Check]:
     yield check_kept_counts_the_stored_samples
     yield check_learn_reports_one_prediction_per_sample
     yield check_learn_predicts_before_it_sees_the_labels
+    yield check_probabilities_are_those_of_the_predictions
     yield check_predict_gives_probabilities
     yield check_colour_images_are_accepted
     yield check_same_seed_gives_the_same_state
@@ -140,6 +141,23 @@ def check_learn_predicts_before_it_sees_the_labels(factory: Factory) -> None:
     predicted_B = one.learn(x_BCHW, y_B).predicted_B
     otherwise_B = other.learn(x_BCHW, (y_B + 1) % 4).predicted_B
     require(torch.equal(predicted_B, otherwise_B), "the labels changed the predictions")
+
+
+def check_probabilities_are_those_of_the_predictions(factory: Factory) -> None:
+    """`learn` reports probabilities if the learner says so; its predictions are the most likely classes."""
+    learner = trained(factory)
+    x_BCHW, y_B = batch(48, seed=8)
+    learned = learner.learn(x_BCHW, y_B)
+    given = learned.probabilities is not None
+    require(given is learner.reports_probabilities, "reports_probabilities does not say what learn returns")
+    if learned.probabilities is None:
+        return
+    x_BCHW.zero_()  # as the caller does; the probabilities must not depend on it
+    p_BK = learned.probabilities()
+    require_plain(p_BK, (len(y_B), CONTEXT.layout.classes), torch.float32)
+    require(torch.allclose(p_BK.sum(1), torch.ones(len(y_B)), atol=1e-4), "they do not sum to 1")
+    likely_B = p_BK.gather(1, learned.predicted_B[:, None]).squeeze(1)
+    require(bool((likely_B >= p_BK.amax(1) - 1e-6).all()), "the prediction is not the most likely class")
 
 
 def check_predict_gives_probabilities(factory: Factory) -> None:

@@ -86,6 +86,7 @@ class GradientLearner(Learner):
     """
 
     Options: ClassVar[type[GradientOptions]] = GradientOptions
+    reports_probabilities: ClassVar[bool] = True
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.UNLEARNS: "its weights are trained by gradient descent, whose steps cannot be undone"
     }
@@ -135,7 +136,7 @@ class GradientLearner(Learner):
             self._optimizer.step()
             self._seen += len(y_B)
             self._after_step(step)
-        return Learned(scores_BK.argmax(1).cpu(), loss)
+        return Learned(scores_BK.argmax(1).cpu(), loss, probabilities=lambda: scores_BK.softmax(1).cpu())
 
     @property
     def motion(self) -> Motion | None:
