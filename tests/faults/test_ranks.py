@@ -97,7 +97,7 @@ def check_books(folder: Path, total: int = TOTAL) -> None:
     assert verdict.passed, verdict
 
 
-@pytest.mark.parametrize(("learner", "ranks"), [("ridge", 2), ("ridge", 3), ("slda", 2), ("ncm", 2)])
+@pytest.mark.parametrize(("learner", "ranks"), [("ridge", 2), ("ridge", 3), ("slda", 2)])
 def test_ranks_learn_what_one_service_does(
     learner: str, ranks: int, stage: Stage, alone: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -145,6 +145,25 @@ def test_other_numbers_of_ranks_continue_what_some_have_begun(
     check_books(state)
 
 
+@pytest.mark.long
+def test_ranks_are_added_and_taken_away_again_and_again(
+    fill: Fill, topic: str, alone: Callable[[str], str], tmp_path: Path
+) -> None:
+    stage = fill(topic, FIRST, PARTITIONS)
+    state = tmp_path / "state"
+    settings = ranked(stage, "ridge", state)
+    stops = ((2, 1, signal.SIGTERM, 200), (3, 2, signal.SIGKILL, 400), (1, 0, signal.SIGTERM, 600))
+    for ranks, hit, number, samples in stops:
+        with team(settings, ranks, tmp_path / f"{ranks}") as started:
+            has_learned(started, state, samples)
+            started.send(hit, number)
+            started.statuses()
+    fill(topic, SECOND, PARTITIONS)
+    learn_all(settings, 4, tmp_path / "4")
+    assert sums(state) == alone("ridge")
+    check_books(state)
+
+
 def test_ranks_continue_what_a_single_service_has_begun(
     fill: Fill, topic: str, alone: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -164,8 +183,11 @@ def test_ranks_continue_what_a_single_service_has_begun(
         assert "continue it with any number of them" in service.log
 
 
-def test_the_page_of_rank_0_shows_what_each_rank_does(stage: Stage, tmp_path: Path) -> None:
-    settings = ranked(stage, "ncm", tmp_path / "state", serve={"keep": True})
+def test_the_page_of_rank_0_shows_what_each_rank_does(
+    stage: Stage, alone: Callable[[str], str], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    settings = ranked(stage, "ncm", state, serve={"keep": True})
     with team(settings, 2, tmp_path / "logs") as started:
         until(lambda: "the run has ended" in started.log, "the run has ended")
         address = re.findall(r" at (http://\S+)\n", started.log)[0]
@@ -177,6 +199,8 @@ def test_the_page_of_rank_0_shows_what_each_rank_does(stage: Stage, tmp_path: Pa
         }
         started.send(0, signal.SIGTERM)
         assert started.statuses() == [0, 0], started.log
+    assert sums(state) == alone("ncm")
+    check_books(state)
     shares = [values["lethe_rank_samples_learned_total", rank] for rank in "01"]
     assert sum(shares) == TOTAL
     assert min(shares) > 0.4 * TOTAL
