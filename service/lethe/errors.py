@@ -16,6 +16,7 @@
     ├── StateNotSaved          ends the service with an error: the last checkpoint could not be written
     ├── ReaderDied             stops the service: the process that reads the broker died
     ├── RankLost               ends this rank, with a status that has all ranks started again
+    ├── RanksDiffer            stops all ranks: what should be the same in each of them is not
     ├── InvalidSetting         stops the command; names the setting and the accepted values
     ├── InvalidScenario        stops the command; names the file and the key
     ├── InvalidFile            stops the command: a file is missing, corrupt or of another version
@@ -40,6 +41,7 @@ __all__ = [
     "PositionLost",
     "PredictionsRejected",
     "RankLost",
+    "RanksDiffer",
     "ReaderDied",
     "StateNotSaved",
     "TopicReplaced",
@@ -119,6 +121,10 @@ class RankLost(LetheError):
     """Another rank has ended before this one, or cannot be reached."""
 
     status = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class RanksDiffer(LetheError):
+    """Two ranks that took the same steps hold different weights; nothing of them is saved."""
 
 
 class InvalidSetting(LetheError):

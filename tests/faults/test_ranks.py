@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples, state_digest
@@ -110,10 +111,27 @@ def test_ranks_learn_what_one_service_does(
     assert history.evaluated_at == TOTAL, "the whole is evaluated at the end"
 
 
-def test_ranks_that_are_killed_end_as_if_undisturbed(fill: Fill, topic: str, tmp_path: Path) -> None:
+def test_ranks_that_average_gradients_learn_as_one_service_with_their_batches_in_one(
+    stage: Stage, tmp_path: Path
+) -> None:
+    state, other = tmp_path / "state", tmp_path / "alone" / "state"
+    with running(ranked(stage, "finetune", other, batch={"size": 32})) as service:
+        learn_all(ranked(stage, "finetune", state, batch={"size": 16}), 2, tmp_path / "logs")
+        assert service.status() == 0, service.log
+    check_books(state)
+    ours, theirs = newest(state).learner, newest(other).learner
+    assert ours.values == theirs.values
+    for name, tensor in ours.tensors.items():
+        assert torch.allclose(tensor, theirs.tensors[name], rtol=0.05, atol=2e-3), name
+
+
+@pytest.mark.parametrize("learner", ["ridge", "finetune"])
+def test_ranks_that_are_killed_end_as_if_undisturbed(
+    learner: str, fill: Fill, topic: str, tmp_path: Path
+) -> None:
     stage = fill(topic, FIRST, PARTITIONS)
     state = tmp_path / "state"
-    settings = ranked(stage, "ridge", state)
+    settings = ranked(stage, learner, state)
     for rank, samples in ((1, 256), (0, 512)):  # one that follows, and the one that leads
         with team(settings, 2, tmp_path / f"killed-{rank}") as started:
             has_learned(started, state, samples)
@@ -124,7 +142,7 @@ def test_ranks_that_are_killed_end_as_if_undisturbed(fill: Fill, topic: str, tmp
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 2, tmp_path / "last")
     check_books(state)
-    learn_all(ranked(stage, "ridge", tmp_path / "other" / "state"), 2, tmp_path / "undisturbed")
+    learn_all(ranked(stage, learner, tmp_path / "other" / "state"), 2, tmp_path / "undisturbed")
     assert Outcome.of(state) == Outcome.of(tmp_path / "other" / "state")
 
 

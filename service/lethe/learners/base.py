@@ -108,7 +108,7 @@ class Learner(ABC):
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.UNLEARNS: "its state is not a sum over samples",
         Capability.MERGES: "its state is not a sum over samples",
-        Capability.POOLS: "ranks cannot join what it learns by gradient descent yet",
+        Capability.POOLS: "its state is neither a sum over samples nor made by steps on an average gradient",
         Capability.EXPIRES: "it stores no samples, or cannot delete the oldest",
         Capability.PRIVATE: "it adds no noise to what it retains",
     }

@@ -248,13 +248,18 @@ class Loop:
         if closes:
             self._evaluate_apart()
         if self.oracle and self._segment is not None:
-            self.learner.boundary()
+            self._boundary()
         self._segmentation.begin(due)
         if (
             closes and not self.stopping()
         ):  # otherwise the last one follows at once, and each may take seconds
             self._checkpoint()
         return closes
+
+    def _boundary(self) -> None:
+        """Notify the learner of a boundary, in every rank."""
+        self.learner.boundary()
+        self.ranks.boundary()
 
     @property
     def _segment(self) -> str | None:
