@@ -103,6 +103,8 @@ class Learner(ABC):
     """Whether `learn` returns `Learned.probabilities`: they then take no second forward pass."""
     Options: ClassVar[type[options.Options]] = options.Options
     """The model of its options."""
+    resumable: ClassVar[bool] = True
+    """Whether `state` is all of it, so that a checkpoint can restore it."""
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
     """What it can do beyond the contract; follows from the mix-ins among its bases."""
     lacks: ClassVar[Mapping[Capability, str]] = {

@@ -141,6 +141,11 @@ def load_inputs(settings: Settings) -> Inputs:
     probes = load_probes(settings.evaluation, settings.sample)
     settings = controls.apply(settings, find(settings.learner.name), probes)
     learner = create_learner(settings.learner, settings.sample, settings.batch.size)
+    if settings.checkpoint.folder is not None and not learner.resumable:
+        raise InvalidSetting(
+            f"learner.name {learner.name}: its state cannot be written without pickle, so it has no "
+            "checkpoints: leave checkpoint.folder (--state) out; a restart then begins from scratch"
+        )
     if isinstance(learner, PrivateLearner) and not learner.secret:
         logger.warning(
             "learner %s draws its noise from seed %d, and anyone who knows the seed can subtract it: nothing "
