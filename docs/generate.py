@@ -260,7 +260,7 @@ def _reference(schema: Mapping[str, Any]) -> str:
 def _metrics() -> str:
     """Return every metric that a service registers, with type, labels and help text."""
     registry = CollectorRegistry()
-    build = build_labels(Finetune(LearnerContext(Layout())))
+    build = build_labels(Finetune(LearnerContext(Layout())), Finetune.retains)
     metrics = Metrics(registry, sample_bytes=Layout().size, build=build)
     for event in EVENTS:  # labels, and the gauges of the privacy account, exist once they have values
         metrics(event)

@@ -170,22 +170,32 @@ def of(**changes: Any) -> ProbeSet:
 
 X, Y = probe().x_NCHW, probe().y_N
 REFUSED = {
-    "float32 from 0 to 255": (of(x_NCHW=X.astype(np.float32)), "mnist: x is float32, expected uint8"),
-    "float64 from 0 to 1": (of(x_NCHW=X / 255), "mnist: x is float64, expected uint8"),
+    "float32 from 0 to 255": (
+        of(x_NCHW=X.astype(np.float32)),
+        r"mnist: x is float32 of shape \[4, 1, 5, 6\], expected uint8",
+    ),
+    "float64 from 0 to 1": (of(x_NCHW=X / 255), "mnist: x is float64 of .* expected uint8"),
     "not finite": (of(x_NCHW=np.full(X.shape, np.nan, np.float32)), "mnist: x is float32"),
+    "vectors that are not finite": (
+        of(x_NCHW=np.full((4, 2), np.inf, np.float32)),
+        "mnist: x has numbers that are not finite",
+    ),
     "signed bytes": (of(x_NCHW=X.astype(np.int8)), "mnist: x is int8"),
-    "flat images": (of(x_NCHW=X.reshape(4, 30)), r"mnist: x has shape \[4, 30\], expected \[N, C, H, W\]"),
-    "images of no channel": (of(x_NCHW=X[:, 0]), r"mnist: x has shape \[4, 5, 6\]"),
+    "flat images": (
+        of(x_NCHW=X.reshape(4, 30)),
+        r"mnist: x is uint8 of shape \[4, 30\], expected uint8 \[N, C, H, W\] or float32",
+    ),
+    "images of no channel": (of(x_NCHW=X[:, 0]), r"mnist: x is uint8 of shape \[4, 5, 6\]"),
     "no array": (of(x_NCHW=X.tolist()), "mnist: x is a list, not a numpy array"),
-    "more images than labels": (of(y_N=Y[:3]), "mnist: 4 images but 3 labels"),
-    "more labels than images": (of(x_NCHW=X[:3]), "mnist: 3 images but 4 labels"),
+    "more images than labels": (of(y_N=Y[:3]), "mnist: 4 samples but 3 labels"),
+    "more labels than images": (of(x_NCHW=X[:3]), "mnist: 3 samples but 4 labels"),
     "labels of two dimensions": (
         of(y_N=np.eye(4, dtype=np.int64)),
-        r"mnist: y has shape \[4, 4\], expected \[N\]",
+        r"mnist: y is int64 of shape \[4, 4\], expected int64 \[N\]",
     ),
-    "one label": (of(y_N=np.array(3)), r"mnist: y has shape \[\], expected \[N\]"),
-    "labels as floats": (of(y_N=Y.astype(np.float64)), "mnist: y is float64, expected int64"),
-    "short labels": (of(y_N=Y.astype(np.int32)), "mnist: y is int32, expected int64"),
+    "one label": (of(y_N=np.array(3)), r"mnist: y is int64 of shape \[\], expected int64 \[N\]"),
+    "labels as floats": (of(y_N=Y.astype(np.float64)), "mnist: y is float64 of .* expected int64"),
+    "short labels": (of(y_N=Y.astype(np.int32)), "mnist: y is int32 of .* expected int64"),
     "a negative label": (of(y_N=Y - 10), "mnist: label -"),
     "a slash in the name": (of(name="a/b"), "probe 'a/b': a name must have"),
     "a way out of the folder": (of(name="/../../b"), "probe '/../../b': a name must have"),

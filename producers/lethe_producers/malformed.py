@@ -1,23 +1,37 @@
-"""Creates malformed records, one kind for each `Reason`."""
+"""Creates malformed records, one kind for each `Reason` that a layout has."""
 
 from typing import Final
 from zlib import crc32
 
+import numpy as np
+
 from lethe.wire import PNG, RAW, Layout, Reason, Sample, encode
 
-__all__ = ["malformed"]
+__all__ = ["kinds_of", "malformed"]
 
 Headers = list[tuple[str, bytes]]
 
 DEFAULT_LAYOUT: Final = Layout()
 
+OF_IMAGES: Final = frozenset({Reason.UNDECODABLE, Reason.DAMAGED, Reason.TOO_COSTLY})
+OF_VECTORS: Final = frozenset({Reason.NOT_FINITE})
+
 _AFTER_IHDR: Final = 33  # where a PNG's second chunk begins
+
+
+def kinds_of(layout: Layout) -> tuple[Reason, ...]:
+    """Return the reasons for which a record of ``layout`` can be malformed."""
+    none = OF_VECTORS if layout.features is None else OF_IMAGES
+    return tuple(reason for reason in Reason if reason not in none)
 
 
 def malformed(
     sample: Sample, reason: Reason, layout: Layout = DEFAULT_LAYOUT
 ) -> tuple[bytes | None, Headers]:
-    """Return a value and headers that ``layout``, of which ``sample`` is, rejects for ``reason``."""
+    """Return a value and headers that ``layout``, of which ``sample`` is, rejects for ``reason``.
+
+    The reason is one of `kinds_of` the layout.
+    """
     value, headers = encode(sample, PNG if reason in {Reason.DAMAGED, Reason.TOO_COSTLY} else RAW)
     match reason:
         case Reason.NULL_VALUE:
@@ -37,7 +51,9 @@ def malformed(
         case Reason.WRONG_SHAPE:
             return value[:-1], headers
         case Reason.WRONG_DTYPE:
-            return value, _with(headers, "dtype", b"float32")
+            return value, _with(headers, "dtype", b"float32" if layout.features is None else b"uint8")
+        case Reason.NOT_FINITE:
+            return value[:-4] + np.array(np.nan, "<f4").tobytes(), headers
         case Reason.LABEL_OUT_OF_RANGE:
             return value, _with(headers, "label", b"999999999")
         case Reason.DAMAGED:

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lethe.wire import Reason
+from lethe_producers.malformed import kinds_of
 from lethe_producers.scenario import Scenario
 
 __all__ = ["EndlessOrder", "Order", "Place"]
 
 STEEPNESS: Final = 10.0
 """A blend's sigmoid runs from −5 to 5 over its width, which is from 0.7 % to 99.3 %."""
-KINDS: Final = tuple(Reason)
 
 Integers = npt.NDArray[np.int64]
 
@@ -76,6 +76,7 @@ class Order:
         self._shuffles: dict[Hashable, Integers] = {}
         self._from_next: dict[int, Integers] = {}
         self._faults: dict[int, Integers] = {}
+        self._kinds = kinds_of(scenario.layout)
         self._shifts: dict[int, Integers] = {}
 
     @property
@@ -108,7 +109,7 @@ class Order:
             source=source,
             row=int(self._shuffle_of(source)[self._offsets[source] + nth]),
             label_shift=int(self._shifts_of(source)[nth]),
-            fault=KINDS[kind] if kind >= 0 else None,
+            fault=self._kinds[kind] if kind >= 0 else None,
         )
 
     def _pool_offsets(self) -> list[int]:
@@ -165,7 +166,7 @@ class Order:
         if segment not in self._faults:
             chosen = self._chosen(_Use.MALFORMED, segment, self.scenario.segments[segment].malformed)
             faults = np.full(self.lengths[segment], -1, np.int64)
-            faults[chosen] = np.arange(len(chosen)) % len(KINDS)
+            faults[chosen] = np.arange(len(chosen)) % len(self._kinds)
             self._faults[segment] = faults
         return self._faults[segment]
 

@@ -1,4 +1,4 @@
-"""Probe sets: held-out images and labels, each set in one safetensors file.
+"""Probe sets: held-out images or vectors and their labels, each set in one safetensors file.
 
 Producers write them (``lethe-replay probes``), and the service reads them (``--probes DIR``). A probe set is
 retained data, so its file names source and consent, and holds a SHA-256 of its tensors.
@@ -6,10 +6,10 @@ retained data, so its file names source and consent, and holds a SHA-256 of its 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,8 @@ MAX_NAME_BYTES: Final = 200
 class ProbeSet:
     """A held-out set that measures what is retained of one segment.
 
-    ``x_NCHW`` is uint8 of shape [N, C, H, W], ``y_N`` int64 of shape [N]. ``name`` equals the ``segment``
-    header of the records of that segment.
+    ``x_NCHW`` is uint8 of shape [N, C, H, W], or of vectors float32 of shape [N, F]; ``y_N`` is int64 of
+    shape [N]. ``name`` equals the ``segment`` header of the records of that segment.
     """
 
     name: str
@@ -58,7 +58,8 @@ class ProbeSet:
 def check_probe(probe: ProbeSet) -> None:
     """Raise InvalidFile unless name, dtypes and shapes of ``probe`` are as documented in `ProbeSet`.
 
-    Images of another dtype would be evaluated with pixel values that the learner has never seen.
+    Images of another dtype would be evaluated with pixel values that the learner has never seen, and a stream
+    has no vector with a number that is not finite.
     """
     x, y, name = probe.x_NCHW, probe.y_N, probe.name
     if not _is_valid_name(name):
@@ -68,15 +69,12 @@ def check_probe(probe: ProbeSet) -> None:
         )
     if not (isinstance(probe.source, str) and isinstance(probe.consent, str)):
         raise InvalidFile(f"probe {name}: source and consent must be strings")
-    for what, array, dtype, shape in (("x", x, np.uint8, "[N, C, H, W]"), ("y", y, np.int64, "[N]")):
-        if not isinstance(array, np.ndarray):
-            raise InvalidFile(f"probe {name}: {what} is a {type(array).__name__}, not a numpy array")
-        if array.dtype != dtype:
-            raise InvalidFile(f"probe {name}: {what} is {array.dtype}, expected {np.dtype(dtype)}")
-        if array.ndim != shape.count(",") + 1:
-            raise InvalidFile(f"probe {name}: {what} has shape {list(array.shape)}, expected {shape}")
+    _check_array(name, "x", x, {np.dtype(np.uint8): "[N, C, H, W]", np.dtype(np.float32): "[N, F]"})
+    _check_array(name, "y", y, {np.dtype(np.int64): "[N]"})
     if len(x) != len(y):
-        raise InvalidFile(f"probe {name}: {len(x)} images but {len(y)} labels")
+        raise InvalidFile(f"probe {name}: {len(x)} samples but {len(y)} labels")
+    if x.dtype == np.float32 and not np.isfinite(x).all():
+        raise InvalidFile(f"probe {name}: x has numbers that are not finite")
     if len(y) and y.min() < 0:
         raise InvalidFile(f"probe {name}: label {y.min()} is negative")
     if not (isinstance(probe.classes, tuple) and all(map(_is_class_name, probe.classes))):
@@ -85,6 +83,17 @@ def check_probe(probe: ProbeSet) -> None:
         raise InvalidFile(f"probe {name}: two classes have the same name")
     if probe.classes and len(y) and y.max() >= len(probe.classes):
         raise InvalidFile(f"probe {name}: label {y.max()} has no name, there are {len(probe.classes)}")
+
+
+def _check_array(name: str, what: str, array: object, allowed: Mapping[np.dtype[Any], str]) -> None:
+    """Raise InvalidFile unless ``array`` is of an ``allowed`` dtype, with the axes of its shape there."""
+    if not isinstance(array, np.ndarray):
+        raise InvalidFile(f"probe {name}: {what} is a {type(array).__name__}, not a numpy array")
+    if array.ndim != allowed.get(array.dtype, "").count(",") + 1 or array.dtype not in allowed:
+        expected = " or ".join(f"{dtype} {shape}" for dtype, shape in allowed.items())
+        raise InvalidFile(
+            f"probe {name}: {what} is {array.dtype} of shape {list(array.shape)}, expected {expected}"
+        )
 
 
 def _is_class_name(name: object) -> bool:

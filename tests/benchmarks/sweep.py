@@ -73,6 +73,8 @@ VALUES: Final[dict[str, dict[str, tuple[JSON, ...]]]] = {
 
 ELSEWHERE: Final = {
     "backbone": "the user's choice; all share the default",
+    "location": "of vectors, and the user's knowledge of them",
+    "spread": "the same",
     "optimizer": "the user's choice; all share the default",
     "optimizer_options": "the optimizer's own defaults",
     "lr": "tried with finetune, whose network and optimizer the others share",

@@ -54,7 +54,7 @@ def test_a_learner_is_shown_with_its_capabilities(lethe: Lethe, name: str, shown
 def test_a_wrong_option_is_refused_by_name(lethe: Lethe) -> None:
     said = lethe.refuses("run", "--option", "lr=0", "--option", "depth=3")
     assert "learner.options.lr: Input should be greater than 0" in said
-    assert "learner.options.depth: no such option, there are backbone, " in said
+    assert "learner.options.depth: no such option, there are location, spread, backbone, " in said
 
 
 def test_a_learner_that_does_not_exist_is_refused_with_those_that_do(lethe: Lethe) -> None:
@@ -76,9 +76,39 @@ def test_a_folder_without_probes_is_refused_with_what_writes_some(lethe: Lethe, 
 def test_probes_that_do_not_fit_the_stream_are_refused_by_name(lethe: Lethe, tmp_path: Path) -> None:
     y_N = np.arange(3)
     save_probe(ProbeSet("shades", np.zeros((3, 1, 8, 8), np.uint8), y_N, "made up", "none"), tmp_path, 0)
-    assert "evaluation.probes: shades has images of (1, 8, 8)" in lethe.refuses(
-        "run", "--probes", str(tmp_path)
-    )
+    run = ("run", "--probes", str(tmp_path))
+    assert "evaluation.probes: shades has images of 1×8×8 and" in lethe.refuses(*run)
+    said = lethe.refuses(*run, "--features", "64")
+    assert "shades has images of 1×8×8 and labels up to 2, the stream has vectors of 64 and" in said
+
+
+def test_vectors_and_images_exclude_each_other_by_name(lethe: Lethe) -> None:
+    said = lethe.refuses("run", "--features", "8", "--sample-height", "8", "--sample-channels", "3")
+    assert "sample.features is for vectors, sample.channels and sample.height for images" in said
+    assert "sample.features: --features or LETHE_SAMPLE__FEATURES" in said
+    assert "sample.formats png: vectors" in lethe.refuses("run", "--features", "8", "--formats", "png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["generative-replay"], "learner generative-replay: its generator draws images"),
+        (["finetune", "--option", "backbone=small-cnn"], "learner.options.backbone is mlp"),
+        (["dp-ridge"], "vectors need learner.options.location and spread"),
+        (["ridge", "--option", "spread=1"], "location and spread are given together"),
+        (["ridge", "--option", "location=0", "--option", "spread=0"], "every spread is above 0"),
+        (["ridge", "--option", "location=[0,0]", "--option", "spread=1"], "2 numbers, but vectors"),
+    ],
+)
+def test_a_learner_that_cannot_take_the_vectors_is_refused_with_what_to_do(
+    lethe: Lethe, arguments: list[str], reason: str
+) -> None:
+    assert reason in lethe.refuses("run", "--features", "8", "--learner", *arguments)
+
+
+def test_a_scale_of_vectors_is_refused_for_images(lethe: Lethe) -> None:
+    said = lethe.refuses("run", "--option", "location=0", "--option", "spread=1")
+    assert "location and spread are for vectors" in said
 
 
 def test_a_taken_port_is_refused_by_the_names_of_its_settings(lethe: Lethe) -> None:

@@ -44,6 +44,15 @@ def test_a_sample_is_copied_into_its_place() -> None:
     assert slots.y_SB[2].tolist() == [3, 5, 0, 0]
 
 
+def test_vectors_are_kept_as_numbers_and_overwritten_with_zeros() -> None:
+    slots = Slots(Layout(features=3), SETTINGS, CONTEXT)
+    slots.put(1, 0, Sample(np.array([0.5, -1e30, 3], np.float32), 3))
+    assert (slots.x_SBCHW.shape, slots.x_SBCHW.dtype.name) == ((3, 4, 3), "float32")
+    assert slots.x_SBCHW[1, 0].tolist() == np.array([0.5, -1e30, 3], np.float32).tolist()
+    assert slots.discard(1) == 1
+    assert not slots.x_SBCHW.view(np.uint8).any()
+
+
 def test_a_discarded_slot_is_zeros_and_the_others_are_untouched() -> None:
     slots = Slots(LAYOUT, SETTINGS, CONTEXT)
     fill(slots, 0, 4)

@@ -12,7 +12,8 @@ import pytest
 from lethe.observability.result import RunResult
 from lethe.runtime.run import run_service
 from lethe.settings import EvaluationSettings, LearnerSettings, RunSettings, ServeSettings, Settings
-from lethe.wire import Reason
+from lethe.wire import Layout
+from lethe_producers.malformed import kinds_of
 from lethe_producers.order import Order
 from lethe_producers.scenario import Scenario, load_scenario, shipped_scenarios
 from tests.support.brokers import StreamBroker
@@ -68,4 +69,4 @@ def test_every_record_of_a_scenario_is_accounted_for(
 
 def test_the_poisoned_scenario_has_every_kind_of_malformed_record() -> None:
     order = Order(load_scenario("poisoned"), seed=0, samples=POISONED)
-    assert {order.at(index).fault for index in range(len(order))} == {None, *Reason}
+    assert {order.at(index).fault for index in range(len(order))} == {None, *kinds_of(Layout())}

@@ -17,6 +17,7 @@ from lethe.evaluation.history import History
 from lethe.events import Event, PrivacySpent
 from lethe.learners.base import LearnerContext
 from lethe.learners.private.accounting import composed, delta_of, epsilon_of, mu_of
+from lethe.learners.private.base import PrivateOptions
 from lethe.learners.private.dp_finetune import DPFinetune
 from lethe.learners.private.noise import RatchetNoise
 from lethe.learners.private.unit_features import UnitFeatures
@@ -92,7 +93,7 @@ def test_features_are_of_length_one_whatever_the_image(seed: int) -> None:
     x_BCHW, _ = images(4, seed)
     x_BCHW[0] = seed % 256  # without any contrast
     x_BCHW[1, :, :, 4:] = 255
-    lengths = UnitFeatures(LAYOUT, CPU)(x_BCHW).norm(dim=1)
+    lengths = UnitFeatures(LAYOUT, PrivateOptions(), CPU)(x_BCHW).norm(dim=1)
     assert lengths.max().item() <= 1 + 1e-6
     assert lengths[1:].min().item() == pytest.approx(1, abs=1e-6)
 
@@ -114,7 +115,7 @@ def test_what_gets_noise_is_the_sum_of_the_samples_own_gradients_cut_to_their_le
     private = learner(clip=clip, noise_multiplier=0.7, learning_rate=0.5)
     private.learn(*images(16, seed=1))
     x_BCHW, y_B = images(24)
-    phi_BD = UnitFeatures(LAYOUT, CPU)(x_BCHW).double()
+    phi_BD = UnitFeatures(LAYOUT, PrivateOptions(), CPU)(x_BCHW).double()
     expected_KD = torch.zeros(private._weight_KD.shape, dtype=torch.float64)
     for phi_D, y in zip(phi_BD, y_B, strict=True):
         weight_KD = private._weight_KD.double().requires_grad_()

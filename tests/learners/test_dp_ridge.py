@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lethe.errors import BudgetSpent
 from lethe.learners.base import LearnerContext
 from lethe.learners.private.accounting import mu_of
+from lethe.learners.private.base import PrivateOptions
 from lethe.learners.private.dp_ridge import SQUARED_SENSITIVITY, DPRidge
 from lethe.learners.private.unit_features import UnitFeatures
 from lethe.learners.state import State
@@ -77,7 +78,7 @@ def test_a_finished_block_is_the_exact_sum_and_the_noise_it_began_with() -> None
         private.learn(x, y)
     q = private._whole(x_BCHW).to(torch.int64)
     assert torch.equal(private.state().tensors["A"], (q.T @ q + noise).double())
-    phi = UnitFeatures(LAYOUT, CPU)(x_BCHW)
+    phi = UnitFeatures(LAYOUT, PrivateOptions(), CPU)(x_BCHW)
     torch.testing.assert_close(q / private._length, phi, atol=0.006, rtol=0)
     assert not torch.equal(private.state().tensors["block.A"], noise), "the next block has noise of its own"
 

@@ -91,7 +91,7 @@ def test_the_optimizers_other_arguments_are_passed_on() -> None:
         ({"optimizer_options": {"momentum": 0.9}}, r"learner\.options: torch\.optim\.Adam with .*momentum"),
         ({"optimizer_options": {"betas": [0.9, 2.0]}}, r"learner\.options: torch\.optim\.Adam with .*beta"),
         ({"lr": 0}, r"learner\.options\.lr: Input should be greater than 0"),
-        ({"backbone": "resnet"}, r"learner\.options\.backbone: 'resnet' is none of small-cnn, mlp"),
+        ({"backbone": "resnet"}, r"learner\.options\.backbone: 'resnet' is none of auto, small-cnn, mlp"),
         (
             {"backbone": "nowhere:net"},
             r"learner\.options\.backbone: nowhere:net: ModuleNotFoundError.*PYTHONPATH",

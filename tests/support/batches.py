@@ -66,7 +66,6 @@ class Rig:
         clock: Callable[[], float] = lambda: 0.0,
         decoding_seconds: float | None = None,
         until: dict[int, int] | None = None,
-        origin_headers: Sequence[str] | None = None,
     ) -> None:
         self.source = MemorySource(logs, script)
         self.letters = letters or Letters()
@@ -83,7 +82,6 @@ class Rig:
             clock,
             decoding_seconds=decoding_seconds,
             until=until,
-            origin_headers=origin_headers,
         )
         self.failures: list[Exception] = []
 

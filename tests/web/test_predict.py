@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from lethe.errors import InvalidSetting
+from lethe.learners.base import LearnerContext
+from lethe.learners.gradient.finetune import Finetune
 from lethe.web.auth import read_token
 from lethe.web.predict_body import MAX_IMAGES, kinds, reader
 from lethe.web.prediction_worker import PredictionResult, PredictionWorker, QueueFull
@@ -97,6 +100,66 @@ def test_a_json_batch_is_classified_in_order(client: httpx.Client) -> None:
     agree(client.post("/predict", json={"images": [text(i) for i in range(4)]}), 4)
 
 
+VECTORS = Layout(features=3, classes=3)
+OF_VECTORS = Finetune(LearnerContext(VECTORS))
+X_NF = np.array([[0.5, -1, 7], [0, 0, 0]], np.float32)
+AS_VECTORS = {"content-type": RAW, "dtype": "float32", "shape": "2,3"}
+
+
+@pytest.fixture(scope="module")
+def of_vectors() -> Iterator[httpx.Client]:
+    with PredictionWorker(PredictorSnapshots(OF_VECTORS), VECTORS) as predictions:
+        app = create(predictions, layout=VECTORS)
+        with Server(app, "127.0.0.1", 0) as server, httpx.Client(base_url=server.address) as client:
+            yield client
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"json": {"vectors": X_NF.tolist()}},
+        {"content": X_NF.tobytes(), "headers": AS_VECTORS},
+        {"content": X_NF[0].tobytes(), "headers": AS_VECTORS | {"shape": "3"}},
+    ],
+    ids=["json", "raw", "one"],
+)
+def test_vectors_are_classified(request_: dict[str, Any], of_vectors: httpx.Client) -> None:
+    answer = of_vectors.post("/predict", **request_)
+    assert answer.status_code == 200, answer.text
+    found = [p["probabilities"] for p in answer.json()["predictions"]]
+    p_BK = OF_VECTORS.predict_proba(torch.from_numpy(X_NF[: len(found)])).numpy()
+    np.testing.assert_allclose(found, p_BK, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "detail"),
+    [
+        ({"json": {"vectors": [[1, 2]]}}, 422, "vectors.0: 2 numbers, expected 3"),
+        ({"json": {"vectors": [[1, 2, 1e39]]}}, 422, "too large for float32"),
+        ({"json": {"vectors": [[1, 2, "x"]]}}, 422, "vectors.0.2"),
+        ({"json": {"images": [text()]}}, 422, "vectors: Field required"),
+        (
+            {"content": b'{"vectors": [[1, 2, NaN]]}', "headers": {"content-type": "application/json"}},
+            422,
+            "",
+        ),
+        (
+            {"content": np.full(3, np.inf, "<f4").tobytes(), "headers": AS_VECTORS | {"shape": "3"}},
+            422,
+            "finite",
+        ),
+        ({"content": bytes(5), "headers": AS_VECTORS}, 422, "5 bytes, but shape 2,3 has 24"),
+        ({"content": png(), "headers": {"content-type": PNG}}, 415, "octet-stream, application/json"),
+    ],
+)
+def test_a_bad_request_for_vectors_is_answered_with_the_reason(
+    request_: dict[str, Any], status: int, detail: str, of_vectors: httpx.Client
+) -> None:
+    answer = of_vectors.post("/predict", **request_)
+    assert answer.status_code == status, answer.text
+    assert detail in answer.json()["detail"]
+
+
 def test_a_format_of_the_stream_is_a_kind_of_body() -> None:
     layout = Layout(channels=1, height=2, width=4, formats="jpeg")
     assert kinds(layout) == (PNG, RAW, "application/json", "image/jpeg")
@@ -135,7 +198,7 @@ BROKEN = {
     "too many raw": (
         {"content": bytes(64 * 257), "headers": {**AS_RAW, "shape": "257,1,8,8"}},
         422,
-        f"shape: 257 images, at most {MAX_IMAGES}",
+        f"shape: 257 samples, at most {MAX_IMAGES}",
     ),
     "no type": ({"content": b"x"}, 415, "content-type"),
     "other type": ({"content": b"x", "headers": {"content-type": "image/jpeg"}}, 415, "content-type"),

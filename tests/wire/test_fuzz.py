@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ ROUND: Final = settings(max_examples=300, database=None)
 
 TINY = Layout(channels=1, height=2, width=3)
 TINY_RGB = Layout(channels=3, height=2, width=3)
+VECTOR = Layout(features=3)
 PNG_HEADERS: Headers = [("content-type", b"image/png"), ("label", b"3")]
 
 
@@ -35,14 +37,15 @@ def read_or_refused(value: bytes | None, headers: Headers, layout: Layout) -> No
     except MalformedRecord as error:
         reason: str | None = error.reason
     else:
-        assert sample.pixels.shape == layout.shape
+        assert (sample.pixels.shape, sample.pixels.dtype) == (layout.shape, layout.dtype)
+        assert np.isfinite(sample.pixels).all()
         assert 0 <= sample.label < layout.classes
         reason = None
     assert reason is None or reason in set(Reason)
 
 
 NAMES = st.sampled_from(["content-type", "label", "dtype", "shape", "segment", "lethe-version", "ce_id"])
-GOOD = st.sampled_from([RAW.encode(), PNG.encode(), b"3", b"uint8", b"1,2,3", b"1", b"mnist"])
+GOOD = st.sampled_from([RAW.encode(), PNG.encode(), b"3", b"uint8", b"float32", b"1,2,3", b"1", b"mnist"])
 HEADERS = st.lists(st.tuples(NAMES | st.text(max_size=5), st.none() | GOOD | st.binary(max_size=40)))
 
 
@@ -50,6 +53,15 @@ HEADERS = st.lists(st.tuples(NAMES | st.text(max_size=5), st.none() | GOOD | st.
 @given(value=st.none() | st.binary(max_size=200), headers=HEADERS)
 def any_record(value: bytes | None, headers: list[tuple[str, bytes | None]]) -> None:
     read_or_refused(value, headers, TINY)
+    read_or_refused(value, headers, VECTOR)
+
+
+@ROUND
+@given(value=st.binary(min_size=12, max_size=12) | st.binary(max_size=20), headers=HEADERS)
+def any_vector(value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
+    given = [("content-type", RAW.encode()), ("label", b"3"), ("dtype", b"float32"), ("shape", b"3")]
+    read_or_refused(value, [*given, *headers], VECTOR)
+    read_or_refused(value, given, VECTOR)
 
 
 @ROUND
@@ -122,7 +134,7 @@ def a_damaged_picture(
         read_or_refused(bytes(damaged if whole else damaged[:length]), headers, layout)
 
 
-KINDS_OF_RECORDS: Final = (any_record, a_damaged_png, chunks_in_any_order, a_damaged_picture)
+KINDS_OF_RECORDS: Final = (any_record, any_vector, a_damaged_png, chunks_in_any_order, a_damaged_picture)
 
 
 @pytest.mark.parametrize("records", KINDS_OF_RECORDS, ids=lambda records: records.__name__)

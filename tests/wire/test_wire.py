@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from lethe.errors import MalformedRecord
 from lethe.wire import PNG, RAW, Headers, Layout, Pixels, Reason, Sample, decode, encode
@@ -21,6 +22,7 @@ from tests.support.pngs import GREY_PNG, RGB_PNG, chunk, png
 
 TINY = Layout(channels=1, height=2, width=3)
 TINY_RGB = Layout(channels=3, height=2, width=3)
+VECTOR = Layout(features=3)
 
 GOLDEN_GREY = np.array([[[0, 1, 2], [253, 254, 255]]], np.uint8)
 GOLDEN_RGB = np.arange(10, 190, 10, dtype=np.uint8).reshape(3, 2, 3)
@@ -133,6 +135,78 @@ def test_a_png_has_one_channel_or_three() -> None:
 def test_a_record_without_a_version_has_version_1() -> None:
     decode(b"123456", raw_headers(lethe_version=b"1"), TINY)
     decode(b"123456", raw_headers(), TINY)
+
+
+def vector_headers(**changes: bytes | None) -> list[tuple[str, bytes | None]]:
+    return raw_headers(**{"dtype": b"float32", "shape": b"3", **changes})
+
+
+def test_the_bytes_of_a_vector_never_change() -> None:
+    headers = [
+        ("content-type", b"application/octet-stream"),
+        ("label", b"7"),
+        ("dtype", b"float32"),
+        ("shape", b"3"),
+        ("segment", b"before"),
+    ]
+    golden = np.array([0.5, -1.0, 256.0], np.float32)
+    value = bytes.fromhex("0000003f 000080bf 00008043")
+    assert encode(Sample(golden, 7, "before")) == (value, headers)
+    assert encode(Sample(golden.astype(">f4"), 7, "before")) == (value, headers)
+    sample = decode(value, headers, VECTOR)
+    assert (sample.label, sample.segment, sample.pixels.dtype.name) == (7, "before", "float32")
+    np.testing.assert_array_equal(sample.pixels, golden)
+
+
+@given(
+    numbers=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=40),
+    label=st.integers(0, 9),
+)
+def test_every_vector_is_decoded_as_it_was_encoded(numbers: list[float], label: int) -> None:
+    sent = Sample(np.array(numbers, np.float32), label)
+    back = decode(*encode(sent), Layout(features=len(numbers)))
+    assert (back.label, back.pixels.tobytes()) == (label, sent.pixels.tobytes())
+
+
+FINITE = np.ones(3, np.float32)
+
+
+def with_number(number: float) -> bytes:
+    return np.array([1, number, 1], "<f4").tobytes()
+
+
+REFUSED_VECTORS: list[tuple[Reason, bytes, Headers, str]] = [
+    (Reason.NOT_FINITE, with_number(np.nan), vector_headers(), "not every number is finite"),
+    (Reason.NOT_FINITE, with_number(np.inf), vector_headers(), "not every number is finite"),
+    (Reason.NOT_FINITE, with_number(-np.inf), vector_headers(), "not every number is finite"),
+    (Reason.WRONG_SHAPE, bytes(11), vector_headers(), "11 bytes, but shape 3 has 12"),
+    (Reason.WRONG_SHAPE, bytes(12), vector_headers(shape=b"1,1,3"), "shape is not 3"),
+    (Reason.WRONG_DTYPE, bytes(12), vector_headers(dtype=b"float64"), "dtype is not float32"),
+    (Reason.WRONG_DTYPE, bytes(3), vector_headers(dtype=b"uint8"), "dtype is not float32"),
+    (Reason.MISSING_HEADER, bytes(12), vector_headers(dtype=None), "dtype"),
+    (Reason.CONTENT_TYPE, GREY_PNG, PNG_HEADERS, "is not one of application/octet-stream"),
+]
+
+
+@pytest.mark.parametrize(("reason", "value", "headers", "detail"), REFUSED_VECTORS)
+def test_a_malformed_vector_is_refused_with_a_reason(
+    reason: Reason, value: bytes, headers: Headers, detail: str
+) -> None:
+    error = rejection(value, headers, VECTOR)
+    assert error.reason == reason
+    assert detail in error.detail
+
+
+def test_a_png_holds_no_vector() -> None:
+    with pytest.raises(ValueError, match="a vector is application/octet-stream"):
+        encode(Sample(FINITE, 7), PNG)
+
+
+def test_a_layout_is_of_images_or_of_vectors() -> None:
+    assert (VECTOR.shape, VECTOR.size, VECTOR.nbytes, VECTOR.header) == ((3,), 3, 12, b"3")
+    assert Layout.model_validate(VECTOR.model_dump()) == VECTOR
+    with pytest.raises(ValidationError, match=r"sample\.features is for vectors, sample\.width for images"):
+        Layout(features=3, width=3)
 
 
 def test_other_headers_are_ignored() -> None:
@@ -261,7 +335,7 @@ def test_a_malformed_record_is_refused_with_a_reason(
 
 
 def test_every_reason_is_provoked() -> None:
-    assert {reason for reason, *_ in REFUSED} == set(Reason)
+    assert {reason for reason, *_ in [*REFUSED, *REFUSED_VECTORS]} == set(Reason)
 
 
 def test_a_colour_png_of_16_bits_is_refused_rather_than_halved() -> None:

@@ -72,8 +72,6 @@ class Checkpoint:
     """State of the drift detector; None for a run without one."""
     ledger: JSON = None
     """Position in the ledger, and the receipts that its file may lack; None without a ledger."""
-    predictions: JSON = None
-    """Where the predictions of later records begin in their topic; None for a run that writes none."""
     ranks: JSON = None
     """How the stream is shared between ranks; None for a service that learns alone."""
 
@@ -119,7 +117,6 @@ def write_checkpoint(
         "timing": checkpoint.timing,
         "drift": checkpoint.drift,
         "ledger": checkpoint.ledger,
-        "predictions": checkpoint.predictions,
         "ranks": checkpoint.ranks,
     }
     text = json.dumps(metadata, sort_keys=True)
@@ -228,8 +225,7 @@ def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         timing=about["timing"],
         drift=about["drift"],
         ledger=about["ledger"],
-        predictions=about.get("predictions"),  # missing in older checkpoints, as the next one is
-        ranks=about.get("ranks"),
+        ranks=about.get("ranks"),  # missing in older checkpoints
     )
 
 

@@ -1,6 +1,6 @@
-"""The features that boundary detection uses: sums over the images of a batch, never an image.
+"""The features that boundary detection uses: sums over the samples of a batch, never a sample.
 
-Shapes: B batch, N = B + 1, C channels, H height, W width, F features.
+Shapes: B batch, N = B + 1, C channels, H height, W width, F features, V numbers of a vector.
 """
 
 from dataclasses import dataclass
@@ -9,27 +9,31 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CELLS", "FeatureSums", "Numbers", "sum_features"]
+__all__ = ["CELLS", "MOST", "FeatureSums", "Numbers", "sum_features"]
 
 Numbers = npt.NDArray[np.float64]
-_Grey = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
+_Samples = npt.NDArray[np.uint8 | np.float32]
+_Grey = npt.NDArray[np.uint8 | np.float32 | np.uint32]
 
+MOST: Final = 64
+"""Most features of a vector."""
 CELLS: Final = 4
 """Cells per side of the brightness grid; fewer for an image with fewer pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureSums:
-    """Cumulative sums of the features of B images, from which any range can be summed.
+    """Cumulative sums of the features of B samples, from which any range can be summed.
 
-    The features are the mean brightness of each cell, row by row, then the mean absolute difference of
-    neighbours in a row and in a column; all from 0 to 1.
+    Of images the features are the mean brightness of each cell, row by row, then the mean absolute difference
+    of neighbours in a row and in a column; all from 0 to 1. Of vectors they are the numbers themselves, or,
+    of more than `MOST`, the means of so many runs of neighbours, all on a logarithmic scale with both signs.
     """
 
     sums_NF: Numbers
-    """Row n is the sum over the first n images."""
+    """Row n is the sum over the first n samples."""
     squares_NF: Numbers
-    """Row n is the sum of squares over the first n images."""
+    """Row n is the sum of squares over the first n samples."""
 
     @classmethod
     def of(cls, values_BF: Numbers) -> Self:
@@ -39,19 +43,31 @@ class FeatureSums:
 
     @property
     def count(self) -> int:
-        """Number of images."""
+        """Number of samples."""
         return len(self.sums_NF) - 1
 
     def between(self, begin: int, end: int) -> tuple[Numbers, Numbers]:
-        """Return the sums and the sums of squares over the images ``begin`` to ``end`` − 1, each [F]."""
+        """Return the sums and the sums of squares over the samples ``begin`` to ``end`` − 1, each [F]."""
         return (
             self.sums_NF[end] - self.sums_NF[begin],
             self.squares_NF[end] - self.squares_NF[begin],
         )
 
 
-def sum_features(x_BCHW: npt.NDArray[np.uint8]) -> FeatureSums:
-    """Return the cumulative sums of the features over a batch of images."""
+def sum_features(x_BCHW: _Samples) -> FeatureSums:
+    """Return the cumulative sums of the features over a batch of images, or of vectors of shape [B, V]."""
+    return FeatureSums.of(_of_vectors(x_BCHW) if x_BCHW.ndim == 2 else _of_images(x_BCHW))
+
+
+def _of_vectors(x_BV: _Samples) -> Numbers:
+    """Return the features of vectors; asinh keeps a huge number from hiding all others."""
+    count = x_BV.shape[1]
+    starts = np.arange(min(MOST, count)) * count // min(MOST, count)
+    means_BF = np.add.reduceat(x_BV, starts, 1, dtype=np.float64) / np.diff([*starts, count])
+    return np.asarray(np.arcsinh(means_BF))
+
+
+def _of_images(x_BCHW: _Samples) -> Numbers:
     channels, height, width = x_BCHW.shape[1:]
     grey_BHW = x_BCHW[:, 0] if channels == 1 else x_BCHW.sum(1, dtype=np.uint32)  # integers: exact
     rows, columns = _starts(height), _starts(width)
@@ -65,7 +81,7 @@ def sum_features(x_BCHW: npt.NDArray[np.uint8]) -> FeatureSums:
         ),
         axis=1,
     )
-    return FeatureSums.of(values_BF / (255 * channels))
+    return np.asarray(values_BF / (255 * channels))
 
 
 def _starts(side: int) -> npt.NDArray[np.intp]:

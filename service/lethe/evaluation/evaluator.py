@@ -90,7 +90,7 @@ class Evaluator:
 
     def _predict(self, learner: Learner, name: str, full: bool, x_NCHW: Tensor) -> Iterator[Tensor]:
         """Yield probabilities, [B, K], of one chunk after the other."""
-        if isinstance(learner, FixedFeatures):
+        if isinstance(learner, FixedFeatures) and learner.features_settled:
             yield from map(learner.predict_features, self._features.chunks(learner, name, full, x_NCHW))
         else:
             yield from map(learner.predict_proba, torch.split(x_NCHW, CHUNK))

@@ -49,8 +49,6 @@ from lethe.events.records import (
     Lag,
     LoopTurned,
     PartitionsAdded,
-    PredictionsStatus,
-    PredictionsWritten,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -83,8 +81,6 @@ __all__ = [
     "LossSurged",
     "PartitionsAdded",
     "PolicyViolated",
-    "PredictionsStatus",
-    "PredictionsWritten",
     "PrivacySpent",
     "PurgeBlocked",
     "PurgeLag",
@@ -117,8 +113,6 @@ Event = (
     | RecordsDeadLettered
     | RecordsLost
     | PartitionsAdded
-    | PredictionsStatus
-    | PredictionsWritten
     | TopicRecreated
     | BatchReturned
     | BatchLearned

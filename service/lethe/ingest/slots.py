@@ -1,9 +1,10 @@
-"""Slots: shared memory that holds the pixels of batches.
+"""Slots: shared memory that holds the samples of batches.
 
 The reader process fills a slot; the process that learns reads it and overwrites it with zeros. The memory
 has no name in the file system, so nothing of it is left when both processes have ended, however they did.
 
-Shapes: S slots, B samples a batch, C channels, H height, W width.
+Shapes: S slots, B samples a batch, C channels, H height, W width. Samples that are vectors have F features in
+place of C, H and W.
 """
 
 import ctypes
@@ -37,8 +38,10 @@ class Slots:
     def __init__(self, layout: Layout, settings: BatchSettings, context: BaseContext) -> None:
         self._shape = (settings.slots, settings.size, *layout.shape)
         samples = settings.slots * settings.size
-        _require(samples * layout.size)
-        self._pixels = context.RawArray(ctypes.c_uint8, samples * layout.size)
+        _require(samples * layout.nbytes)
+        self._pixels = context.RawArray(
+            ctypes.c_uint8 if layout.features is None else ctypes.c_float, samples * layout.size
+        )
         self._labels = context.RawArray(ctypes.c_int64, samples)
         self._counts = context.RawArray(ctypes.c_int64, settings.slots + 1)  # the last one is `queued`
         self._view()

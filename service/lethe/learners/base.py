@@ -1,12 +1,12 @@
 """The learner contract: a model with its training strategy, fed one batch at a time, each batch once.
 
-Shapes: B batch, C channels, H height, W width, K classes.
+Shapes: B batch, C channels, H height, W width, K classes, F numbers of a vector.
 """
 
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -61,21 +61,19 @@ class Learned:
     (test-then-train). ``loss`` is the mean loss of the batch by the same predictions; None for a learner that
     reports none. ``regime_B`` (int64, on the CPU) is the regime to whose sums each sample was added; None for
     a learner that keeps no sums by regime (`lethe.learners.capabilities.UnlearnsFromRegimes`).
-
-    ``probabilities`` computes, from the same forward pass, the class probabilities behind ``predicted_B``:
-    float32 of shape [B, K], on the CPU. It is called at most once, before the next batch is learned, and only
-    where somebody wants them, so it may refer to scores but not to pixels. It is None unless
-    `Learner.reports_probabilities`; then `Learner.predict_proba` is asked before `Learner.learn`.
     """
 
     predicted_B: Tensor
     loss: float | None
     regime_B: Tensor | None = None
-    probabilities: Callable[[], Tensor] | None = None
 
 
 class Learner(ABC):
-    """Learns from batches of images, each once, and predicts classes.
+    """Learns from batches of samples, each once, and predicts classes.
+
+    Samples are images, uint8 of shape [B, C, H, W]. Of a layout with ``features`` they are vectors, float32
+    of shape [B, F], every number finite; the argument is called ``x_BCHW`` all the same. A learner that takes
+    no vectors raises ValueError, with what to use instead, when it is built for such a layout.
 
     The contract, which `lethe.learners.checks.checks_for` tests:
 
@@ -92,25 +90,21 @@ class Learner(ABC):
     name: ClassVar[str]
     """The name by which ``--learner`` selects it."""
     retains: ClassVar[Retention]
-    """The most that it retains of any sample."""
+    """The most that it retains of any sample; see `retention`."""
     summary: ClassVar[str]
     """What it is, in one line."""
     paper: ClassVar[str]
     """The reference of the method."""
     batch_size: ClassVar[int] = 64
     """The default of ``--batch-size`` with this learner; any size works."""
-    reports_probabilities: ClassVar[bool] = False
-    """Whether `learn` returns `Learned.probabilities`: they then take no second forward pass."""
     Options: ClassVar[type[options.Options]] = options.Options
     """The model of its options."""
-    resumable: ClassVar[bool] = True
-    """Whether `state` is all of it, so that a checkpoint can restore it."""
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
     """What it can do beyond the contract; follows from the mix-ins among its bases."""
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.UNLEARNS: "its state is not a sum over samples",
         Capability.MERGES: "its state is not a sum over samples",
-        Capability.POOLS: "its state is neither a sum over samples nor made by steps on an average gradient",
+        Capability.POOLS: "ranks cannot join what it learns by gradient descent yet",
         Capability.EXPIRES: "it stores no samples, or cannot delete the oldest",
         Capability.PRIVATE: "it adds no noise to what it retains",
     }
@@ -130,6 +124,12 @@ class Learner(ABC):
         reasons = (vars(base).get("lacks", {}) for base in cls.__mro__)
         return next(str(known[capability]) for known in reasons if capability in known)
 
+    @classmethod
+    def retention(cls, layout: Layout, options: Mapping[str, JSON]) -> Retention:
+        """Return the most that it retains of any sample with these settings: `retains`, or more."""
+        del layout, options  # they matter to some learners only
+        return cls.retains
+
     @abstractmethod
     def __init__(self, context: LearnerContext) -> None:
         """Build an untrained learner.
@@ -141,9 +141,9 @@ class Learner(ABC):
     def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
         """Predict the batch, then learn it.
 
-        ``x_BCHW`` is uint8 of shape [B, C, H, W], ``y_B`` int64 of shape [B], both on the CPU; B is at least
-        1 and may differ from call to call. Raises DivergedLoss: an implementation calls `require_finite`
-        before it changes anything.
+        ``x_BCHW`` is uint8 of shape [B, C, H, W], or float32 of shape [B, F] for vectors, ``y_B`` int64 of
+        shape [B], both on the CPU; B is at least 1 and may differ from call to call. Raises DivergedLoss: an
+        implementation calls `require_finite` before it changes anything.
         """
 
     @staticmethod
@@ -165,7 +165,7 @@ class Learner(ABC):
 
     @abstractmethod
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
-        """Return class probabilities, float32 of shape [B, K] on the CPU, for uint8 images."""
+        """Return class probabilities, float32 of shape [B, K] on the CPU, for samples as in `learn`."""
 
     def predictor(self) -> Predictor:
         """Return a snapshot that predicts as this learner does at this moment, in another thread.

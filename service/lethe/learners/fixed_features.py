@@ -11,12 +11,20 @@ __all__ = ["FixedFeatures"]
 
 
 class FixedFeatures(ABC):
-    """A learner whose features of an image never change: ``predict_proba(x)`` is that of ``features(x)``."""
+    """A learner whose features of a sample never change: ``predict_proba(x)`` is that of ``features(x)``.
+
+    They may change up to the first batch, of which they can take a scale: `features_settled`.
+    """
+
+    @property
+    def features_settled(self) -> bool:
+        """Whether `features` is final."""
+        return True
 
     @abstractmethod
     def features(self, x_BCHW: Tensor) -> Tensor:
-        """Return features of shape [B, D] on the learner's device, for uint8 images."""
+        """Return features of shape [B, D] on the learner's device, for samples as in `Learner.learn`."""
 
     @abstractmethod
     def predict_features(self, features_BD: Tensor) -> Tensor:
-        """Return what `Learner.predict_proba` returns for the images that have these features, [B, K]."""
+        """Return what `Learner.predict_proba` returns for the samples that have these features, [B, K]."""

@@ -16,7 +16,6 @@ from lethe.events import (
     LossSurged,
     PartitionsAdded,
     PolicyViolated,
-    PredictionsStatus,
     PrivacySpent,
     PurgeBlocked,
     RecordsDeadLettered,
@@ -131,12 +130,6 @@ def log_event(event: Event) -> None:
             )
         case CommitStatus():
             logger.info("the broker accepts offset commits again")
-        case PredictionsStatus() if event.waits_for:
-            logger.warning(
-                "learning waits until predictions can be written, nothing is lost: %s", event.waits_for
-            )
-        case PredictionsStatus():
-            logger.info("predictions are written again, learning continues")
         case Resumed():
             logger.info(
                 "resuming from a checkpoint: %d records received, %d learned", event.received, event.learned

@@ -119,6 +119,7 @@ class RunState:
     ) -> None:
         self._class_names = list(class_names)
         self._settings, self._kind, self._history, self._clock = settings, kind, history, clock
+        self._retention = kind.retention(settings.sample, settings.learner.options)
         self._started: float | None = None
         self._seconds_before = 0.0
         now = clock()
@@ -275,7 +276,7 @@ class RunState:
         latest, segments = now.scores, now.history.segments
         return {
             "learner": self._kind.name,
-            "retains": self._kind.retains.value,
+            "retains": self._retention.value,
             "topic": self._settings.stream.topic,
             "positions": {str(p): offset for p, offset in sorted(now.positions.items())},
             "lag": {str(p): records for p, records in sorted(now.lags.items())},
@@ -311,7 +312,7 @@ class RunState:
         scores = (latest.scores if latest else Scores()).model_dump()
         return RunResult(
             learner=self._kind.name,
-            retains=self._kind.retains.value,
+            retains=self._retention.value,
             summary=self._kind.summary,
             seed=settings.learner.seed,
             scenario=None,

@@ -70,8 +70,6 @@ class Policy(_Section):
     """Whether dead letters may contain the malformed value itself."""
     header_text: bool = False
     """Whether text from record headers may be kept. If not, a segment has the name of a probe, or none."""
-    predictions: bool = False
-    """Whether the prediction for each record may leave the service, with the record's key and position."""
     budget: PrivacyBudget | None = None
     """Allows only differentially private learners, within this ε and δ."""
     prequential: bool | None = None
@@ -88,10 +86,6 @@ class Policy(_Section):
             raise ValueError("samples: capacity and ttl_seconds belong to retention samples, and to no other")
         if self.budget is not None and self.prequential:
             raise ValueError("prequential: exact accuracy on the stream is beyond any budget; leave it out")
-        if self.budget is not None and self.predictions:
-            raise ValueError(
-                "predictions: each is a number about one record, beyond any budget; leave it out"
-            )
         return self
 
     @property
@@ -107,8 +101,6 @@ class Policy(_Section):
             del content["header_text"]  # keeps the digest that older receipts name
         if self.prequential is None:
             del content["prequential"]
-        if not self.predictions:
-            del content["predictions"]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -116,11 +108,16 @@ class Policy(_Section):
         """Return whether a learner may retain so much of a sample."""
         return _ORDER.index(retention) <= _ORDER.index(self.retention)
 
-    def check_learner(self, kind: type[Learner]) -> None:
-        """Raise InvalidSetting if a learner retains more than allowed, or is not private enough."""
-        if not self.allows(kind.retains):
+    def check_learner(self, kind: type[Learner], retention: Retention | None = None) -> None:
+        """Raise InvalidSetting if a learner retains more than allowed, or is not private enough.
+
+        ``retention`` is `Learner.retention` with the settings of a run, by default the learner's own.
+        """
+        retention = kind.retains if retention is None else retention
+        if not self.allows(retention):
+            scale = "" if retention is kind.retains else " (a scale of vectors, unless options give it)"
             raise InvalidSetting(
-                f"learner {kind.name} keeps {kind.retains.value}, "
+                f"learner {kind.name} keeps {retention.value}{scale}, "
                 f"policy {self.name} allows {self.retention.value}"
             )
         if self.budget is not None and not issubclass(kind, PrivateLearner):

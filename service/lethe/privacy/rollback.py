@@ -17,7 +17,7 @@ from lethe.learners.state import JSON, State
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt, Span
 from lethe.privacy.audit.receipt_writer import LEDGER, ledger_mark, stored_ledger
-from lethe.privacy.stored_learner import OPTIONS, kind_of
+from lethe.privacy.stored_learner import OPTIONS, kind_of, retention_of
 
 __all__ = ["Rollback", "roll_back"]
 
@@ -194,7 +194,7 @@ def _add_receipt(
                 topic=str(chosen.fingerprint["stream.topic"]),
                 spans=tuple(spans),
                 discarded_at=round(time.time(), 6),
-                retention=kind.retains.value,
+                retention=retention_of(chosen, kind).value,
                 policy=after[-1].policy,
                 back_to=mark.sequence,
             )

@@ -1,4 +1,7 @@
-"""Reads samples that a user names on the command line: PNG files, folders of them, or arrays in a file."""
+"""Reads samples that a user names on the command line: PNG files, folders of them, or arrays in a file.
+
+Vectors are in arrays.
+"""
 
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +21,11 @@ KINDS: Final = "a PNG, a folder with a sub-folder of PNGs for each label, or a .
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Labelled images: ``x_NCHW`` is uint8 of shape [N, C, H, W], ``y_N`` int64 of shape [N]."""
+    """Labelled images or vectors.
+
+    ``x_NCHW`` is uint8 of shape [N, C, H, W], or of vectors float32 of shape [N, F]; ``y_N`` int64 of shape
+    [N].
+    """
 
     x_NCHW: Pixels
     y_N: Labels
@@ -32,9 +39,9 @@ class Samples:
 def read_samples(paths: Sequence[Path], label: int | None, layout: Layout) -> Samples:
     """Return the samples in all of ``paths``, in order; ``label`` is that of each PNG named by itself.
 
-    A ``.npz`` holds ``x``, uint8 of shape [N, C, H, W] or, for one channel, [N, H, W], and ``y``, N whole
-    numbers; it may hold ``at``, whole numbers of shape [N, 2]: `Samples.at`. Raises InvalidFile naming what
-    is no sample of ``layout``, InvalidSetting if a PNG has no label.
+    A ``.npz`` holds ``x``, as in `Samples` or, for one channel, [N, H, W], and ``y``, N whole numbers; it may
+    hold ``at``, whole numbers of shape [N, 2]: `Samples.at`. Raises InvalidFile naming what is no sample of
+    ``layout``, InvalidSetting if a PNG has no label.
     """
     parts = [part for path in paths for part in _read(path, label, layout)]
     if not sum(map(len, parts)):
@@ -58,6 +65,8 @@ def _read(path: Path, label: int | None, layout: Layout) -> Iterator[Samples]:
 
 
 def _read_png(path: Path, label: str, layout: Layout) -> Samples:
+    if layout.features is not None:
+        raise InvalidFile(f"{path}: the samples are vectors, which a PNG cannot hold; give {KINDS}")
     headers = [("content-type", PNG.encode()), ("label", label.encode())]
     files = Layout.model_validate(layout.model_dump() | {"formats": "png"})  # whatever the stream accepts
     try:
@@ -73,12 +82,15 @@ def _read_arrays(path: Path, layout: Layout) -> Samples:
             x, y, at = arrays["x"], arrays["y"], arrays.get("at", np.empty((0, 2), np.int64))
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidFile(f"{path} has no readable arrays x and y: {error}") from error
-    if x.ndim == 3 and layout.channels == 1:
+    if x.ndim == 3 and layout.shape[:-2] == (1,):
         x = x[:, np.newaxis]
-    if x.dtype != np.uint8 or x.shape[1:] != layout.shape:
+    if x.dtype != layout.dtype or x.shape[1:] != layout.shape:
         raise InvalidFile(
-            f"{path}: x is {x.dtype} of shape {x.shape}; it has to be uint8 of shape [N, *{layout.shape}]"
+            f"{path}: x is {x.dtype} of shape {x.shape}; it has to be {layout.dtype} of shape"
+            f" [N, {', '.join(map(str, layout.shape))}]"
         )
+    if layout.features is not None and not np.isfinite(x).all():
+        raise InvalidFile(f"{path}: x has numbers that are not finite")
     whole = np.issubdtype(y.dtype, np.integer) and y.shape == x.shape[:1]
     if not whole or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < layout.classes):
         raise InvalidFile(

@@ -7,12 +7,13 @@ from typing import Any, cast
 from lethe.checkpointing import safetensors_writer
 from lethe.checkpointing.checkpoint import Checkpoint
 from lethe.errors import InvalidSetting
-from lethe.learners.base import Learner, LearnerContext
+from lethe.learners.base import Learner, LearnerContext, Retention
 from lethe.learners.capabilities import KeepsSums
 from lethe.learners.registry import LEARNERS, find
+from lethe.learners.state import JSON
 from lethe.wire import Layout
 
-__all__ = ["OPTIONS", "kind_of", "layout_of", "learner_of", "sums_digest", "total_digest"]
+__all__ = ["OPTIONS", "kind_of", "layout_of", "learner_of", "retention_of", "sums_digest", "total_digest"]
 
 OPTIONS = "learner.options."
 """Prefix of the learner's options in a checkpoint's fingerprint."""
@@ -32,15 +33,27 @@ def kind_of(checkpoint: Checkpoint, path: Path, plugin: str | None) -> type[Lear
 
 
 def learner_of(checkpoint: Checkpoint, kind: type[Learner]) -> Learner:
-    """Return an untrained ``kind`` with the checkpoint's options and seed, on the CPU.
+    """Return an untrained ``kind`` with the checkpoint's options, seed and scale of vectors, on the CPU.
 
     Raises InvalidSetting for bad options.
     """
-    settings = cast("dict[str, Any]", checkpoint.fingerprint)
-    options = {name.removeprefix(OPTIONS): v for name, v in settings.items() if name.startswith(OPTIONS)}
-    context = LearnerContext(layout_of(checkpoint), settings["learner.seed"], options=options)
+    seed = int(cast("int", checkpoint.fingerprint["learner.seed"]))
+    context = LearnerContext(layout_of(checkpoint), seed, options=_options(checkpoint))
     kind.Options.of(context.options)  # also for a learner that does not read its options
-    return kind(context)
+    learner = kind(context)
+    if isinstance(learner, KeepsSums):
+        learner.begin_as(checkpoint.learner)
+    return learner
+
+
+def retention_of(checkpoint: Checkpoint, kind: type[Learner]) -> Retention:
+    """Return the most that a checkpoint's learner, a ``kind``, retains of any sample."""
+    return kind.retention(layout_of(checkpoint), _options(checkpoint))
+
+
+def _options(checkpoint: Checkpoint) -> dict[str, JSON]:
+    settings = cast("dict[str, Any]", checkpoint.fingerprint)
+    return {name.removeprefix(OPTIONS): v for name, v in settings.items() if name.startswith(OPTIONS)}
 
 
 def sums_digest(learner: Learner) -> str:

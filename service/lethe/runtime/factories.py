@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from lethe.drift.detector import BoundaryDetector
 from lethe.errors import InvalidSetting
 from lethe.evaluation.evaluator import Evaluator
-from lethe.learners.base import Learner, LearnerContext
+from lethe.learners.base import Learner, LearnerContext, Retention
 from lethe.learners.registry import create
 from lethe.learners.state import JSON
 from lethe.privacy.controls import Controls
@@ -66,13 +66,18 @@ def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
     probes = load_folder(settings.probes)
     for probe in probes:
         if not len(probe.y_N):
-            raise InvalidSetting(f"evaluation.probes: {probe.name} has no images")
+            raise InvalidSetting(f"evaluation.probes: {probe.name} has no samples")
         if probe.x_NCHW.shape[1:] != layout.shape or probe.y_N.max() >= layout.classes:
             raise InvalidSetting(
-                f"evaluation.probes: {probe.name} has images of {probe.x_NCHW.shape[1:]} and labels up to "
-                f"{probe.y_N.max()}, the stream's are {layout.shape} and up to {layout.classes - 1}"
+                f"evaluation.probes: {probe.name} has {_kind(probe.x_NCHW.shape[1:])} and labels up to "
+                f"{probe.y_N.max()}, the stream has {_kind(layout.shape)} and labels up to"
+                f" {layout.classes - 1}"
             )
     return probes
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    return f"vectors of {shape[0]}" if len(shape) == 1 else f"images of {'×'.join(map(str, shape))}"
 
 
 def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | None:
@@ -110,12 +115,12 @@ def export_reader_process(registry: CollectorRegistry, pid: Callable[[], int | N
         registry.unregister(collector)
 
 
-def build_labels(learner: Learner) -> dict[str, str]:
+def build_labels(learner: Learner, retention: Retention) -> dict[str, str]:
     """Return the labels of ``lethe_build_info``."""
     return {
         "version": version("lethe"),
         "learner": learner.name,
-        "retains": learner.retains.value,
+        "retains": retention.value,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

@@ -1,4 +1,4 @@
-"""``POST /predict``: classifies images with a recent snapshot of the learner, concurrently with learning."""
+"""``POST /predict``: classifies samples with a recent snapshot of the learner, concurrently with learning."""
 
 import asyncio
 from typing import Final
@@ -62,7 +62,7 @@ class Predicted(BaseModel):
 
 
 class PredictEndpoint:
-    """The prediction endpoint: `router` handles any request, `respond_now` a single image without waiting.
+    """The prediction endpoint: `router` handles any request, `respond_now` a single sample without waiting.
 
     A body has at most ``max_bytes`` and must arrive within ``body_seconds``.
     """
@@ -82,7 +82,7 @@ class PredictEndpoint:
     def respond_now(self, body: bytes, headers: Headers) -> bytes | None:
         """Return the JSON of the prediction, computed on this thread, or None if `router` must respond.
 
-        That is the case for anything but one valid image, and while other requests are being answered.
+        That is the case for anything but one valid sample, and while other requests are being answered.
         """
         read, single = reader(body, headers, self._layout)
         if read is None or not single:
@@ -99,9 +99,9 @@ class PredictEndpoint:
 
         @router.post(
             "/predict",
-            summary="Classify images",
-            description=f"Takes an image, raw pixels, or a JSON batch of up to {MAX_IMAGES} PNGs in Base64. "
-            "A recent snapshot of the learner predicts; `model.samples` says how many it had learned.",
+            summary="Classify samples",
+            description=f"Takes an image, raw values, or a JSON batch of up to {MAX_IMAGES} PNGs in Base64 "
+            "or vectors. A recent snapshot of the learner predicts; `model.samples` says how many it knows.",
             response_model=Predicted,
             responses={code: {"model": Problem, "description": why} for code, why in _PROBLEMS.items()},
             openapi_extra=body_schemas(self._layout),  # the bodies are parsed here, not by FastAPI

@@ -39,7 +39,7 @@ class NonFinitePrediction(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PredictionResult:
-    """Class probabilities of images, from a snapshot taken after ``samples`` samples."""
+    """Class probabilities of samples, from a snapshot taken after ``samples`` samples."""
 
     p_BK: npt.NDArray[np.float32]
     samples: int
@@ -52,7 +52,7 @@ class PredictionWorker:
     back would delay learning by as much as the prediction itself. `submit` computes others on the worker's
     thread.
 
-    On entry, a blank image of ``layout`` is predicted, so that whatever a learner initialises at its first
+    On entry, a blank sample of ``layout`` is predicted, so that whatever a learner initialises at its first
     prediction is ready for the first request.
     """
 
@@ -65,9 +65,9 @@ class PredictionWorker:
         self._worker = ThreadPoolExecutor(1, "lethe-predict")
 
     def predict_now(self, read: Callable[[], Pixels]) -> PredictionResult | None:
-        """Return the prediction for the images that ``read`` returns, uint8 [B, C, H, W], from this thread.
+        """Return the prediction for the samples that ``read`` returns, [B, …], from this thread.
 
-        The images are overwritten with zeros.
+        The samples are overwritten with zeros.
 
         Return None without calling ``read`` while another request is answered, or after
         `MAX_SLOW_PREDICTIONS` predictions that took longer than `QUICK_SECONDS`; use `submit` then.
@@ -85,9 +85,9 @@ class PredictionWorker:
             self._lock.release()
 
     def submit(self, read: Callable[[], Pixels]) -> Future[PredictionResult]:
-        """Return the future prediction for the images that ``read`` returns, uint8 [B, C, H, W].
+        """Return the future prediction for the samples that ``read`` returns, [B, …].
 
-        The images are overwritten with zeros. The future raises NonFinitePrediction, and what ``read``
+        The samples are overwritten with zeros. The future raises NonFinitePrediction, and what ``read``
         raises. Raises QueueFull.
         """
         if not self._slots.acquire(blocking=False):
@@ -119,7 +119,7 @@ class PredictionWorker:
         return PredictionResult(p_BK.numpy(), samples)
 
     def __enter__(self) -> Self:
-        blank = np.zeros((1, *self._layout.shape), np.uint8)
+        blank = np.zeros((1, *self._layout.shape), self._layout.dtype)
         self._worker.submit(
             self._predict_locked, lambda: blank
         )  # an error will occur again at the next request, which reports it

@@ -1,32 +1,36 @@
 """The wire format: how a sample is encoded as a Kafka record.
 
-The record's value is the image: PNG, JPEG, WebP, or raw pixels. Everything else is in headers:
+The record's value is the image: PNG, JPEG, WebP, or raw pixels; or a vector, as raw numbers. Everything else
+is in headers:
 
 =================  ==========================  ==========================================
 header             example                     meaning
 =================  ==========================  ==========================================
 ``content-type``   ``image/png``               or ``image/jpeg``, ``image/webp``, and
-                                               ``application/octet-stream`` for raw pixels
+                                               ``application/octet-stream`` for raw values
 ``label``          ``3``                       class, as a decimal number
-``dtype``          ``uint8``                   for raw pixels
-``shape``          ``1,28,28``                 for raw pixels: channels, height, width
+``dtype``          ``uint8``                   for raw pixels; ``float32`` for a vector
+``shape``          ``1,28,28``                 for raw pixels: channels, height, width; for a vector, its
+                                               length
 ``segment``        ``mnist``                   optional: the segment, for evaluation only
 ``lethe-version``  ``1``                       optional: 1 if it is missing
 =================  ==========================  ==========================================
 
-A deployment chooses the formats that it accepts; by default these are PNG and raw pixels. A PNG is validated
-completely, see `lethe.wire.png`. Other headers, such as CloudEvents' ``ce_*`` and trace
-ids, are ignored. The module imports neither torch nor kafka, so that producers stay small.
+A topic holds images of one shape or vectors of one length: `Layout`. A deployment chooses the formats that it
+accepts; by default these are PNG and raw pixels. A PNG is validated completely, see `lethe.wire.png`. A
+vector is raw: float32, little-endian, every number finite. Other headers, such as CloudEvents' ``ce_*`` and
+trace ids, are ignored. The module imports neither torch nor kafka, so that producers stay small.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal, cast
+from typing import Final, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lethe.errors import MalformedRecord
 from lethe.models import Section
@@ -60,18 +64,24 @@ RAW: Final = "application/octet-stream"
 JPEG: Final = "image/jpeg"
 WEBP: Final = "image/webp"
 VERSION: Final = b"1"
+_LITTLE_ENDIAN: Final = np.dtype("<f4")
 
 Format = Literal["png", "jpeg", "webp", "raw"]
 CONTENT_TYPES: Final[dict[Format, str]] = {"png": PNG, "jpeg": JPEG, "webp": WEBP, "raw": RAW}
 """Content type by format."""
 
 Headers = Sequence[tuple[str, bytes | None]]
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8 | np.float32]
+"""What samples consist of: the pixels of images, uint8, or the numbers of vectors, float32."""
 Labels = npt.NDArray[np.int64]
 
 
 class Layout(Section):
-    """Shape and classes of a sample, the same for every record of a topic."""
+    """Shape and classes of a sample, the same for every record of a topic.
+
+    A sample is an image, uint8 of ``channels`` × ``height`` × ``width``, or, with ``features``, a vector of
+    so many numbers, float32.
+    """
 
     channels: int = Field(default=1, ge=1, le=4)
     """Colour channels of an image: 1 is greyscale, 3 is RGB."""
@@ -79,6 +89,8 @@ class Layout(Section):
     """Height of an image in pixels."""
     width: int = Field(default=28, ge=1, le=4096)
     """Width of an image in pixels."""
+    features: int | None = Field(default=None, ge=1, le=65_536)
+    """Numbers of a sample that is a vector. Without it samples are images."""
     classes: int = Field(default=10, ge=2, le=10_000)
     """Number of classes; labels are 0 to classes − 1."""
     max_bytes: int = Field(default=1 << 20, ge=1)
@@ -97,20 +109,50 @@ class Layout(Section):
             raise ValueError(f"{', '.join(unknown)}: the formats are {', '.join(CONTENT_TYPES)}")
         return ",".join(name for name in CONTENT_TYPES if name in names)
 
-    @cached_property
-    def accepted(self) -> dict[bytes, Format]:
-        """The accepted formats by content type."""
-        return {CONTENT_TYPES[name].encode(): name for name in cast("list[Format]", self.formats.split(","))}
+    @model_validator(mode="after")
+    def _image_or_vector(self) -> Self:
+        if self.features is None:
+            return self
+        sides = ("channels", "height", "width")
+        if given := [name for name in sides if getattr(self, name) != type(self).model_fields[name].default]:
+            raise ValueError(
+                f"sample.features is for vectors, {' and '.join(f'sample.{name}' for name in given)} for"
+                " images: give one or the other"
+            )
+        if "raw" not in self.formats.split(","):
+            raise ValueError(f"sample.formats {self.formats}: vectors (sample.features) are raw")
+        return self
 
     @cached_property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return (self.channels, self.height, self.width)
+    def accepted(self) -> dict[bytes, Format]:
+        """The accepted formats by content type; a vector is raw."""
+        names = cast("list[Format]", self.formats.split(",") if self.features is None else ["raw"])
+        return {CONTENT_TYPES[name].encode(): name for name in names}
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height, width; of vectors, the number of features alone."""
+        return (self.channels, self.height, self.width) if self.features is None else (self.features,)
+
+    @cached_property
+    def dtype(self) -> np.dtype[np.uint8 | np.float32]:
+        """The type of a sample's values: uint8 of images, float32 of vectors."""
+        return np.dtype(np.uint8 if self.features is None else np.float32)
 
     @cached_property
     def size(self) -> int:
-        """Number of bytes of a sample's pixels."""
-        return self.channels * self.height * self.width
+        """Number of a sample's values."""
+        return math.prod(self.shape)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Number of bytes of a sample's values."""
+        return self.size * self.dtype.itemsize
+
+    @cached_property
+    def dtype_header(self) -> bytes:
+        """The ``dtype`` header of a sample of this layout."""
+        return self.dtype.name.encode()
 
     @cached_property
     def header(self) -> bytes:
@@ -120,10 +162,10 @@ class Layout(Section):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A labelled image.
+    """A labelled image or vector.
 
-    ``pixels`` is uint8 of shape [C, H, W]. After `decode` of raw pixels it is a view of the value and
-    keeps that in memory.
+    ``pixels`` is uint8 of shape [C, H, W], or of a vector float32 of shape [F]. After `decode` of raw values
+    it is a view of the record's value and keeps that in memory.
     """
 
     pixels: Pixels
@@ -134,16 +176,18 @@ class Sample:
 def encode(sample: Sample, content_type: str = RAW) -> tuple[bytes, list[tuple[str, bytes]]]:
     """Return value and headers of the record that encodes ``sample``.
 
-    Raises ValueError for a content type other than `PNG` and `RAW`, and for a PNG whose number of channels is
-    neither 1 nor 3.
+    Raises ValueError for a content type other than `PNG` and `RAW`, and for a PNG of a vector or of a number
+    of channels other than 1 and 3.
     """
     headers = [("content-type", content_type.encode()), ("label", str(sample.label).encode())]
     if content_type == RAW:
-        value = sample.pixels.tobytes()
+        value = sample.pixels.astype(sample.pixels.dtype.newbyteorder("<"), copy=False).tobytes()
         shape = ",".join(map(str, sample.pixels.shape)).encode()
         headers += [("dtype", sample.pixels.dtype.name.encode()), ("shape", shape)]
     elif content_type == PNG:
-        value = encode_png(sample.pixels)
+        if sample.pixels.dtype != np.uint8:
+            raise ValueError(f"a PNG holds uint8 pixels, not {sample.pixels.dtype}: a vector is {RAW}")
+        value = encode_png(cast("npt.NDArray[np.uint8]", sample.pixels))
     else:
         raise ValueError(f"content type {content_type!r} is neither {PNG} nor {RAW}")
     if sample.segment is not None:
@@ -174,7 +218,7 @@ def decode(
 
 
 def decode_pixels(value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
-    """Return the image, uint8 of shape [C, H, W], in a value of at most ``layout.max_bytes`` bytes.
+    """Return the image or vector in a value of at most ``layout.max_bytes`` bytes, as in `Sample`.
 
     Raises MalformedRecord, as `decode` does.
     """
@@ -191,15 +235,16 @@ def decode_pixels(value: bytes, headers: Mapping[str, bytes | None], layout: Lay
 
 def decode_as(kind: Format, value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
     """Do the same for a value of this format, whether ``layout`` accepts the format or not."""
+    if kind == "raw":
+        return _decode_raw(value, headers, layout)
+    shape = (layout.channels, layout.height, layout.width)
     match kind:
-        case "raw":
-            return _decode_raw(value, headers, layout)
         case "png":
-            return decode_png(value, layout.shape, layout.fit)
+            return decode_png(value, shape, layout.fit)
         case "jpeg":
-            return decode_jpeg(value, layout.shape, layout.fit)
+            return decode_jpeg(value, shape, layout.fit)
         case "webp":
-            return decode_webp(value, layout.shape, layout.fit)
+            return decode_webp(value, shape, layout.fit)
 
 
 def _required(headers: Mapping[str, bytes | None], name: str) -> bytes:
@@ -233,13 +278,18 @@ def _segment(header: bytes | None) -> str | None:
 
 def _decode_raw(value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
     dtype = _required(headers, "dtype")
-    if dtype != b"uint8":
-        raise MalformedRecord(Reason.WRONG_DTYPE, "dtype is not uint8")
+    if dtype != layout.dtype_header:
+        raise MalformedRecord(Reason.WRONG_DTYPE, f"dtype is not {layout.dtype_header.decode()}")
     shape = _required(headers, "shape")
     if shape != layout.header:
         raise MalformedRecord(Reason.WRONG_SHAPE, f"shape is not {layout.header.decode()}")
-    if len(value) != layout.size:
+    if len(value) != layout.nbytes:
         raise MalformedRecord(
-            Reason.WRONG_SHAPE, f"{len(value)} bytes, but shape {shape.decode()} has {layout.size}"
+            Reason.WRONG_SHAPE, f"{len(value)} bytes, but shape {shape.decode()} has {layout.nbytes}"
         )
-    return np.frombuffer(value, np.uint8).reshape(layout.shape)
+    if layout.features is None:
+        return np.frombuffer(value, np.uint8).reshape(layout.shape)
+    vector = np.frombuffer(value, _LITTLE_ENDIAN)
+    if not np.isfinite(vector).all():
+        raise MalformedRecord(Reason.NOT_FINITE, "not every number is finite")
+    return vector

@@ -18,6 +18,8 @@ class Reason(StrEnum):
     """Not of the format given in its content-type."""
     WRONG_SHAPE = "wrong_shape"
     WRONG_DTYPE = "wrong_dtype"
+    NOT_FINITE = "not_finite"
+    """A vector with a NaN or an infinity."""
     LABEL_OUT_OF_RANGE = "label_out_of_range"
     DAMAGED = "damaged"
     """Of that format but inconsistent: wrong checksums, rows or lengths, or trailing bytes."""

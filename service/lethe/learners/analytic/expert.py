@@ -1,6 +1,6 @@
 """The ridge regression of one regime, with the statistics that recognise its samples.
 
-Shapes: B batch, D features, K classes, S thumbnail pixels.
+Shapes: B batch, D features, K classes, S numbers of a thumbnail.
 """
 
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from torch import Tensor
 from lethe.learners.analytic.refresh import RefreshSchedule
 from lethe.learners.analytic.sums import Sums
 from lethe.learners.analytic.thumbnails import ThumbnailStatistics
-from lethe.learners.options import Options
+from lethe.learners.features.choice import FeatureOptions
 
 __all__ = ["Expert", "ExpertsOptions"]
 
 
-class ExpertsOptions(Options):
+class ExpertsOptions(FeatureOptions):
     """Features, regimes and solution of `Experts`."""
 
     waves: int = Field(default=4600, ge=0)
-    """Number of random Fourier features beside the wavelets; capped for small images."""
+    """Number of random Fourier features beside the wavelets; capped for small images and short vectors."""
     penalty: float = Field(default=0.1, gt=0)
     """λ of (A + λI)⁻¹B of each regime: larger is smoother."""
     regimes: int = Field(default=8, ge=1, le=64)
@@ -38,9 +38,9 @@ class ExpertsOptions(Options):
 class Expert:
     """One regime: its thumbnail statistics, its sums, and W of the last scheduled solve."""
 
-    def __init__(self, sums: Sums, penalty_D: Tensor, options: ExpertsOptions) -> None:
-        """``sums`` are empty, and ``penalty_D`` is that of `Sums.ridge`."""
-        self.signature = ThumbnailStatistics()
+    def __init__(self, sums: Sums, penalty_D: Tensor, options: ExpertsOptions, size: int) -> None:
+        """``sums`` are empty, ``penalty_D`` is that of `Sums.ridge`, and ``size`` is S."""
+        self.signature = ThumbnailStatistics(size)
         self.sums = sums
         self.W_DK = torch.zeros(sums.B_DK.shape, device=sums.B_DK.device)
         self._penalty_D = penalty_D

@@ -19,10 +19,11 @@ from lethe.learners.analytic.refresh import samples_until_refresh
 from lethe.learners.analytic.regime_tracker import RegimeTracker
 from lethe.learners.analytic.regimes import MIN_CHUNK, NEW, assign_in_chunks
 from lethe.learners.analytic.sums import Sums
-from lethe.learners.analytic.thumbnails import Thumbnails, ThumbnailStatistics
+from lethe.learners.analytic.thumbnails import Thumbnails, ThumbnailStatistics, VectorThumbnails
 from lethe.learners.base import Learned, Learner, LearnerContext, Retention
 from lethe.learners.capabilities import Capability, KeepsSums, UnlearnsFromRegimes
-from lethe.learners.features.wavelet_features import WaveletFeatures
+from lethe.learners.features.choice import feature_map
+from lethe.learners.features.vector_features import VectorFeatures
 from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
@@ -73,7 +74,6 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
         "Generalization of Student's Ratio; Aljundi et al. 2017, Expert Gate"
     )
     Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
-    reports_probabilities: ClassVar[bool] = True
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.MERGES: "two learners need not have found the same regimes",
         Capability.POOLS: "ranks do not agree on a new regime yet",
@@ -81,8 +81,12 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = ExpertsOptions.of(context.options)
-        self._features = WaveletFeatures(context.layout, context.seed, self._options.waves, context.device)
-        self._thumbnails = Thumbnails(context.layout)
+        self._features = feature_map(context, self._options)
+        self._thumbnails = (
+            VectorThumbnails(self._features, context.layout.size)
+            if isinstance(self._features, VectorFeatures)
+            else Thumbnails(context.layout)
+        )
         self._penalty_D = self._options.penalty / self._features.scales.square()
         self._classes, self._device = context.layout.classes, context.device
         self._experts = [self._new()]
@@ -100,6 +104,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
         ``loss`` is the mean over samples and classes of the squared error of the scores. Raises
         DivergedLoss.
         """
+        self._features.settle(x_BCHW)
         features_BD = self._features(x_BCHW)
         z_BS = self._thumbnails(x_BCHW)
         regime_B, trail = self._regimes(z_BS)
@@ -117,8 +122,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
             rows_B = own_B.to(self._device)
             own_BD = features_BD if own_B.all() else features_BD[rows_B]
             self._experts[regime].add(own_BD, y_B[own_B], z_BS[own_B])
-        temperature = self._options.temperature
-        return Learned(predicted_B, loss, regime_B, lambda: (scores_BK / temperature).softmax(1).cpu())
+        return Learned(predicted_B, loss, regime_B)
 
     def unlearn(self, x_BCHW: Tensor, y_B: Tensor, regime_B: Tensor | None = None) -> None:
         """Subtract samples from the sums and the statistics of their regimes: `UnlearnsFromRegimes`.
@@ -157,7 +161,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
 
     def total(self) -> Mapping[str, Tensor]:
         """Return the exact sums of all regimes together."""
-        total, signature = self._empty(), ThumbnailStatistics()
+        total, signature = self._empty(), ThumbnailStatistics(self._thumbnails.size)
         for expert in self._experts:
             total.merge(expert.sums)
             signature.sums.add_(expert.signature.sums)
@@ -166,6 +170,15 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the experts' probabilities, weighted by the gate's; solves what is out of date."""
         return self._probabilities(self._exact(), x_BCHW)
+
+    @property
+    def features_settled(self) -> bool:
+        """Whether the scale of vectors is known."""
+        return self._features.settled
+
+    def begin_as(self, state: State) -> None:
+        """Take over an estimated scale of vectors: `KeepsSums`."""
+        self._features.load(state.tensors)
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """Return the fixed features, int8: `FixedFeatures`."""
@@ -194,7 +207,8 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
                 for index, expert in enumerate(self._experts)
                 for name, tensor in expert.tensors().items()
             }
-            | ({} if self._trail.mean_S is None else {"trail": self._trail.mean_S}),
+            | ({} if self._trail.mean_S is None else {"trail": self._trail.mean_S})
+            | dict(self._features.tensors()),
             {"trail": [self._trail.regime, self._trail.lost]},
             self._solved(),
             {
@@ -206,6 +220,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
 
     def load_state(self, state: State) -> None:
         """Copy the experts of ``state`` into this learner."""
+        self._features.load(state.tensors)
         count = sum(name.endswith(".counts") for name in state.tensors)
         self._experts = [self._new() for _ in range(count)]
         for index, expert in enumerate(self._experts):
@@ -243,7 +258,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
         return regime if samples[regime] else samples.index(max(samples))
 
     def _new(self) -> Expert:
-        return Expert(self._empty(), self._penalty_D, self._options)
+        return Expert(self._empty(), self._penalty_D, self._options, self._thumbnails.size)
 
     def _empty(self) -> Sums:
         return Sums(self._features.count, self._classes, self._device)

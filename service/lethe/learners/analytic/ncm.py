@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.sums import class_counts
 from lethe.learners.base import Learned, LearnerContext
-from lethe.learners.options import Options
+from lethe.learners.features.choice import FeatureOptions
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
@@ -22,11 +22,11 @@ __all__ = ["NCM", "NCMOptions"]
 _UNSEEN: Final = -1e4  # score of a class without samples
 
 
-class NCMOptions(Options):
+class NCMOptions(FeatureOptions):
     """Features and probabilities of `NCM`."""
 
     waves: int = Field(default=1000, ge=0)
-    """Number of random Fourier features beside the wavelets."""
+    """Number of random Fourier features beside the wavelets; capped for small images and short vectors."""
     temperature: float = Field(default=1.0, gt=0)
     """Probabilities are the softmax of the negative squared distances over this."""
 
@@ -45,11 +45,10 @@ class NCM(SumsLearner):
     batch_size: ClassVar[int] = 256  # the means are the same, larger batches are faster
     paper: ClassVar[str] = "Mensink et al. 2013, Distance-Based Image Classification"
     Options: ClassVar[type[NCMOptions]] = NCMOptions
-    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = NCMOptions.of(context.options)
-        super().__init__(context, self._options.waves, second=False)
+        super().__init__(context, self._options, second=False)
         self._pooled_DK = torch.zeros_like(self._sums.B_DK)  # of all ranks, where these are not in the sums
 
     def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
@@ -57,13 +56,14 @@ class NCM(SumsLearner):
 
         ``loss`` is the mean negative log-likelihood of the labels. Raises DivergedLoss.
         """
+        self._features.settle(x_BCHW)
         features_BD = self._features(x_BCHW)
         scores_BK = self._scores(self._means(), features_BD)
         loss = nn.functional.cross_entropy(scores_BK, y_B.to(self._device)).item()
         self.require_finite(len(y_B), loss=loss)
         predicted_B = scores_BK.argmax(1).cpu()
         self._sums.add(features_BD, y_B)
-        return Learned(predicted_B, loss, probabilities=lambda: scores_BK.softmax(1).cpu())
+        return Learned(predicted_B, loss)
 
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the negative squared distances over the temperature."""
@@ -79,10 +79,11 @@ class NCM(SumsLearner):
 
     def state(self) -> State:
         """Return the sums, by class."""
-        return State(self._sums.tensors(), {})
+        return State({**self._sums.tensors(), **self._features.tensors()}, {})
 
     def load_state(self, state: State) -> None:
         """Copy the sums of ``state``."""
+        self._features.load(state.tensors)
         self._sums.load(state.tensors)
 
     def share(self, *, refresh: bool) -> None:

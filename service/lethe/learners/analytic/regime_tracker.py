@@ -1,6 +1,6 @@
 """Assigns small batches to regimes by a fading mean over successive batches.
 
-Shapes: B batch, S thumbnail pixels.
+Shapes: B batch, S numbers of a thumbnail.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from torch import Tensor
 
-from lethe.learners.analytic.regimes import NEW, SETTLED, T_SQUARED_LIMIT
+from lethe.learners.analytic.regimes import NEW, SETTLED
 from lethe.learners.analytic.thumbnails import ThumbnailStatistics
 
 __all__ = ["RegimeTracker"]
@@ -44,15 +44,16 @@ class RegimeTracker:
         settled = [index for index, signature in enumerate(signatures) if signature.count >= SETTLED]
         if not settled:
             return self
+        limit = signatures[settled[0]].t_squared_limit
         mean_S = signatures[self.regime].mean if self.mean_S is None else self.mean_S
         for z_S in z_BS:
             mean_S = mean_S + _SHARE * (z_S - mean_S)
         moved = replace(self, mean_S=mean_S)
         t_squared = {index: signatures[index].t_squared_of_mean(mean_S, _WEIGHT) for index in settled}
-        if t_squared.get(self.regime, T_SQUARED_LIMIT + 1) <= T_SQUARED_LIMIT:
+        if t_squared.get(self.regime, limit + 1) <= limit:
             return replace(moved, lost=0)
         likeliest = min(t_squared, key=t_squared.__getitem__)
-        if t_squared[likeliest] <= T_SQUARED_LIMIT:
+        if t_squared[likeliest] <= limit:
             return replace(moved, regime=likeliest, lost=0)
         if self.regime not in settled:
             return moved  # its statistics are not reliable yet

@@ -1,6 +1,6 @@
-"""Assigns samples to regimes by their images alone; opens a new regime when none fits.
+"""Assigns samples to regimes by their thumbnails alone; opens a new regime when none fits.
 
-Shapes: B batch, S thumbnail pixels.
+Shapes: B batch, S numbers of a thumbnail.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,12 @@ from torch import Tensor
 
 from lethe.learners.analytic.thumbnails import ThumbnailStatistics
 
-__all__ = ["MIN_CHUNK", "MIN_TO_OPEN", "NEW", "SETTLED", "T_SQUARED_LIMIT", "assign", "assign_in_chunks"]
+__all__ = ["MIN_CHUNK", "MIN_TO_OPEN", "NEW", "SETTLED", "assign", "assign_in_chunks"]
 
 NEW: Final = -1
 """Stands for a regime that is yet to be opened."""
 SETTLED: Final = 512
 """Samples after which the statistics of a regime are reliable."""
-T_SQUARED_LIMIT: Final = 3.0
-"""Hotelling's T² over S above which a batch is not of a regime. Its own batches stay below 2."""
 MIN_TO_OPEN: Final = 16
 """Samples of one batch that must fit no regime to open a new one; fewer are outliers."""
 MIN_CHUNK: Final = 64
@@ -43,7 +41,7 @@ def assign(signatures: Sequence[ThumbnailStatistics], z_BS: Tensor, room: bool) 
     if not settled:
         return torch.full((len(z_BS),), unsettled[0] if unsettled else NEW)
     t_squared = [signatures[index].t_squared(z_BS) for index in settled]
-    if min(t_squared) <= T_SQUARED_LIMIT:
+    if min(t_squared) <= signatures[settled[0]].t_squared_limit:
         return torch.full((len(z_BS),), settled[t_squared.index(min(t_squared))])
     likeliest_B = torch.stack([signatures[index].deviances(z_BS) for index in settled]).argmin(0)
     likeliest_B = torch.tensor(settled)[likeliest_B]
@@ -71,6 +69,6 @@ def _own(signature: ThumbnailStatistics, z_BS: Tensor, candidates_B: Tensor) -> 
     distances_B = signature.distances(z_BS)
     for trim in _TRIMS:
         own_B = candidates_B & (distances_B <= trim)
-        if own_B.any() and signature.t_squared(z_BS[own_B]) <= T_SQUARED_LIMIT:
+        if own_B.any() and signature.t_squared(z_BS[own_B]) <= signature.t_squared_limit:
             return own_B
     return torch.zeros_like(candidates_B)

@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.refresh import RefreshSchedule
 from lethe.learners.base import Learned, LearnerContext
-from lethe.learners.options import Options
+from lethe.learners.features.choice import FeatureOptions
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
 __all__ = ["Ridge", "RidgeOptions"]
 
 
-class RidgeOptions(Options):
+class RidgeOptions(FeatureOptions):
     """Features and solution of `Ridge`."""
 
     waves: int = Field(default=4600, ge=0)
-    """Number of random Fourier features beside the wavelets; capped for small images."""
+    """Number of random Fourier features beside the wavelets; capped for small images and short vectors."""
     penalty: float = Field(default=0.3, gt=0)
     """λ of (A + λI)⁻¹B: larger is smoother."""
     first_refresh: int = Field(default=64, ge=1)
@@ -68,11 +68,10 @@ class Ridge(SumsLearner):
     summary: ClassVar[str] = "ridge regression on fixed wavelet features, independent of the order of samples"
     paper: ClassVar[str] = "Zhuang et al. 2022, ACIL: Analytic Class-Incremental Learning"
     Options: ClassVar[type[RidgeOptions]] = RidgeOptions
-    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = RidgeOptions.of(context.options)
-        super().__init__(context, self._options.waves)
+        super().__init__(context, self._options)
         self._penalty_D = self._options.penalty / self._features.scales.square()
         self._W_DK = torch.zeros(self._features.count, self._classes, device=self._device)
         self._predicts = False  # whether `learn` has a solution to predict from
@@ -85,6 +84,7 @@ class Ridge(SumsLearner):
         ``loss`` is the mean over samples and classes of the squared error of the scores, None
         before the first solve. Raises DivergedLoss.
         """
+        self._features.settle(x_BCHW)
         features_BD = self._features(x_BCHW)
         scores_BK = features_BD.to(torch.float32) @ self._W_DK
         loss = nn.functional.mse_loss(
@@ -96,10 +96,7 @@ class Ridge(SumsLearner):
         self._sums.add(features_BD, y_B)
         if self._pool is None and self._schedule.passed(self._sums.samples):
             self._W_DK, self._predicts = self._exact(), True
-        temperature = self._options.temperature
-        return Learned(
-            predicted_B, loss_or_none, probabilities=lambda: (scores_BK / temperature).softmax(1).cpu()
-        )
+        return Learned(predicted_B, loss_or_none)
 
     def boundary(self) -> None:
         """Restart the schedule of solves for the predictions of `learn`."""
@@ -127,10 +124,12 @@ class Ridge(SumsLearner):
         samples, W_DK = self._solved
         solved = {} if samples < 0 else {"W": W_DK, "count": torch.tensor(samples)}
         marks = dict.fromkeys(sums, self._sums.mark)
-        return State(sums | {"W": self._W_DK, "counts": counts}, {}, solved, marks)
+        known = {**sums, **self._features.tensors(), "W": self._W_DK, "counts": counts}
+        return State(known, {}, solved, marks)
 
     def load_state(self, state: State) -> None:
         """Copy both sums, W and the schedule of ``state`` into this learner."""
+        self._features.load(state.tensors)
         self._sums.load(state.tensors)
         self._W_DK = state.tensors["W"].to(self._device, copy=True)
         self._schedule.since, self._schedule.due, predicts = state.tensors["counts"].tolist()

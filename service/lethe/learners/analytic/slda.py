@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.refresh import RefreshSchedule
 from lethe.learners.base import Learned, LearnerContext
-from lethe.learners.options import Options
+from lethe.learners.features.choice import FeatureOptions
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
@@ -25,11 +25,11 @@ Discriminant = tuple[Tensor, Tensor]
 """W of shape [D, K] and b of shape [K]: the scores φᵀW + b are log-probabilities, up to a constant."""
 
 
-class SLDAOptions(Options):
+class SLDAOptions(FeatureOptions):
     """Features and solution of `SLDA`."""
 
     waves: int = Field(default=2000, ge=0)
-    """Number of random Fourier features beside the wavelets; capped for small images."""
+    """Number of random Fourier features beside the wavelets; capped for small images and short vectors."""
     shrinkage: float = Field(default=1e-3, gt=0, le=1)
     """ε of (1 − ε) S + ε · (mean variance) · I, the estimate of the covariance S: larger is smoother."""
     first_refresh: int = Field(default=64, ge=1)
@@ -54,11 +54,10 @@ class SLDA(SumsLearner):
     summary: ClassVar[str] = "linear discriminant analysis on fixed wavelet features, exact in any order"
     paper: ClassVar[str] = "Hayes & Kanan 2020, Lifelong Machine Learning with Deep Streaming LDA"
     Options: ClassVar[type[SLDAOptions]] = SLDAOptions
-    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = SLDAOptions.of(context.options)
-        super().__init__(context, self._options.waves)
+        super().__init__(context, self._options)
         self._W_DK = torch.zeros(self._features.count, self._classes, device=self._device)
         self._b_K = torch.zeros_like(self._W_DK[0])
         self._schedule = RefreshSchedule(self._options.first_refresh, self._options.refresh_every)
@@ -69,6 +68,7 @@ class SLDA(SumsLearner):
 
         ``loss`` is the mean negative log-likelihood of the labels. Raises DivergedLoss.
         """
+        self._features.settle(x_BCHW)
         features_BD = self._features(x_BCHW)
         scores_BK = (features_BD.to(torch.float32) @ self._W_DK).add_(self._b_K)
         loss = nn.functional.cross_entropy(scores_BK, y_B.to(self._device)).item()
@@ -77,7 +77,7 @@ class SLDA(SumsLearner):
         self._sums.add(features_BD, y_B)
         if self._pool is None and self._schedule.passed(self._sums.samples):
             self._W_DK, self._b_K = self._exact()
-        return Learned(predicted_B, loss, probabilities=lambda: scores_BK.softmax(1).cpu())
+        return Learned(predicted_B, loss)
 
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the probabilities of the classes; solves where the solution is out of date."""
@@ -100,10 +100,13 @@ class SLDA(SumsLearner):
         solution = {"W": self._W_DK, "b": self._b_K, "counts": torch.tensor([self._schedule.due])}
         samples, (W_DK, b_K) = self._solved
         solved = {} if samples < 0 else {"W": W_DK, "b": b_K, "count": torch.tensor(samples)}
-        return State(sums | solution, {}, solved, dict.fromkeys(sums, self._sums.mark))
+        return State(
+            {**sums, **self._features.tensors(), **solution}, {}, solved, dict.fromkeys(sums, self._sums.mark)
+        )
 
     def load_state(self, state: State) -> None:
         """Copy the sums, the solution and the schedule of ``state`` into this learner."""
+        self._features.load(state.tensors)
         self._sums.load(state.tensors)
         self._W_DK = state.tensors["W"].to(self._device, copy=True)
         self._b_K = state.tensors["b"].to(self._device, copy=True)

@@ -1,29 +1,36 @@
 """Mean and covariance of a regime's thumbnails, by which its batches are recognised.
 
-Shapes: B batch, C channels, H height, W width, S thumbnail pixels.
+Shapes: B batch, C channels, H height, W width, F numbers of a vector, S numbers of a thumbnail.
 """
 
+import math
+from itertools import pairwise
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from lethe.learners.features.compression import logarithms
+from lethe.learners.features.vector_features import VectorFeatures
 from lethe.wire import Layout
 
-__all__ = ["PIXELS", "UNIT", "ThumbnailStatistics", "Thumbnails"]
+__all__ = ["PIXELS", "UNIT", "ThumbnailStatistics", "Thumbnails", "VectorThumbnails"]
 
 _SIDE: Final = 7
 PIXELS: Final = _SIDE**2
-"""S."""
+"""S of images; the most of vectors."""
 UNIT: Final = 4000
 """The thumbnail of the largest brightness."""
 _LEVELS: Final = 16 * 255  # of brightness
+_EXCESS: Final = 2.0  # of T² over S above 1, for S of images
 _FLOOR: Final = 0.01  # of the mean variance: keeps the weight of pixels that are always dark finite
 
 
 class Thumbnails:
     """Computes 7×7 thumbnails of images, log(1 + 10 · brightness) in whole numbers."""
+
+    size: Final = PIXELS
+    """S."""
 
     def __init__(self, layout: Layout) -> None:
         self._rows, self._columns = _areas(layout.height), _areas(layout.width)
@@ -50,14 +57,37 @@ def _areas(side: int) -> Tensor:
     return areas
 
 
+class VectorThumbnails:
+    """Computes thumbnails of vectors: standardised numbers, or sums of neighbours if more than 49."""
+
+    def __init__(self, features: VectorFeatures, numbers: int) -> None:
+        self.size = min(PIXELS, numbers)
+        """S."""
+        self._features = features
+        bounds = [group * numbers // self.size for group in range(self.size + 1)]
+        self._groups_FS = torch.zeros(numbers, self.size, dtype=torch.float64)
+        for group, (first, end) in enumerate(pairwise(bounds)):
+            self._groups_FS[first:end, group] = 1
+
+    def __call__(self, x_BF: Tensor) -> Tensor:
+        """Return thumbnails of float32 vectors: whole numbers in float64, of shape [B, S], on the CPU."""
+        return self._features.levels(x_BF) @ self._groups_FS
+
+
 class ThumbnailStatistics:
     """A Gaussian fitted to a regime's thumbnails, stored as sums: their number, Σz and Σzzᵀ.
 
     The sums are whole numbers.
     """
 
-    def __init__(self) -> None:
-        self.sums = torch.zeros(PIXELS + 1, PIXELS + 1, dtype=torch.int64)
+    def __init__(self, size: int = PIXELS) -> None:
+        """``size`` is S."""
+        self.t_squared_limit = 1 + _EXCESS * math.sqrt(PIXELS / size)
+        """Hotelling's T² over S above which a batch is not of the regime. Its own batches stay below.
+
+        It is 3 for images, of whose regime batches stay below 2; the fewer numbers, the more T² varies.
+        """
+        self.sums = torch.zeros(size + 1, size + 1, dtype=torch.int64)
         """Σ (z, 1)(z, 1)ᵀ, int64 of shape [S + 1, S + 1]: determines mean and covariance."""
         self._fitted: tuple[Tensor, Tensor, float] | None = None
 

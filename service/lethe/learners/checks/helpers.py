@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -10,17 +11,19 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from lethe.errors import InvalidSetting
 from lethe.learners.base import Learner, LearnerContext
-from lethe.learners.state import State
+from lethe.learners.state import JSON, State
 from lethe.wire import Layout
 
 __all__ = [
     "CONTEXT",
+    "IMAGES",
     "SIZES",
     "Batch",
     "Factory",
+    "Material",
     "batch",
-    "batches",
     "frozen",
     "generator",
     "global_generators",
@@ -29,7 +32,7 @@ __all__ = [
     "require_plain",
     "require_same_state",
     "through_files",
-    "trained",
+    "vectors_for",
 ]
 
 Factory = Callable[[LearnerContext], Learner]
@@ -69,17 +72,26 @@ def require_learn_alike(one: Learner, other: Learner, x_BCHW: Tensor, y_B: Tenso
     require(learned.loss == same.loss, f"losses {learned.loss} and {same.loss} differ")
 
 
-def trained(factory: Factory, context: LearnerContext = CONTEXT, sizes: Sequence[int] = SIZES) -> Learner:
-    """Return a learner that has learned a batch of each size."""
-    learner = factory(context)
-    for x_BCHW, y_B in batches(sizes):
-        learner.learn(x_BCHW, y_B)
-    return learner
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The samples that a check uses: those of ``context``'s layout that ``batch`` returns."""
 
+    context: LearnerContext
+    batch: Callable[[int, int], Batch]
+    """Returns as many samples as its first argument says, drawn from a seed, its second."""
 
-def batches(sizes: Sequence[int]) -> Iterator[Batch]:
-    """Return a batch of each size, every one with another seed."""
-    return (batch(size, seed) for seed, size in enumerate(sizes))
+    def batches(self, sizes: Sequence[int]) -> Iterator[Batch]:
+        """Return a batch of each size, every one with another seed."""
+        return (self.batch(size, seed) for seed, size in enumerate(sizes))
+
+    def trained(
+        self, factory: Factory, context: LearnerContext | None = None, sizes: Sequence[int] = SIZES
+    ) -> Learner:
+        """Return a learner that has learned a batch of each size."""
+        learner = factory(context or self.context)
+        for x_BCHW, y_B in self.batches(sizes):
+            learner.learn(x_BCHW, y_B)
+        return learner
 
 
 def batch(size: int, seed: int) -> Batch:
@@ -90,6 +102,33 @@ def batch(size: int, seed: int) -> Batch:
     bright_BCHW = 120 * corners_BCHW.repeat_interleave(4, 2).repeat_interleave(4, 3)
     noise_BCHW = torch.randint(136, (size, 1, 8, 8), generator=drawn)
     return (bright_BCHW + noise_BCHW).to(torch.uint8), y_B
+
+
+def vectors(size: int, seed: int) -> Batch:
+    """Return vectors of eight numbers, of which each of four classes has two large ones."""
+    drawn = generator(seed)
+    y_B = torch.randint(4, (size,), generator=drawn)
+    lit_BF = torch.nn.functional.one_hot(y_B, 4).repeat(1, 2) * 4.0
+    noise_BF = torch.randint(-128, 129, (size, 8), generator=drawn) / 128
+    return 64 * (lit_BF + noise_BF), y_B
+
+
+IMAGES: Final = Material(CONTEXT, batch)
+VECTORS: Final = Material(LearnerContext(Layout(features=8, classes=4), seed=1), vectors)
+
+
+def vectors_for(factory: Factory) -> Material | None:
+    """Return vectors that the learners of ``factory`` take, with a given scale if they need one, or None."""
+    given: dict[str, JSON] = {"location": 0.0, "spread": 64.0}
+    nothing: dict[str, JSON] = {}
+    for options in (nothing, given):
+        context = replace(VECTORS.context, options=options)
+        try:
+            factory(context)
+        except (ValueError, InvalidSetting):
+            continue
+        return Material(context, vectors)
+    return None
 
 
 def generator(seed: int) -> torch.Generator:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lethe.learners.features.compression import COMPRESSION, LARGEST, logarithms
+from lethe.learners.features.feature_map import FeatureMap
 from lethe.learners.features.morlet import BLACK, ModulusMaps, morlet_bank, whole_bank
 from lethe.learners.features.parallel import share
 from lethe.learners.features.random_fourier import TURN, RandomFourierFeatures
@@ -32,7 +33,7 @@ _GREY: Final = 0.5  # weight of order zero in a random direction: brightness var
 _AT_ONCE: Final = 32  # images per piece: fewer cost overhead, more do not fit the cache
 
 
-class WaveletFeatures:
+class WaveletFeatures(FeatureMap):
     """Wavelet coefficients of orders zero and one, random Fourier features of all orders, and a constant.
 
     The products of random Fourier features approach a Gaussian kernel of the coefficients, of

@@ -1,7 +1,8 @@
 """The networks that gradient-descent learners train: built-in ones by name, or a user's ``module:factory``.
 
-A network takes float32 images of shape [B, C, H, W], −1 … 1, in any memory format, and returns
-float32 scores of shape [B, K]. `lethe.learners.gradient.network_check` checks that a user's network does.
+A network takes float32 images of shape [B, C, H, W], −1 … 1, in any memory format, or standardised vectors,
+float32 of shape [B, F], and returns float32 scores of shape [B, K]. `lethe.learners.gradient.network_check`
+checks that a user's network does.
 """
 
 import importlib
@@ -15,10 +16,20 @@ from torch.nn.parameter import is_lazy
 from lethe.errors import InvalidSetting
 from lethe.wire import Layout
 
-__all__ = ["BACKBONES", "MIN_PIXELS", "Backbone", "as_floats", "build", "check_same", "mlp", "small_cnn"]
+__all__ = [
+    "BACKBONES",
+    "MIN_PIXELS",
+    "Backbone",
+    "as_floats",
+    "blank",
+    "build",
+    "check_same",
+    "mlp",
+    "small_cnn",
+]
 
 Backbone = Callable[[Layout], nn.Module]
-"""Returns a network for images of a layout; its weights come from torch's generator, which `build` seeds."""
+"""Returns a network for samples of a layout; its weights come from torch's generator, which `build` seeds."""
 SHOWN: Final = 3
 """Number of differences that an error names."""
 MIN_PIXELS: Final = 8
@@ -31,8 +42,13 @@ def small_cnn(layout: Layout) -> nn.Module:
     The convolutions are in channels-last format, in which a step takes two thirds of the time on a CPU.
     Pooling before the ReLU gives the same maps as pooling after it, for a quarter of the work.
 
-    Raises ValueError for images of fewer than `MIN_PIXELS` a side.
+    Raises ValueError for vectors, and for images of fewer than `MIN_PIXELS` a side.
     """
+    if layout.features is not None:
+        raise ValueError(
+            "small-cnn takes images, and the samples are vectors (sample.features):"
+            " learner.options.backbone is mlp for these, or a module:factory"
+        )
     if min(layout.height, layout.width) < MIN_PIXELS:
         raise ValueError(
             f"images of {layout.height}×{layout.width}: the small CNN takes {MIN_PIXELS} a side or more"
@@ -57,7 +73,7 @@ def mlp(layout: Layout) -> nn.Module:
     """Return a network of two hidden layers of 256 units each."""
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(layout.channels * layout.height * layout.width, 256),
+        nn.Linear(layout.size, 256),
         nn.ReLU(),
         nn.Linear(256, 256),
         nn.ReLU(),
@@ -65,7 +81,11 @@ def mlp(layout: Layout) -> nn.Module:
     )
 
 
-BACKBONES: Final[dict[str, Backbone]] = {"small-cnn": small_cnn, "mlp": mlp}
+def _by_layout(layout: Layout) -> nn.Module:
+    return (small_cnn if layout.features is None else mlp)(layout)
+
+
+BACKBONES: Final[dict[str, Backbone]] = {"auto": _by_layout, "small-cnn": small_cnn, "mlp": mlp}
 """The built-in networks, by the name that the option ``backbone`` takes."""
 
 
@@ -73,7 +93,7 @@ def build(name: str, layout: Layout, seed: int) -> nn.Module:
     """Return the network ``name``, or that of a user's ``module:factory``, drawn from ``seed`` alone.
 
     Raises InvalidSetting when it does not exist or the factory fails, ValueError when a built-in one cannot
-    take the images.
+    take the samples.
     """
     with torch.random.fork_rng(devices=[]):  # the global generator is left as it was
         torch.manual_seed(seed)
@@ -144,9 +164,16 @@ def _initialise(model: nn.Module, layout: Layout) -> None:
     learning = [module for module in model.modules() if module.training]
     model.eval()
     with torch.no_grad():
-        model(as_floats(torch.zeros(2, *layout.shape, dtype=torch.uint8), torch.device("cpu")))
+        model(blank(layout, 2))
     for module in learning:
         module.training = True
+
+
+def blank(layout: Layout, count: int) -> Tensor:
+    """Return so many blank samples as a network takes them."""
+    if layout.features is not None:
+        return torch.zeros(count, *layout.shape)
+    return as_floats(torch.zeros(count, *layout.shape, dtype=torch.uint8), torch.device("cpu"))
 
 
 def as_floats(x_BCHW: Tensor, device: torch.device) -> Tensor:

@@ -1,10 +1,10 @@
 """The base of gradient-descent learners: a network, an optimizer, and one step per batch.
 
-Shapes: B batch, C channels, H height, W width, K classes.
+Shapes: B batch, C channels, H height, W width, K classes. Of vectors, x_BCHW has shape [B, F].
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -15,9 +15,8 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from lethe.errors import DivergedLoss, InvalidSetting
-from lethe.learners.base import Learned, Learner, LearnerContext
+from lethe.learners.base import Learned, Learner, LearnerContext, Retention
 from lethe.learners.capabilities import Capability
-from lethe.learners.gradient.averaging import Alone
 from lethe.learners.gradient.backbones import BACKBONES, as_floats, build, check_same
 from lethe.learners.gradient.motion import MotionTracker
 from lethe.learners.gradient.network_check import (
@@ -28,21 +27,25 @@ from lethe.learners.gradient.network_check import (
 )
 from lethe.learners.gradient.optimizers import create_optimizer, load_moments, moments, optimizer_kind
 from lethe.learners.motion import Motion
-from lethe.learners.options import Options
 from lethe.learners.predictor import Predictor, in_chunks
-from lethe.learners.state import State
+from lethe.learners.state import JSON, State
+from lethe.learners.vector_scale import VectorOptions, VectorScale
+from lethe.wire import Layout
 
 __all__ = ["GradientLearner", "GradientOptions", "Step"]
 
 MODEL: Final = "model."
 """Prefix of the names of a state's weights."""
+INPUTS: Final = "inputs."
+"""Prefix of the names of a state's scale of vectors."""
 
 
-class GradientOptions(Options):
+class GradientOptions(VectorOptions):
     """The network and its optimizer."""
 
-    backbone: str = "small-cnn"
-    """The network: small-cnn, mlp, or your own module:factory, called with the layout."""
+    backbone: str = "auto"
+    """The network: small-cnn, mlp, or your own module:factory, called with the layout. auto is small-cnn for
+    images and mlp for vectors."""
     optimizer: str = "Adam"
     """Name of an optimizer in torch.optim."""
     lr: float = Field(default=1e-3, gt=0)
@@ -61,10 +64,9 @@ class GradientOptions(Options):
 class Step:
     """A batch after its forward pass.
 
-    ``pixels_BCHW`` are the caller's uint8 images, to which no reference may be kept. The rest is on the
-    learner's device: ``x_BCHW`` are float32 images in −1 … 1, ``loss`` is the mean cross entropy of
-    ``scores_BK``. ``samples`` is the number of samples in the batches of all ranks: without other ranks, of
-    this one.
+    ``pixels_BCHW`` are the caller's samples, to which no reference may be kept. The rest is on the learner's
+    device: ``x_BCHW`` are float32 images in −1 … 1 or standardised vectors, ``loss`` is the mean cross
+    entropy of ``scores_BK``.
     """
 
     pixels_BCHW: Tensor
@@ -72,12 +74,6 @@ class Step:
     y_B: Tensor
     scores_BK: Tensor
     loss: Tensor
-    samples: int
-
-    @property
-    def share(self) -> float:
-        """The batch's share in the samples of all ranks."""
-        return len(self.y_B) / self.samples
 
 
 class GradientLearner(Learner):
@@ -85,17 +81,18 @@ class GradientLearner(Learner):
 
     Hooks of a method, in the order in which `learn` calls them: `_objective` returns what is minimised,
     `_before_step` runs once the gradients exist, `_after_step` once the weights have moved. Only the last two
-    may change state, because the batch can still be rejected before. Among several ranks (`AveragedLearner`)
-    the gradients are then averages, and a rank without a batch gets a step with empty tensors.
+    may change state, because the batch can still be rejected before.
 
     The reported predictions are those of `predict_proba`. If the network gives other scores in training
     mode (`NetworkTraits`), they take an extra forward pass. Random numbers that the network draws are
     derived from the seed and the number of samples seen. A network that cannot be trained is rejected at
     construction.
+
+    Vectors are standardised by the scale of the options, or by a running one (`VectorScale`), which is
+    retained: a batch is learned with the scale of the samples before it, the first one with its own.
     """
 
     Options: ClassVar[type[GradientOptions]] = GradientOptions
-    reports_probabilities: ClassVar[bool] = True
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.UNLEARNS: "its weights are trained by gradient descent, whose steps cannot be undone"
     }
@@ -104,12 +101,12 @@ class GradientLearner(Learner):
         options = self._options = self.Options.of(context.options)
         self._device, self._seed = context.device, context.seed
         self._seen = 0
+        self._scale = VectorScale.of(context.layout, options)
         self._model = build(options.backbone, context.layout, context.seed).to(context.device)
         self._traits = NetworkTraits() if options.backbone in BACKBONES else self._tried(context)
         self._parameters = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self._optimizer = self._new_optimizer()
         self._tracker = MotionTracker(self._parameters.values())
-        self._averaging = Alone()
 
     def _tried(self, context: LearnerContext) -> NetworkTraits:
         try:
@@ -122,64 +119,56 @@ class GradientLearner(Learner):
 
         ``loss`` is the mean cross entropy of the prediction, in nats. Raises DivergedLoss.
         """
-        samples = self._averaging.total(len(y_B))
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        before = self._scale
+        after = None if before is None else before.after(x_BCHW)
+        if before is not None and not before.known:
+            self._scale = after
         with torch.backends.cudnn.flags(deterministic=True):  # the default algorithms may sum in any order
             evaluated_BK = self._predicted_scores(x_BCHW) if self._traits.modes_differ else None
             with self._seeded_network():
-                step = self._forward(x_BCHW, y_B, samples)
+                step = self._forward(x_BCHW, y_B)
                 objective = self._objective(step)
             scores_BK, reported = step.scores_BK.detach(), step.loss
             if evaluated_BK is not None:
                 scores_BK = evaluated_BK
                 reported = nn.functional.cross_entropy(evaluated_BK, y_B.to(self._device))
-            loss = reported.item()
-            self._clear_gradients()
-            torch.autograd.backward(objective)
+            loss, minimised = reported.item(), objective.item()
             try:
-                self._take(step, loss, objective.item())
+                self.require_finite(len(y_B), cross_entropy=loss, objective=minimised)
             except DivergedLoss:
                 for name, buffer in self._model.named_buffers():  # batch norms have seen the batch already
                     buffer.copy_(buffers[name])
+                self._scale = before
                 raise
-        return Learned(scores_BK.argmax(1).cpu(), loss, probabilities=lambda: scores_BK.softmax(1).cpu())
+            self._optimizer.zero_grad()
+            torch.autograd.backward(objective)
+            self._tracker.look()
+            self._before_step(step)
+            self._optimizer.step()
+            self._seen += len(y_B)
+            self._after_step(step)
+        self._scale = after
+        return Learned(scores_BK.argmax(1).cpu(), loss)
 
-    def _clear_gradients(self) -> None:
-        for parameter in self._trained:
-            parameter.grad = None
-
-    @property
-    def _trained(self) -> Sequence[nn.Parameter]:
-        """The parameters that have gradients."""
-        return [*self._parameters.values()]
-
-    def _take(self, step: Step, loss: float, minimised: float) -> None:
-        """Take a step, once the gradients exist.
-
-        Raises DivergedLoss, before anything changes, unless ``loss`` and ``minimised``, what the gradients
-        lower, are finite on every rank.
-        """
-        loss, minimised = self._averaging.average_gradients(self._trained, step.share, loss, minimised)
-        self.require_finite(step.samples, cross_entropy=loss, objective=minimised)
-        self._tracker.look()
-        self._before_step(step)
-        self._optimizer.step()
-        self._seen += step.samples
-        self._after_step(step)
+    @classmethod
+    def retention(cls, layout: Layout, options: Mapping[str, JSON]) -> Retention:
+        """Return the most that it retains: of vectors also their running scale, a statistic."""
+        running = layout.features is not None and options.get("spread") is None
+        return Retention.STATISTICS if running and cls.retains is Retention.NOTHING else cls.retains
 
     @property
     def motion(self) -> Motion | None:
         """How the weights moved with the last batch that was measured; None before the first."""
         return self._tracker.latest
 
-    def _forward(self, pixels_BCHW: Tensor, y_B: Tensor, samples: int) -> Step:
+    def _forward(self, pixels_BCHW: Tensor, y_B: Tensor) -> Step:
         x_BCHW, y_B = self._floats(pixels_BCHW), y_B.to(self._device)
         scores_BK = self._training_scores(x_BCHW)
-        loss = nn.functional.cross_entropy(scores_BK, y_B)
-        return Step(pixels_BCHW, x_BCHW, y_B, scores_BK, loss, samples)
+        return Step(pixels_BCHW, x_BCHW, y_B, scores_BK, nn.functional.cross_entropy(scores_BK, y_B))
 
     def _training_scores(self, x_BCHW: Tensor) -> Tensor:
-        """Return the network's scores in training mode, of images in −1 … 1.
+        """Return the network's scores in training mode, of `Step.x_BCHW`.
 
         A batch of one has no variance. If the network needs one, its batch norms use their running
         statistics, as in eval mode, and do not update them.
@@ -217,15 +206,13 @@ class GradientLearner(Learner):
     def _derived_generator(self, purpose: str) -> torch.Generator:
         """Return a generator, on the CPU, for one purpose within a batch.
 
-        It is derived from the seed and the number of samples seen, so a rejected batch draws nothing. Each
-        rank has its own.
+        It is derived from the seed and the number of samples seen, so a rejected batch draws nothing.
         """
         return torch.Generator().manual_seed(self._derived_seed(purpose))
 
     def _derived_seed(self, purpose: str) -> int:
-        rank = f" rank {self._averaging.rank}" if self._averaging.rank else ""
-        key = f"{self._seed} {self._seen} {purpose}{rank}"
-        return int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
+        key = f"{self._seed} {self._seen} {purpose}".encode()
+        return int.from_bytes(blake2b(key, digest_size=8).digest())
 
     @contextmanager
     def _seeded_network(self) -> Iterator[None]:
@@ -265,9 +252,14 @@ class GradientLearner(Learner):
         return Predictor(still._probabilities)
 
     def state(self) -> State:
-        """Return weights and moments: ``model.*``, and ``optimizer.*`` after the first batch."""
+        """Return weights and moments: ``model.*``, and ``optimizer.*`` after the first batch.
+
+        A running scale of vectors is ``inputs.*``.
+        """
         weights = {f"{MODEL}{name}": tensor.contiguous() for name, tensor in self._model.state_dict().items()}
-        return State(weights | moments(self._optimizer, self._parameters), {"seen": self._seen})
+        scale = {} if self._scale is None else self._scale.tensors()
+        inputs = {f"{INPUTS}{name}": tensor for name, tensor in scale.items()}
+        return State(weights | inputs | moments(self._optimizer, self._parameters), {"seen": self._seen})
 
     def load_state(self, state: State) -> None:
         """Copy the weights and moments of ``state`` into this learner.
@@ -280,6 +272,9 @@ class GradientLearner(Learner):
             if name.startswith(MODEL)
         }
         check_same(self._options.backbone, self._model, kept)
+        if self._scale is not None:
+            inputs = {n.removeprefix(INPUTS): t for n, t in state.tensors.items() if n.startswith(INPUTS)}
+            self._scale = self._scale.loaded(inputs)
         self._seen = int(cast("int", state.values["seen"]))
         with torch.no_grad():
             for name, tensor in self._model.state_dict().items():
@@ -292,5 +287,7 @@ class GradientLearner(Learner):
         return in_chunks(lambda x: self._model(self._floats(x)).softmax(1).cpu(), x_BCHW)
 
     def _floats(self, x_BCHW: Tensor) -> Tensor:
-        """Return new float32 images in −1 … 1, on the device."""
-        return as_floats(x_BCHW, self._device)
+        """Return new float32 images in −1 … 1, or standardised vectors, on the device."""
+        if self._scale is None:
+            return as_floats(x_BCHW, self._device)
+        return self._scale.standardised(x_BCHW).to(self._device, torch.float32)

@@ -3,12 +3,12 @@
 from typing import ClassVar
 
 from lethe.learners.base import Retention
-from lethe.learners.gradient.averaged import AveragedLearner
+from lethe.learners.gradient.base import GradientLearner
 
 __all__ = ["Finetune"]
 
 
-class Finetune(AveragedLearner):
+class Finetune(GradientLearner):
     """Fine-tuning: cross entropy, one optimizer step per batch, and nothing against forgetting.
 
     Cost per sample: one forward and one backward pass. State: the weights and the optimizer's moments; with

@@ -3,7 +3,6 @@
 Shapes: B batch, C channels, H height, W width, K classes, M replayed images, Z latent numbers.
 """
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import ClassVar, cast
 
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 
 from lethe.learners.base import LearnerContext, Retention
 from lethe.learners.gradient.autoencoder import Autoencoder
-from lethe.learners.gradient.averaged import AveragedLearner
-from lethe.learners.gradient.base import GradientOptions, Step
+from lethe.learners.gradient.base import GradientLearner, GradientOptions, Step
 from lethe.learners.gradient.lagged import LaggedSnapshots
 from lethe.learners.gradient.optimizers import load_moments, moments
 from lethe.learners.state import State
@@ -35,7 +33,7 @@ class GenerativeReplayOptions(GradientOptions):
     """Samples within which a boundary is detected; 0 for boundaries that are known in advance."""
 
 
-class GenerativeReplay(AveragedLearner):
+class GenerativeReplay(GradientLearner):
     """Learns, beside each batch, images generated and labelled by a scholar.
 
     The scholar is the pair of network and generator, an `Autoencoder`, as they were before the last
@@ -56,6 +54,11 @@ class GenerativeReplay(AveragedLearner):
     _options: GenerativeReplayOptions
 
     def __init__(self, context: LearnerContext) -> None:
+        if context.layout.features is not None:
+            raise ValueError(
+                "its generator draws images, and the samples are vectors (sample.features): use lwf or"
+                " ewc, which also store none, or replay"
+            )
         super().__init__(context)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
@@ -90,10 +93,6 @@ class GenerativeReplay(AveragedLearner):
             + self._generator.loss(both, self._noise("encode", len(both)))
         )
 
-    @property
-    def _trained(self) -> Sequence[nn.Parameter]:
-        return [*self._parameters.values(), *self._generated.values()]
-
     def _noise(self, purpose: str, count: int) -> Tensor:
         return torch.randn(count, self._options.latent, generator=self._derived_generator(purpose)).to(
             self._device
@@ -104,6 +103,7 @@ class GenerativeReplay(AveragedLearner):
 
     def _after_step(self, _: Step) -> None:
         self._adam.step()
+        self._adam.zero_grad()
         self._lagged.saw(self._seen)
 
     def state(self) -> State:

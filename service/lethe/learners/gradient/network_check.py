@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lethe.learners.gradient.backbones import as_floats
 from lethe.wire import Layout
 
-__all__ = ["NetworkTraits", "UnsuitableNetwork", "batch_norms", "check_network", "frozen_batch_norms"]
+__all__ = ["NetworkTraits", "UnsuitableNetwork", "check_network", "frozen_batch_norms"]
 
 _KEPT: Final = frozenset(
     {
@@ -53,14 +53,6 @@ class NetworkTraits:
     """It draws random numbers from torch in training mode."""
     holds_single: bool = False
     """With a batch of one, its batch norms must be in eval mode, because one value has no variance."""
-    updates: bool = False
-    """Training changes buffers of it, such as the running statistics of batch norms."""
-
-
-def batch_norms(model: nn.Module) -> list[str]:
-    """Return the names of the batch norms that are in training mode."""
-    held = _normalisations(model)
-    return [name for name, module in model.named_modules() if module in held]
 
 
 @contextmanager
@@ -77,7 +69,7 @@ def frozen_batch_norms(model: nn.Module) -> Iterator[None]:
 
 
 def check_network(model: nn.Module, layout: Layout, batch_size: int, device: torch.device) -> NetworkTraits:
-    """Try ``model``, which is on ``device``, on batches of one, two and ``batch_size`` random images.
+    """Try ``model``, which is on ``device``, on batches of one, two and ``batch_size`` random samples.
 
     Copies of it are run in both modes; the global random number generators are left as they were. Raises
     UnsuitableNetwork, with the reason, when it cannot be trained, predict, or be stored in a checkpoint.
@@ -95,7 +87,7 @@ def _check_parts(model: nn.Module) -> None:
     for name, parameter in trained.items():
         if parameter.dtype != torch.float32:
             raise UnsuitableNetwork(
-                f"its parameter {name} is {_type(parameter)}; what is trained is float32, as the images are"
+                f"its parameter {name} is {_type(parameter)}; what is trained is float32, as its input is"
             )
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
@@ -123,7 +115,7 @@ class _NetworkCheck:
         changed, drew, single = self._learn(sizes)
         self._check_restart(sizes[-1])
         differ = changed or drew or self._modes_differ(sizes[-1]) or _mentions_training(self._pristine)
-        return NetworkTraits(differ, drew, single, changed)
+        return NetworkTraits(differ, drew, single)
 
     def _predict(self, sizes: list[int]) -> None:
         """Raise UnsuitableNetwork unless eval mode gives scores, draws nothing and changes nothing."""
@@ -243,6 +235,8 @@ class _NetworkCheck:
     def _images(self, size: int) -> Tensor:
         drawn = torch.Generator().manual_seed(size)
         shape = (size, *self._layout.shape)
+        if self._layout.features is not None:
+            return torch.randn(shape, generator=drawn).to(self._device)
         return as_floats(torch.randint(256, shape, dtype=torch.uint8, generator=drawn), self._device)
 
 

@@ -38,16 +38,13 @@ class RehearsalLearner(GradientLearner, Expires):
         Capability.UNLEARNS: (
             "its weights are trained by gradient descent, on stored samples, too; a policy's time to live "
             "deletes those samples and leaves the weights"
-        ),
-        Capability.POOLS: (
-            "each rank would store samples of its own part of the stream, and a checkpoint would lack those "
-            "of all but one"
-        ),
+        )
     }
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context)
-        columns = {"pixels": Column(context.layout.shape, torch.uint8), "label": Column((), torch.int64)}
+        values = torch.uint8 if context.layout.features is None else torch.float32
+        columns = {"pixels": Column(context.layout.shape, values), "label": Column((), torch.int64)}
         columns |= {"scores": Column((context.layout.classes,), torch.float32)} if self._keeps_scores else {}
         self._reservoir = Reservoir(self._options.capacity, columns)
 

@@ -25,12 +25,12 @@ from typing import ClassVar, Final, Literal
 from pydantic import Field
 
 from lethe.errors import BudgetSpent, InvalidSetting
-from lethe.learners import options
 from lethe.learners.base import Learner, LearnerContext
 from lethe.learners.capabilities import Capability, Provides
 from lethe.learners.private.accounting import composed, epsilon_of, mu_of
 from lethe.learners.private.noise import RatchetNoise
 from lethe.learners.state import JSON
+from lethe.learners.vector_scale import VectorOptions
 
 __all__ = ["Privacy", "PrivacyAccountant", "PrivateLearner", "PrivateOptions"]
 
@@ -52,7 +52,7 @@ class Privacy:
     """Whether the noise is seeded: anyone with the seed can remove it, so that no ε is guaranteed."""
 
 
-class PrivateOptions(options.Options):
+class PrivateOptions(VectorOptions):
     """The options of every differentially private learner."""
 
     epsilon: float = Field(default=8.0, gt=0)

@@ -95,7 +95,6 @@ class DPFinetune(PrivateLearner, FixedFeatures):
     paper: ClassVar[str] = "Abadi et al. 2016, Deep Learning with Differential Privacy"
     batch_size: ClassVar[int] = 512
     Options: ClassVar[type[DPFinetuneOptions]] = DPFinetuneOptions
-    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context)
@@ -103,7 +102,7 @@ class DPFinetune(PrivateLearner, FixedFeatures):
         self._device = context.device
         self._grid = Grid.of(self._accountant.deviation, Fraction(_REPLACED**2), _MOST)
         self._of_features = math.isqrt(self._grid.reach)  # the reach is shared out: the other half to p − y
-        self._features = UnitFeatures(context.layout, context.device)
+        self._features = UnitFeatures(context.layout, self._options, context.device)
         self._weight_KD = torch.zeros(context.layout.classes, self._features.count, device=context.device)
         self._momentum_KD = torch.zeros_like(self._weight_KD)
         self._batches = 0
@@ -126,7 +125,7 @@ class DPFinetune(PrivateLearner, FixedFeatures):
         self._momentum_KD.mul_(self._options.momentum).add_(gradient_KD)
         self._weight_KD.sub_(self._momentum_KD, alpha=self._options.learning_rate)
         self._batches += 1
-        return Learned(scores_BK.argmax(1).cpu(), None, probabilities=lambda: scores_BK.softmax(1).cpu())
+        return Learned(scores_BK.argmax(1).cpu(), None)
 
     def _clipped(self, features_BD: Tensor, scores_BK: Tensor, y_B: Tensor) -> Tensor:
         """Return the sum of the clipped gradients, whole numbers of the grid, float64 of shape [K, D]."""

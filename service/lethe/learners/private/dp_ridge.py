@@ -92,13 +92,12 @@ class DPRidge(PrivateLearner, FixedFeatures):
     paper: ClassVar[str] = "Wang 2018, Revisiting Differentially Private Linear Regression"
     batch_size: ClassVar[int] = 512
     Options: ClassVar[type[DPRidgeOptions]] = DPRidgeOptions
-    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context)
         self._options = DPRidgeOptions.of(context.options)
         self._device, self._classes = context.device, context.layout.classes
-        self._features = UnitFeatures(context.layout, context.device)
+        self._features = UnitFeatures(context.layout, self._options, context.device)
         D, K = self._features.count, self._classes
         longest = min(math.isqrt(_USUAL**2 * D), 4 * _LARGEST)  # the constant feature is a fourth of it
         self._grid = Grid.of(self._accountant.deviation, SQUARED_SENSITIVITY, longest**2)
@@ -127,9 +126,7 @@ class DPRidge(PrivateLearner, FixedFeatures):
         self._in_block += len(y_B)
         if self._in_block >= self._block_size:
             self._finish_block()
-        return Learned(
-            scores_BK.argmax(1).cpu(), None, probabilities=lambda: (scores_BK / _TEMPERATURE).softmax(1).cpu()
-        )
+        return Learned(scores_BK.argmax(1).cpu(), None)
 
     def _whole(self, x_BCHW: Tensor) -> Tensor:
         """Return features as whole numbers, float32 of shape [B, D], of length F at most, each up to 255."""

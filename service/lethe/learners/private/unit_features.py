@@ -8,31 +8,46 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from lethe.learners.features.feature_map import FeatureMap
+from lethe.learners.features.vector_features import VectorFeatures
 from lethe.learners.features.wavelet_features import WaveletFeatures
+from lethe.learners.vector_scale import VectorOptions, VectorScale
 from lethe.wire import Layout
 
 __all__ = ["UnitFeatures"]
 
 _CONSTANT: Final = 0.25  # of a length of 1: the only feature of a sample without contrast
+_WAVES: Final = 768  # of vectors
 
 
 class UnitFeatures:
     """Wavelet coefficients less their mean over the sample, and a constant; of total length 1.
 
-    The features of a sample depend on no other sample: neither on a mean nor on a scale of the stream, which
-    would cost privacy. Fixed features suit private learning better than learned ones (Tramèr & Boneh 2021,
-    Differentially Private Learning Needs Better Features).
+    Of vectors they are random Fourier features in place of wavelets. The features of a sample depend on no
+    other sample: neither on a mean nor on a scale of the stream, which would cost privacy. Fixed features
+    suit private learning better than learned ones (Tramèr & Boneh 2021, Differentially Private Learning Needs
+    Better Features).
     """
 
-    def __init__(self, layout: Layout, device: torch.device) -> None:
-        """Raise ValueError for a layout that `WaveletFeatures` does not take."""
-        self._wavelets = WaveletFeatures(layout, 0, 0, device)  # without random waves, no seed matters
-        self.count = self._wavelets.count
+    def __init__(self, layout: Layout, options: VectorOptions, device: torch.device) -> None:
+        """Raise ValueError for images that `WaveletFeatures` does not take, or vectors of unknown scale."""
+        scale = VectorScale.of(layout, options)
+        if scale is not None and not scale.given:
+            raise ValueError(
+                "vectors need learner.options.location and spread: a scale estimated from the stream would"
+                " be a statistic without noise"
+            )
+        self._features: FeatureMap
+        if scale is None:
+            self._features = WaveletFeatures(layout, 0, 0, device)  # without random waves, no seed matters
+        else:
+            self._features = VectorFeatures(scale, 0, _WAVES, device)  # any directions, the same in every run
+        self.count = self._features.count
         """D."""
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
-        """Return float32 features of shape [B, D], each of Euclidean length 1 at most, for uint8 images."""
-        wavelets = self._wavelets(x_BCHW)[:, :-1].to(torch.float32)
-        centred = wavelets - wavelets.mean(1, keepdim=True)
+        """Return float32 features of shape [B, D], each of Euclidean length 1 at most."""
+        features = self._features(x_BCHW)[:, :-1].to(torch.float32)
+        centred = features - features.mean(1, keepdim=True)
         unit = nn.functional.normalize(centred).mul_((1 - _CONSTANT**2) ** 0.5)
         return torch.cat((unit, unit.new_full((len(unit), 1), _CONSTANT)), 1)

@@ -1,1 +1,0 @@
-"""Lethe's learners in the interfaces of other libraries."""
