@@ -280,8 +280,13 @@ NEVER = [
     Never(
         who=("lethe",),
         what=("lethe.runtime.run",),
-        except_in=("lethe.cli.run", "lethe.runtime.run_rank", "lethe.experiments.bench"),
-        why="only commands start a service",
+        except_in=(
+            "lethe.cli.run",
+            "lethe.runtime.run_rank",
+            "lethe.runtime.from_python.topic",
+            "lethe.experiments.bench",
+        ),
+        why="only commands and lethe.run_topic start a service",
     ),
 ]
 """What the modules of a room never import."""

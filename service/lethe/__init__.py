@@ -22,7 +22,15 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from lethe.errors import DivergedLoss, InvalidSetting, LetheError, MalformedRecord, NeverLearned
+    from lethe.errors import (
+        DivergedLoss,
+        InvalidFile,
+        InvalidSetting,
+        LetheError,
+        MalformedRecord,
+        MissingExtra,
+        NeverLearned,
+    )
     from lethe.learners.base import Learned, Learner, LearnerContext, Retention
     from lethe.learners.capabilities import (
         Capability,
@@ -38,6 +46,9 @@ if TYPE_CHECKING:
     from lethe.learners.state import State
     from lethe.observability.result import RunResult
     from lethe.probeset import ProbeSet
+    from lethe.runtime.from_python.result import Run
+    from lethe.runtime.from_python.run import run
+    from lethe.runtime.from_python.topic import run_topic
     from lethe.settings import Settings
     from lethe.wire import Layout, Sample, decode, encode
 
@@ -45,6 +56,7 @@ __all__ = [
     "Capability",
     "DivergedLoss",
     "Expires",
+    "InvalidFile",
     "InvalidSetting",
     "KeepsSums",
     "Layout",
@@ -54,10 +66,12 @@ __all__ = [
     "LetheError",
     "MalformedRecord",
     "Merges",
+    "MissingExtra",
     "NeverLearned",
     "Options",
     "ProbeSet",
     "Retention",
+    "Run",
     "RunResult",
     "Sample",
     "Settings",
@@ -68,10 +82,20 @@ __all__ = [
     "create",
     "decode",
     "encode",
+    "run",
+    "run_topic",
 ]
 
 _HOMES: Final = {
-    "lethe.errors": ("DivergedLoss", "InvalidSetting", "LetheError", "MalformedRecord", "NeverLearned"),
+    "lethe.errors": (
+        "DivergedLoss",
+        "InvalidFile",
+        "InvalidSetting",
+        "LetheError",
+        "MalformedRecord",
+        "MissingExtra",
+        "NeverLearned",
+    ),
     "lethe.learners.base": ("Learned", "Learner", "LearnerContext", "Retention"),
     "lethe.learners.capabilities": (
         "Capability",
@@ -87,6 +111,9 @@ _HOMES: Final = {
     "lethe.learners.state": ("State",),
     "lethe.observability.result": ("RunResult",),
     "lethe.probeset": ("ProbeSet",),
+    "lethe.runtime.from_python.result": ("Run",),
+    "lethe.runtime.from_python.run": ("run",),
+    "lethe.runtime.from_python.topic": ("run_topic",),
     "lethe.settings": ("Settings",),
     "lethe.wire": ("Layout", "Sample", "decode", "encode"),
 }

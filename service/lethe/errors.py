@@ -7,6 +7,7 @@
     ├── BrokerUnavailable      retried with backoff; the service is not ready meanwhile
     │   └── TopicReplaced      retried; the next connection decides whether learning can go on
     ├── DeadLetterUnavailable  stops the service before the record's offset is committed
+    ├── PredictionsRejected    stops the service: the predictions topic rejects a prediction
     ├── PositionLost           stops the service: records that it had not learned are gone
     ├── DivergedLoss           stops the service; non-finite weights are not saved, evaluated or served
     ├── BudgetSpent            ends learning: another batch would exceed the privacy budget
@@ -15,9 +16,11 @@
     ├── StateNotSaved          ends the service with an error: the last checkpoint could not be written
     ├── ReaderDied             stops the service: the process that reads the broker died
     ├── RankLost               ends this rank, with a status that has all ranks started again
+    ├── RanksDiffer            stops all ranks: what should be the same in each of them is not
     ├── InvalidSetting         stops the command; names the setting and the accepted values
     ├── InvalidScenario        stops the command; names the file and the key
     ├── InvalidFile            stops the command: a file is missing, corrupt or of another version
+    ├── MissingExtra           stops the command: an optional package is not installed
     └── DataUnavailable        stops the command: a data set cannot be downloaded
 """
 
@@ -32,10 +35,13 @@ __all__ = [
     "InvalidSetting",
     "LetheError",
     "MalformedRecord",
+    "MissingExtra",
     "NeverLearned",
     "PolicyBroken",
     "PositionLost",
+    "PredictionsRejected",
     "RankLost",
+    "RanksDiffer",
     "ReaderDied",
     "StateNotSaved",
     "TopicReplaced",
@@ -76,6 +82,10 @@ class DeadLetterUnavailable(LetheError):
     """A malformed record could not be written to the dead-letter topic."""
 
 
+class PredictionsRejected(LetheError):
+    """The topic of predictions rejects one for good; no checkpoint is past its record."""
+
+
 class PositionLost(LetheError):
     """The position to read from is no longer, or not yet, in the topic."""
 
@@ -113,6 +123,10 @@ class RankLost(LetheError):
     status = 75  # EX_TEMPFAIL of sysexits.h
 
 
+class RanksDiffer(LetheError):
+    """Two ranks that took the same steps hold different weights; nothing of them is saved."""
+
+
 class InvalidSetting(LetheError):
     """A setting has an invalid value."""
 
@@ -123,6 +137,13 @@ class InvalidScenario(LetheError):
 
 class InvalidFile(LetheError):
     """A file is missing, corrupt, or not of the expected kind or version."""
+
+
+class MissingExtra(LetheError, ImportError):
+    """Something that was asked for needs a package that is installed with an extra of Lethe."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra {extra}: pip install 'lethe[{extra}]'")
 
 
 class DataUnavailable(LetheError):

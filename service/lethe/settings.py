@@ -218,7 +218,7 @@ class Settings(BaseSettings):
         conflicts: list[str | None] = []
         witness = self.privacy.witness
         topic = witness.removeprefix(TOPIC_PREFIX) if witness and witness.startswith(TOPIC_PREFIX) else None
-        if topic in {self.stream.topic, self.stream.dead_letters}:
+        if topic and topic in {self.stream.topic, self.stream.dead_letters, self.stream.predictions_topic}:
             conflicts.append(
                 f"privacy.witness {witness} is a topic of records; use a separate topic for the heads"
             )

@@ -202,9 +202,9 @@ def test_the_document_has_the_documented_shape() -> None:
         "twice": 0,
         "hashes_equal": True,
     }
-    about |= {"recreated": None}
+    about |= {"recreated": None, "killed": None}
     learners = {"finetune": about, "ridge": about | {"restarts": 25}}
-    assert given == {"kills": 25, "faults": [], "learners": learners}
+    assert given == {"kills": 25, "ranks": None, "faults": [], "learners": learners}
 
 
 @pytest.mark.parametrize(

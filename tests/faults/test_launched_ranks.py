@@ -1,11 +1,10 @@
 """Ranks that the command or torchrun starts: killed ones start again, stopped ones end."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lethe.checkpointing.checkpoint import read_samples
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.errors import InvalidFile
 from lethe.experiments.chaos.outcome import Outcome
+from lethe.experiments.chaos.ranked_service import rank_processes
 from tests.support.faults.services import SIZE, Stage
 from tests.support.faults.topics import Fill, records
 from tests.support.waiting import until
@@ -39,18 +39,9 @@ class Launched:
     def log(self) -> str:
         return self._log.read_text()
 
-    def ranks(self) -> dict[int, int]:
+    def ranks(self) -> Mapping[int, int]:
         """The process ids of the ranks that run, by rank."""
-        found = {}
-        launcher = self.process.pid
-        for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
-            try:
-                environment = Path(f"/proc/{pid}/environ").read_bytes()
-            except OSError:  # it has ended meanwhile
-                continue
-            if (rank := re.search(rb"\0RANK=(\d+)\0", b"\0" + environment)) is not None:
-                found[int(rank[1])] = int(pid)
-        return found
+        return rank_processes(self.process.pid)
 
 
 @contextmanager
@@ -111,6 +102,21 @@ def test_the_command_starts_ranks_again_that_are_killed_and_ends_them_when_asked
         assert "all start again" in started.log
     fill(topic, SECOND)
     with launched(command, tmp_path / "second.log") as started:
+        assert started.process.wait(240) == 0, started.log
+    assert learned_all(state)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_thirty_restarts_in_a_row(fill: Fill, topic: str, tmp_path: Path) -> None:
+    stage, state = fill(topic, FIRST), tmp_path / "state"
+    command = [sys.executable, "-m", "lethe", *settings(stage, state), "--ranks", "2"]
+    with launched(command, tmp_path / "log") as started:
+        for restart in range(1, 31):
+            has_started(started, restart)
+            os.kill(started.ranks()[restart % 2], signal.SIGKILL)
+        has_started(started, 31)
+        fill(topic, SECOND)
         assert started.process.wait(240) == 0, started.log
     assert learned_all(state)
 

@@ -37,15 +37,15 @@ ONE_PASS = NetworkTraits()
 TRAITS: list[tuple[Network, NetworkTraits]] = [
     (networks.plain, ONE_PASS),
     (networks.dropout, NetworkTraits(modes_differ=True, random=True)),
-    (networks.batch_norm, NetworkTraits(modes_differ=True, holds_single=True)),
-    (networks.both, NetworkTraits(modes_differ=True, random=True, holds_single=True)),
-    (networks.convolutional, NetworkTraits(modes_differ=True)),
+    (networks.batch_norm, NetworkTraits(modes_differ=True, holds_single=True, updates=True)),
+    (networks.both, NetworkTraits(modes_differ=True, random=True, holds_single=True, updates=True)),
+    (networks.convolutional, NetworkTraits(modes_differ=True, updates=True)),
     (networks.Shared, ONE_PASS),
-    (networks.lazy, NetworkTraits(modes_differ=True, holds_single=True)),
-    (networks.spectral, NetworkTraits(modes_differ=True)),
+    (networks.lazy, NetworkTraits(modes_differ=True, holds_single=True, updates=True)),
+    (networks.spectral, NetworkTraits(modes_differ=True, updates=True)),
     (networks.Frozen, ONE_PASS),
     (networks.Unused, ONE_PASS),
-    (networks.Mean, NetworkTraits(modes_differ=True)),
+    (networks.Mean, NetworkTraits(modes_differ=True, updates=True)),
     (networks.Warmed, NetworkTraits(modes_differ=True)),
 ]
 REFUSED: list[tuple[Network, str]] = [

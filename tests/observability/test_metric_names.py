@@ -53,6 +53,7 @@ WITHOUT_UNIT = {
     "lethe_ledger_head",
     "lethe_broker_up",
     "lethe_witness_up",
+    "lethe_predictions_waiting",
     "lethe_segment_visit",
     "lethe_run_boundaries",
     "lethe_boundary_verdicts",

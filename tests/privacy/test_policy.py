@@ -8,10 +8,13 @@ import pytest
 from lethe.errors import InvalidSetting
 from lethe.learners.base import Learner, Retention
 from lethe.learners.registry import LEARNERS
+from lethe.privacy.controls import load_controls
 from lethe.privacy.policy import Policy, load_policy
 from lethe.probeset import ProbeSet
-from lethe.settings import Settings
+from lethe.settings import PrivacySettings, Settings
 
+CLINIC = "5f8f0a7d595dfe48b2016e7f2535feb9400ae7cf3b1cfec7b772a96f9734368a"
+"""The digest of clinic in receipts of earlier versions."""
 POLICIES = Path(__file__).parents[2] / "deploy" / "policies"
 
 
@@ -35,6 +38,31 @@ def test_clinic_accepts_statistics_and_vault_does_not() -> None:
     load_policy("clinic").check_learner(LEARNERS["ridge"])
     with pytest.raises(InvalidSetting, match="learner ridge keeps statistics, policy vault allows nothing"):
         load_policy("vault").check_learner(LEARNERS["ridge"])
+
+
+@pytest.mark.parametrize("name", ["clinic", "vault"])
+def test_predictions_leave_the_service_only_where_the_policy_says_so(name: str, tmp_path: Path) -> None:
+    learner = {"clinic": "ridge", "vault": "dp-finetune"}[name]
+    settings = Settings.read(
+        {
+            "stream": {"predictions_topic": "guesses"},
+            "learner": {"name": learner},
+            "checkpoint": {"folder": tmp_path},
+        }
+    )
+    with pytest.raises(InvalidSetting, match=rf"stream.predictions_topic: policy {name} does not allow"):
+        load_controls(PrivacySettings(policy=name)).apply(settings, LEARNERS[learner], [])
+    load_controls(PrivacySettings(policy="lab")).apply(settings, LEARNERS[learner], [])
+
+
+def test_predictions_are_beyond_any_budget(tmp_path: Path) -> None:
+    text = "name: x\nretention: nothing\nbudget: {epsilon: 1, delta: 1e-5}\npredictions: true\n"
+    with pytest.raises(InvalidSetting, match="predictions: each is a number about one record"):
+        load_policy(write(tmp_path, text))
+
+
+def test_a_policy_that_says_nothing_of_predictions_keeps_its_digest() -> None:
+    assert load_policy("clinic").digest == CLINIC
 
 
 @pytest.mark.parametrize("kind", LEARNERS.values(), ids=LEARNERS)

@@ -66,6 +66,7 @@ class Rig:
         clock: Callable[[], float] = lambda: 0.0,
         decoding_seconds: float | None = None,
         until: dict[int, int] | None = None,
+        origin_headers: Sequence[str] | None = None,
     ) -> None:
         self.source = MemorySource(logs, script)
         self.letters = letters or Letters()
@@ -82,6 +83,7 @@ class Rig:
             clock,
             decoding_seconds=decoding_seconds,
             until=until,
+            origin_headers=origin_headers,
         )
         self.failures: list[Exception] = []
 

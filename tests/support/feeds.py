@@ -94,6 +94,7 @@ class ScriptedFeed(MemoryFeed):
 
     def go_on(self, position: Position) -> None:
         """Put the items into the topic from ``position`` on."""
+        assert self._end is not None
         self._end += position.offsets[0] - self._first
         self._first = self._offset = position.offsets[0]
 

@@ -18,6 +18,7 @@ class _Meeting:
     def __init__(self, size: int) -> None:
         self.barrier = Barrier(size, timeout=60)
         self.brought: list[Tensor] = [torch.empty(0)] * size
+        self.given = b""
 
 
 class ThreadPool:
@@ -25,7 +26,7 @@ class ThreadPool:
 
     def __init__(self, rank: int, meeting: _Meeting) -> None:
         self.leads = rank == 0
-        self._rank, self._meeting = rank, meeting
+        self.rank, self.size, self._meeting = rank, len(meeting.brought), meeting
 
     def all_reduce(self, tensor: Tensor) -> None:
         brought = self._meet(tensor)
@@ -34,8 +35,16 @@ class ThreadPool:
     def broadcast(self, tensor: Tensor) -> None:
         tensor.copy_(self._meet(tensor)[0])
 
+    def broadcast_bytes(self, given: bytes = b"") -> bytes:
+        if self.leads:
+            self._meeting.given = given
+        self._meeting.barrier.wait()
+        given = self._meeting.given
+        self._meeting.barrier.wait()
+        return given
+
     def _meet(self, tensor: Tensor) -> list[Tensor]:
-        self._meeting.brought[self._rank] = tensor.clone()
+        self._meeting.brought[self.rank] = tensor.clone()
         self._meeting.barrier.wait()
         brought = list(self._meeting.brought)
         self._meeting.barrier.wait()  # nobody brings the next one before all have taken these

@@ -17,6 +17,7 @@ from lethe.privacy.controls import Controls
 from lethe.probeset import ProbeSet
 from lethe.runtime.loop import Loop
 from lethe.runtime.persistence import Persistence
+from lethe.runtime.predictions import Predictions
 from tests.support.feeds import LAYOUT, Item, ScriptedFeed, images
 
 __all__ = ["EVERY", "Remembering", "Run", "learn"]
@@ -78,6 +79,7 @@ def learn(
     least: int = MIN_SEGMENT,
     history: History | None = None,
     persistence: Persistence | None = None,
+    predictions: Predictions | None = None,
 ) -> Run:
     """Run the loop over ``items`` until they, or ``stopping``, end it."""
     feed = items if isinstance(items, ScriptedFeed) else ScriptedFeed(items)
@@ -97,6 +99,7 @@ def learn(
         stopping=lambda: stopping(run),
         controls=controls,
         persistence=persistence,
+        predictions=predictions or Predictions(),
     )
     loop.run()
     return run

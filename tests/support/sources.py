@@ -24,6 +24,7 @@ class MemoryRecord:
     value: bytes | None
     headers: Headers
     timestamp: int = 0
+    key: bytes | None = None
 
 
 class MemorySource:

@@ -72,6 +72,8 @@ class Checkpoint:
     """State of the drift detector; None for a run without one."""
     ledger: JSON = None
     """Position in the ledger, and the receipts that its file may lack; None without a ledger."""
+    predictions: JSON = None
+    """Where the predictions of later records begin in their topic; None for a run that writes none."""
     ranks: JSON = None
     """How the stream is shared between ranks; None for a service that learns alone."""
 
@@ -117,6 +119,7 @@ def write_checkpoint(
         "timing": checkpoint.timing,
         "drift": checkpoint.drift,
         "ledger": checkpoint.ledger,
+        "predictions": checkpoint.predictions,
         "ranks": checkpoint.ranks,
     }
     text = json.dumps(metadata, sort_keys=True)
@@ -225,7 +228,8 @@ def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
         timing=about["timing"],
         drift=about["drift"],
         ledger=about["ledger"],
-        ranks=about.get("ranks"),  # missing in older checkpoints
+        predictions=about.get("predictions"),  # missing in older checkpoints, as the next one is
+        ranks=about.get("ranks"),
     )
 
 

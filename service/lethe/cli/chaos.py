@@ -35,6 +35,12 @@ def chaos(
     seed: Annotated[
         int, Option(metavar="N", min=0, help="Seed of the stream, the learners and the kills.")
     ] = 0,
+    ranks: Annotated[
+        int | None,
+        Option(
+            metavar="N", min=1, help="Ranks that learn together: one of them, what starts them, or all die."
+        ),
+    ] = None,
     report: Annotated[
         Path | None, Option(help="An empty folder for states and logs. Default: they are deleted.")
     ] = None,
@@ -45,10 +51,11 @@ def chaos(
     Exit status 1 if a service ends with another state than one that was never killed.
     """
     from lethe.experiments.chaos.faults import Fault
-    from lethe.experiments.chaos.run import Chaos, document, run_chaos
+    from lethe.experiments.chaos.run import Chaos, default_learners, document, run_chaos
 
     injected = Fault.of(faults or [], broker)
-    chosen = Chaos(kills, learner or ["finetune", "ridge"], broker, samples, seed, report, injected)
+    learners = learner or default_learners(ranks)
+    chosen = Chaos(kills, learners, broker, samples, seed, report, injected, ranks)
     chosen.check()  # before the progress bar appears
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -72,13 +79,18 @@ def table(verdicts: "dict[str, Verdict]") -> Table:
     for name in numbers:
         table.add_column(name, justify="right")
     table.add_column("state hashes")
+    ranked = any(verdict.killed for verdict in verdicts.values())
+    if ranked:
+        table.add_column("killed")
     recreated = any(verdict.recreated for verdict in verdicts.values())
     if recreated:
         table.add_column("topic recreated")
     for learner, verdict in verdicts.items():
         equal = "[green]equal[/]" if verdict.hashes_equal else "[bold red]different[/]"
         cells = [f"{getattr(verdict, name):,}" for name in numbers]
-        table.add_row(learner, *cells, equal, *([_of_recreated(verdict)] if recreated else []))
+        hit = ", ".join(f"{what} {count}" for what, count in sorted((verdict.killed or {}).items()))
+        more = [*([hit] if ranked else []), *([_of_recreated(verdict)] if recreated else [])]
+        table.add_row(learner, *cells, equal, *more)
     return table
 
 

@@ -50,6 +50,7 @@ FLAGS: Final = {
     "stream.dead_letter_topic": "--dead-letter-topic",
     "stream.group": "--group",
     "stream.isolation": "--isolation",
+    "stream.predictions_topic": "--predictions-topic",
     "stream.shared_with": "--shared-with",
     "stream.stop_after": "--stop-after",
     "stream.topic": "--topic",

@@ -49,6 +49,8 @@ from lethe.events.records import (
     Lag,
     LoopTurned,
     PartitionsAdded,
+    PredictionsStatus,
+    PredictionsWritten,
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
@@ -81,6 +83,8 @@ __all__ = [
     "LossSurged",
     "PartitionsAdded",
     "PolicyViolated",
+    "PredictionsStatus",
+    "PredictionsWritten",
     "PrivacySpent",
     "PurgeBlocked",
     "PurgeLag",
@@ -113,6 +117,8 @@ Event = (
     | RecordsDeadLettered
     | RecordsLost
     | PartitionsAdded
+    | PredictionsStatus
+    | PredictionsWritten
     | TopicRecreated
     | BatchReturned
     | BatchLearned

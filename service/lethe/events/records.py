@@ -12,6 +12,8 @@ __all__ = [
     "Lag",
     "LoopTurned",
     "PartitionsAdded",
+    "PredictionsStatus",
+    "PredictionsWritten",
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
@@ -100,6 +102,20 @@ class CommitStatus:
     """Whether the broker accepts offset commits; if not, ``failure`` is the reason."""
 
     failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionsWritten:
+    """Predictions are in their topic, which acknowledged them."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionsStatus:
+    """Whether learning waits because predictions cannot be written, and why; empty while it does not."""
+
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lethe.errors import MalformedRecord, PositionLost
+from lethe.ingest.origins import Origin, origin_of
 from lethe.ingest.slots import Slots
 from lethe.settings import BatchSettings
 from lethe.stream.dead_letters import DeadLetters
@@ -66,6 +67,8 @@ class FilledBatch:
     """Records left to read after this batch; None for no limit."""
     places: Sequence[tuple[int, int]] = ()
     """Partition and offset of each sample; empty if they are in no topic."""
+    origins: Sequence[Origin] = ()
+    """Where each sample came from, with its key; empty unless they are kept."""
     rank: int = 0
     """The rank that read it; 0 for a service that learns alone."""
 
@@ -114,6 +117,8 @@ class Batcher:
 
     With ``until``, each partition is read up to an offset, in place of ``stop_after`` records in all; the
     rotation passes over a partition that has reached its own.
+
+    With ``origin_headers``, batches name the origin of each sample, with those of its headers.
     """
 
     def __init__(
@@ -129,7 +134,9 @@ class Batcher:
         segments: Collection[str] | None = None,
         decoding_seconds: float | None = None,
         until: Mapping[int, int] | None = None,
+        origin_headers: Collection[str] | None = None,
     ) -> None:
+        self._origin_headers = origin_headers
         self._source, self._dead_letters, self._slots = source, dead_letters, slots
         self._layout, self._size, self._linger = layout, settings.size, settings.linger
         self._clock = clock
@@ -157,6 +164,7 @@ class Batcher:
         self._unreported_since = 0.0
         self._segments: list[tuple[str | None, int]] = []
         self._places: list[tuple[int, int]] = []
+        self._origins: list[Origin] = []
         self._arrived = self._produced = 0.0
         self._taken = self._clock()
         self._start = Start(self._position({}), self._left)
@@ -321,6 +329,8 @@ class Batcher:
             self._arrived = min(self._arrived, polled.at)
             self._samples += 1
             self._places.append((record.partition, record.offset))
+            if self._origin_headers is not None:
+                self._origins.append(origin_of(record, self._origin_headers))
             count_segment(self._segments, sample.segment)
         self._taken = self._clock()
         self._received += 1
@@ -376,6 +386,7 @@ class Batcher:
             ends=ends,
             left=self._left,
             places=tuple(self._places),
+            origins=tuple(self._origins),
         )
         self._begin()
         return filled

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, Protocol
 
 from lethe.errors import MalformedRecord
@@ -54,17 +54,26 @@ def decode_all(
 
 
 class MemoryFeed:
-    """A `Feed` of ``count`` decoded records, in batches of fixed size, one slot at a time."""
+    """A `Feed` of ``count`` decoded records, in batches of fixed size, one slot at a time.
+
+    ``count`` is None for all records, however many; one record is then read ahead of each batch. With
+    ``split``, a batch ends where a segment does.
+    """
 
     def __init__(
         self,
         records: Iterable[Sample | Malformed],
-        count: int,
+        count: int | None,
         batch: BatchSettings,
         layout: Layout = DEFAULT_LAYOUT,
+        *,
+        split: bool = False,
     ) -> None:
+        self._split = split
+        self._segment: str | None = None
         self.slots = Slots(layout, batch, multiprocessing.get_context("spawn"))
         self._records = iter(records)
+        self._ahead: list[Sample | Malformed] = []
         self._size = batch.size
         self._offset, self._end = 0, count
 
@@ -76,7 +85,14 @@ class MemoryFeed:
         """Return the next records, with as many samples as a batch holds."""
         taken: list[Sample | Malformed] = []
         samples = 0
-        for record in islice(self._records, self._end - self._offset):
+        limit = None if self._end is None else self._end - self._offset
+        ahead, self._ahead = self._ahead, []
+        for record in islice(chain(ahead, self._records), limit):
+            if self._split and isinstance(record, Sample) and record.segment != self._segment:
+                self._segment = record.segment
+                if samples:
+                    self._ahead = [record]
+                    break
             taken.append(record)
             samples += isinstance(record, Sample)
             if samples == self._size:
@@ -87,6 +103,7 @@ class MemoryFeed:
         """Fill a slot with ``records``, besides which ``lost`` offsets are passed."""
         first = self._offset
         self._offset += len(records) + lost
+        left = self._left()
         dead = Counter[str]()
         segments: list[tuple[str | None, int]] = []
         samples = 0
@@ -109,9 +126,16 @@ class MemoryFeed:
             segments=segments,
             arrived=time.monotonic(),
             produced=time.time(),
-            ends={0: self._end},
-            left=self._end - self._offset,
+            ends={0: self._offset + left},
+            left=left,
         )
+
+    def _left(self) -> int:
+        """Return how many records are left; of an unknown number, whether there is another one."""
+        if self._end is not None:
+            return self._end - self._offset
+        self._ahead = self._ahead or list(islice(self._records, 1))
+        return len(self._ahead)
 
     def release(self, batch: Batch) -> None:
         """Discard a batch, whose slot is free again."""

@@ -1,6 +1,6 @@
 """Messages between the reader process and the process that learns."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from lethe.ingest.batcher import Start
@@ -99,3 +99,5 @@ class ReaderTask:
     no_core_dumps: bool = False
     until: Mapping[int, int] | None = None
     """The offset before which each partition is read; None for no such limit."""
+    origin_headers: Collection[str] | None = None
+    """Headers that go with a sample's origin; None if nobody wants to know its origin."""

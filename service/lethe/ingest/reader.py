@@ -70,6 +70,7 @@ class _Reader:
         self._position, self._left = task.position, task.stream.stop_after
         self._residency, self._paused, self._epoch = task.residency, task.paused, 0
         self._segments, self._until = task.segments, task.until
+        self._origin_headers = task.origin_headers
         self._awaiting_batch = False
         """An incomplete batch was discarded: nothing is read until the broker has a whole one."""
         self._malformed = 0
@@ -214,6 +215,7 @@ class _Reader:
                 segments=self._segments,
                 decoding_seconds=None if self._residency is None else DECODING_SHARE * self._residency,
                 until=self._until,
+                origin_headers=self._origin_headers,
             )
             if connected:
                 self._purger.publish_start(self._source, self._batcher.start.position.offsets)

@@ -5,7 +5,7 @@ process of its own it costs the learner nothing but memory bandwidth.
 """
 
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final
@@ -46,7 +46,8 @@ class ReaderProcess:
     overwrites memory that it frees. ``paused`` starts as after `pause`. ``sharing`` is for other
     services on the topic. Only names of ``segments`` are kept, if these are given. Dead letters hash
     values with ``dead_letter_key``. The child disables core dumps if its parent has. With ``until``, each
-    partition is read up to that offset.
+    partition is read up to that offset. With ``origin_headers``, batches name the origin of each sample, with
+    those of its headers.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ReaderProcess:
         segments: frozenset[str] | None = None,
         dead_letter_key: bytes | None = None,
         until: Mapping[int, int] | None = None,
+        origin_headers: Collection[str] | None = None,
     ) -> None:
         self._epoch = 0
         self._slots = Slots(layout, batch, context)
@@ -80,6 +82,7 @@ class ReaderProcess:
             dead_letter_key,
             no_core_dumps=core_dumps_disabled(),
             until=until,
+            origin_headers=origin_headers,
         )
         self._process = context.Process(
             target=read_stream,

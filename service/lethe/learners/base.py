@@ -6,7 +6,7 @@ Shapes: B batch, C channels, H height, W width, K classes, F numbers of a vector
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -61,11 +61,17 @@ class Learned:
     (test-then-train). ``loss`` is the mean loss of the batch by the same predictions; None for a learner that
     reports none. ``regime_B`` (int64, on the CPU) is the regime to whose sums each sample was added; None for
     a learner that keeps no sums by regime (`lethe.learners.capabilities.UnlearnsFromRegimes`).
+
+    ``probabilities`` computes, from the same forward pass, the class probabilities behind ``predicted_B``:
+    float32 of shape [B, K], on the CPU. It is called at most once, before the next batch is learned, and only
+    where somebody wants them, so it may refer to scores but not to pixels. It is None unless
+    `Learner.reports_probabilities`; then `Learner.predict_proba` is asked before `Learner.learn`.
     """
 
     predicted_B: Tensor
     loss: float | None
     regime_B: Tensor | None = None
+    probabilities: Callable[[], Tensor] | None = None
 
 
 class Learner(ABC):
@@ -97,14 +103,18 @@ class Learner(ABC):
     """The reference of the method."""
     batch_size: ClassVar[int] = 64
     """The default of ``--batch-size`` with this learner; any size works."""
+    reports_probabilities: ClassVar[bool] = False
+    """Whether `learn` returns `Learned.probabilities`: they then take no second forward pass."""
     Options: ClassVar[type[options.Options]] = options.Options
     """The model of its options."""
+    resumable: ClassVar[bool] = True
+    """Whether `state` is all of it, so that a checkpoint can restore it."""
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
     """What it can do beyond the contract; follows from the mix-ins among its bases."""
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.UNLEARNS: "its state is not a sum over samples",
         Capability.MERGES: "its state is not a sum over samples",
-        Capability.POOLS: "ranks cannot join what it learns by gradient descent yet",
+        Capability.POOLS: "its state is neither a sum over samples nor made by steps on an average gradient",
         Capability.EXPIRES: "it stores no samples, or cannot delete the oldest",
         Capability.PRIVATE: "it adds no noise to what it retains",
     }

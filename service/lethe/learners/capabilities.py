@@ -142,6 +142,14 @@ class Pool(Protocol):
     """
 
     @property
+    def rank(self) -> int:
+        """The number of this rank, from 0 on."""
+
+    @property
+    def size(self) -> int:
+        """The number of ranks."""
+
+    @property
     def leads(self) -> bool:
         """Whether this is the rank that holds what all have learned."""
 
@@ -151,34 +159,48 @@ class Pool(Protocol):
     def broadcast(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by the leading one's."""
 
+    def broadcast_bytes(self, given: bytes = b"") -> bytes:
+        """Return the leading rank's ``given`` on every rank."""
+
 
 class Pools(Provides):
     """A learner of which every rank has one, each learning other samples of the same stream.
 
-    Between two calls of `pool`, a rank that does not lead holds what it learned since the first of them. All
-    predict, in `learn`, from what the leading rank last gave out with `share`.
+    In a round every rank calls `learn`, or `skip` where it has no batch. There are two kinds of learners.
+    Sums over samples are collected: between two calls of `pool`, a rank that does not lead holds what it
+    learned since the first of them, and all predict, in `learn`, from what the leading rank last gave out
+    with `share`. Steps are taken together: all ranks hold the same, and `pool` has nothing to move.
     """
 
     provides: ClassVar[Capability] = Capability.POOLS
 
     @abstractmethod
     def join(self, pool: Pool) -> None:
-        """Learn with the other ranks from now on; `learn` then solves nothing by itself."""
+        """Learn with the other ranks from now on; `learn` then solves nothing by itself.
 
-    @abstractmethod
-    def pool(self) -> None:
-        """Move what all ranks have learned to the leading one; the others begin anew."""
-
-    @abstractmethod
-    def refresh_due(self, others: int) -> bool:
-        """Return whether what `learn` predicts from is out of date, and if so schedule the next refresh.
-
-        The other ranks have learned ``others`` samples since the last `pool`. Asked on the leading rank.
+        Raises InvalidSetting for options with which several ranks cannot learn it.
         """
 
     @abstractmethod
     def share(self, *, refresh: bool) -> None:
         """Give what `learn` predicts from to all ranks; with ``refresh``, compute it anew after a `pool`."""
+
+    @abstractmethod
+    def pool(self) -> None:
+        """Let the leading rank hold what all have learned; others that hold sums begin anew."""
+
+    def skip(self) -> None:
+        """Take part in a round without a batch, in place of `learn`; the default does nothing."""
+        return  # sums need no other rank to be learned
+
+    def refresh_due(self, others: int) -> bool:
+        """Return whether what `learn` predicts from is out of date, and if so schedule the next refresh.
+
+        The other ranks have learned ``others`` samples since the last `pool`. Asked on the leading rank,
+        between two rounds. The default is for learners that predict from what they have learned.
+        """
+        del others
+        return False
 
 
 class Expires(Provides):

@@ -28,6 +28,7 @@ from lethe.learners.gradient.replay import Replay
 from lethe.learners.gradient.si import SI
 from lethe.learners.private.dp_finetune import DPFinetune
 from lethe.learners.private.dp_ridge import DPRidge
+from lethe.learners.river_model import PREFIX, river_learner
 
 __all__ = ["GROUP", "LEARNERS", "Plugin", "create", "find", "plugins"]
 
@@ -102,12 +103,15 @@ def plugins() -> list[Plugin]:
 
 
 def find(name: str) -> type[Learner]:
-    """Return the class of the learner ``name``: of this package, or else of an installed one.
+    """Return the class of the learner ``name``: of this package, of river, or else of an installed one.
 
-    Raises InvalidSetting when there is none, when two packages register it, or when it cannot be loaded.
+    Raises InvalidSetting when there is none, when two packages register it, or when it cannot be loaded,
+    MissingExtra for ``river:MODULE.CLASS`` without river.
     """
     if name in LEARNERS:
         return LEARNERS[name]
+    if name.startswith(PREFIX):
+        return river_learner(name)
     offered = [plugin for plugin in plugins() if plugin.name not in LEARNERS]
     found = [plugin for plugin in offered if plugin.name == name]
     if not found:

@@ -16,6 +16,7 @@ from lethe.events import (
     LossSurged,
     PartitionsAdded,
     PolicyViolated,
+    PredictionsStatus,
     PrivacySpent,
     PurgeBlocked,
     RecordsDeadLettered,
@@ -130,6 +131,12 @@ def log_event(event: Event) -> None:
             )
         case CommitStatus():
             logger.info("the broker accepts offset commits again")
+        case PredictionsStatus() if event.waits_for:
+            logger.warning(
+                "learning waits until predictions can be written, nothing is lost: %s", event.waits_for
+            )
+        case PredictionsStatus():
+            logger.info("predictions are written again, learning continues")
         case Resumed():
             logger.info(
                 "resuming from a checkpoint: %d records received, %d learned", event.received, event.learned

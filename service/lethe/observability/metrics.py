@@ -21,6 +21,8 @@ from lethe.events import (
     LoopTurned,
     PartitionsAdded,
     PolicyViolated,
+    PredictionsStatus,
+    PredictionsWritten,
     PrivacySpent,
     PurgeBlocked,
     PurgeLag,
@@ -131,6 +133,10 @@ class Metrics:
             "commits_failing",
             "1 if the broker rejects offset commits, 0 if not.",
         )
+        self._predictions = counter("predictions_written", "Predictions written to their topic.")
+        self._predictions_waiting = gauge(
+            "predictions_waiting", "1 if learning waits because predictions cannot be written, 0 if not."
+        )
         self._checkpoints = counter("checkpoints_written", "Checkpoints written to the disk.")
         self._checkpoint_failures = counter("checkpoint_failures", "Checkpoints that could not be written.")
         self._unreadable = counter("checkpoints_unreadable", "Unreadable checkpoints skipped at the start.")
@@ -216,6 +222,10 @@ class Metrics:
                 self._broker.set(event.up)
             case CommitStatus():
                 self._commits_failing.set(bool(event.failure))
+            case PredictionsWritten():
+                self._predictions.inc(event.count)
+            case PredictionsStatus():
+                self._predictions_waiting.set(bool(event.waits_for))
             case CheckpointWritten():
                 self._checkpoints.inc()
                 self._checkpoint_time.set_to_current_time()

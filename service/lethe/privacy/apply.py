@@ -35,6 +35,10 @@ def apply_policy(settings: Settings, policy: Policy, kind: type[Learner], probes
     _check_samples(policy, settings, kind)
     if settings.stream.dead_letter_payloads and not policy.dead_letter_payloads:
         raise InvalidSetting(f"stream.dead_letter_payloads: policy {policy.name} does not allow them")
+    if settings.stream.predictions_topic and not policy.predictions:
+        raise InvalidSetting(
+            f"stream.predictions_topic: policy {policy.name} does not allow predictions to leave the service"
+        )
     if settings.checkpoint.folder is None:
         raise InvalidSetting(f"policy {policy.name} asks for a ledger: --state says where it is kept")
     settings = _bound_residency(settings, policy)

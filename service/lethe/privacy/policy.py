@@ -70,6 +70,8 @@ class Policy(_Section):
     """Whether dead letters may contain the malformed value itself."""
     header_text: bool = False
     """Whether text from record headers may be kept. If not, a segment has the name of a probe, or none."""
+    predictions: bool = False
+    """Whether the prediction for each record may leave the service, with the record's key and position."""
     budget: PrivacyBudget | None = None
     """Allows only differentially private learners, within this ε and δ."""
     prequential: bool | None = None
@@ -86,6 +88,10 @@ class Policy(_Section):
             raise ValueError("samples: capacity and ttl_seconds belong to retention samples, and to no other")
         if self.budget is not None and self.prequential:
             raise ValueError("prequential: exact accuracy on the stream is beyond any budget; leave it out")
+        if self.budget is not None and self.predictions:
+            raise ValueError(
+                "predictions: each is a number about one record, beyond any budget; leave it out"
+            )
         return self
 
     @property
@@ -101,6 +107,8 @@ class Policy(_Section):
             del content["header_text"]  # keeps the digest that older receipts name
         if self.prequential is None:
             del content["prequential"]
+        if not self.predictions:
+            del content["predictions"]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -11,6 +11,8 @@
     stream_figures.py  accuracy on the stream, and throughput
     score_curves.py    each score over the stream
     class_heatmap.py   the accuracy on each class over the stream
+    small_table.py     R alone, for a notebook
+    themed_figure.py   a figure alone, for a notebook
     tables.py          tables as data: the matrix R, scores, sample counts, measurement
     page.py            renders all of it with report.html.jinja
 """

@@ -19,6 +19,7 @@ from lethe.privacy.audit.receipt_writer import Receipts
 from lethe.privacy.controls import Controls
 from lethe.runtime.feed_events import FeedEvents
 from lethe.runtime.persistence import CommitsOnly, Persistence
+from lethe.runtime.predictions import Predictions
 from lethe.runtime.ranks.interface import Ranks
 from lethe.runtime.segmentation import Segmentation
 from lethe.runtime.step import Step, TrainingStep
@@ -28,6 +29,8 @@ __all__ = ["Loop"]
 
 WAIT_SECONDS: Final = 0.5
 """Longest wait for a batch, so that the loop notices soon that it should stop."""
+FLUSH_SECONDS: Final = 2.0
+"""How long predictions may take to be acknowledged before learning waits for them and says so."""
 PURGE_SECONDS: Final = 2.0
 """How long a service that cannot wait for other consumers waits for its last records to be purged."""
 
@@ -50,6 +53,9 @@ class Loop:
     With ``commit_first`` the learner is measured only once a checkpoint of it is on the disk: nothing is
     published that a crash could have unlearned (see `lethe.learners.private.base`).
 
+    No checkpoint is past a record whose prediction is not in the topic of ``predictions``: while these cannot
+    be written, learning waits.
+
     Other ``ranks`` learn their own batches while this one learns the feed's; they are counted after it.
     """
 
@@ -69,6 +75,7 @@ class Loop:
     finite: FiniteCheck | None = None
     commit_first: bool = False
     ranks: Ranks = field(default_factory=Ranks)
+    predictions: Predictions = field(default_factory=Predictions)
 
     def __post_init__(self) -> None:
         self._finite = self.finite or FiniteCheck(self.learner)
@@ -81,7 +88,12 @@ class Loop:
             self.detector,
             self.oracle,
             self.controls.publishes_prequential,
+            self.predictions.wanted,
         )
+        self._learning = False
+        """Whether the feed delivers batches, outside of evaluations and waits."""
+        if self.start is not None:
+            self.predictions.learns_from(self.start.position)
         self._segmentation = Segmentation(self.history, self.emit, self.evaluate_every)
 
     def run(self, ended: bool = False) -> None:
@@ -103,7 +115,7 @@ class Loop:
         except LetheError as error:
             if not isinstance(error, DivergedLoss | RankLost) and not self._finite.offenders():
                 # otherwise a restart would begin with records that the broker may have deleted
-                self._checkpoint(ends=True)
+                self._checkpoint(ends=True, patient=False)
             self._persistence.finish(self._position)
             raise
         self._checkpoint(ends=True)
@@ -121,6 +133,7 @@ class Loop:
         """Learn batch after batch until the stream has ``ended`` or the run should stop; return which."""
         if self.controls.evaluates_apart:
             self.feed.resume()
+        self._learning = True
         while not (ended or self.stopping()):
             self._do_what_is_due()
             message = self.feed.next(WAIT_SECONDS)
@@ -134,6 +147,7 @@ class Loop:
                 if isinstance(message, BrokerState) and message.start is not None:
                     self._save_beginning(message.start)
             self._feed_events.turned(self.feed.resident, self.learner.kept)
+        self._learning = False
         return ended
 
     def _close_last_segment(self) -> None:
@@ -156,10 +170,12 @@ class Loop:
             self.receipts.recreated(start.position.offsets, dead)
         elif self.start is not None:
             added = start.position.offsets.keys() - self.start.position.offsets.keys()
-            if not added:
+            if not added and self.predictions.begun:
                 return
-            self.emit(PartitionsAdded(tuple(sorted(added))))
+            if added:
+                self.emit(PartitionsAdded(tuple(sorted(added))))
         self.start = start
+        self.predictions.learns_from(start.position)
         self._checkpoint()
         self._persistence.wait()
 
@@ -175,7 +191,10 @@ class Loop:
         if self._notices_switch(batch) and self.controls.evaluates_apart:
             return False
         self.ranks.start_round()
+        before = self.history.samples
         step = self._step(batch) if batch.filled.samples else None
+        if step is not None and step.predicted is not None:
+            self.predictions.add(batch.filled, step.predicted, before)
         self._segmentation.learned()
         learned_at = time.monotonic()
         self.feed.release(batch)
@@ -210,6 +229,7 @@ class Loop:
 
     def _do_what_is_due(self) -> None:
         self._expire()
+        self._write_predictions(all_of_them=False)
         every, samples = self.evaluate_every, self.history.samples
         if samples // every != self.history.evaluated_at // every:
             self._evaluate(full=False)
@@ -228,13 +248,18 @@ class Loop:
         if closes:
             self._evaluate_apart()
         if self.oracle and self._segment is not None:
-            self.learner.boundary()
+            self._boundary()
         self._segmentation.begin(due)
         if (
             closes and not self.stopping()
         ):  # otherwise the last one follows at once, and each may take seconds
             self._checkpoint()
         return closes
+
+    def _boundary(self) -> None:
+        """Notify the learner of a boundary, in every rank."""
+        self.learner.boundary()
+        self.ranks.boundary()
 
     @property
     def _segment(self) -> str | None:
@@ -283,18 +308,42 @@ class Loop:
             self._persistence.wait()
         return self.start is None or self._persistence.saved(self.history.samples)
 
-    def _checkpoint(self, *, ends: bool = False) -> None:
-        """Start writing a checkpoint.
+    def _checkpoint(self, *, ends: bool = False, patient: bool = True) -> None:
+        """Start writing a checkpoint, once every prediction is written; without patience, soon or not at all.
 
         At the end of a run it replaces the newest one if that holds as many samples: a service that is
         restarted again and again must not push out the older ones. Under a policy with deadlines it must.
         """
-        if self.start is not None:  # otherwise nothing was taken from the topic yet
+        # without a start, nothing was taken from the topic yet
+        if self.start is not None and self._write_predictions(patient=patient):
             self.ranks.pool()
             replace_newest = ends and not self.receipts.has_deadlines
             self._persistence.save(
                 self.start.position, self._feed_events.unsettled, replace_newest=replace_newest
             )
+
+    def _write_predictions(self, *, all_of_them: bool = True, patient: bool = True) -> bool:
+        """Wait until predictions are acknowledged; return false if the run should stop before that.
+
+        Under a residency bound, no sample is in the service meanwhile. Without ``patient`` it returns soon.
+        """
+        if self.predictions.flush(FLUSH_SECONDS, all_of_them=all_of_them):
+            self.predictions.waits("")
+            return True
+        if not patient:
+            return False
+        if self.controls.evaluates_apart:
+            self.feed.pause(self.start)
+        written = False
+        while not (written or self.stopping()):
+            self.predictions.waits(self.predictions.failure)
+            self._feed_events.turned(self.feed.resident, self.learner.kept)
+            written = self.predictions.flush(WAIT_SECONDS, all_of_them=all_of_them)
+        if written:
+            self.predictions.waits("")
+        if self.controls.evaluates_apart and self._learning:
+            self.feed.resume()
+        return written
 
     def _await_purge(self, ended: bool) -> None:
         """If the policy purges, stay until the broker has deleted the learned records.

@@ -123,11 +123,13 @@ def take_checkpoint(
     detector: BoundaryDetector | None = None,
     snapshots: StateSnapshots | None = None,
     ranks: JSON = None,
+    predictions: JSON = None,
 ) -> Checkpoint:
     """Return a checkpoint of the run at ``position``; later learning changes nothing in it.
 
     ``unsettled`` counts, by reason, malformed records beyond ``position``. ``snapshots`` took the learner's
-    earlier snapshots in this run, and ``ranks`` say how the stream is shared between them.
+    earlier snapshots in this run, ``ranks`` say how the stream is shared between them, and ``predictions``
+    where those of later records begin.
     """
     counts = run_state.counts(unsettled)
     return Checkpoint(
@@ -141,6 +143,7 @@ def take_checkpoint(
         timing=run_state.timing(),
         drift=None if detector is None else detector.to_json(),
         ledger=receipts.snapshot(),
+        predictions=predictions,
         ranks=ranks,
     )
 

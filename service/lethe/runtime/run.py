@@ -1,7 +1,7 @@
 """The composition root of one run: the only module that names the concrete classes and connects them."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,13 +10,14 @@ from typing import Any, Final, cast
 
 from lethe.checkpointing.checkpoint import Checkpoint, OnStep, ignore_step
 from lethe.checkpointing.checkpointer import Checkpointer
-from lethe.errors import DivergedLoss, LetheError, StateNotSaved
+from lethe.errors import DivergedLoss, InvalidSetting, LetheError, StateNotSaved
 from lethe.evaluation.boundary_scores import BoundaryScoring
 from lethe.evaluation.history import History
 from lethe.events import Emit, Event, LoopTurned
 from lethe.ingest.batcher import Start
 from lethe.ingest.broker_monitor import BrokerMonitor
 from lethe.ingest.feed import Feed
+from lethe.ingest.origins import TRACE_HEADERS
 from lethe.ingest.reader_process import SPAWN, ProcessContext, ReaderProcess
 from lethe.learners.base import Learner
 from lethe.learners.capabilities import Pools
@@ -45,6 +46,7 @@ from lethe.runtime.factories import (
 from lethe.runtime.feed_events import FeedEvents
 from lethe.runtime.loop import Loop
 from lethe.runtime.persistence import Checkpoints, CommitsOnly, Publisher
+from lethe.runtime.predictions import Predictions, TopicPredictions
 from lethe.runtime.ranks.group import Group
 from lethe.runtime.ranks.interface import Ranks
 from lethe.runtime.ranks.leader import Leader
@@ -54,6 +56,7 @@ from lethe.runtime.signals import StopRequest, stop_signals
 from lethe.runtime.snapshot import StateSnapshots
 from lethe.runtime.storage import Storage, open_state_folder
 from lethe.settings import Settings
+from lethe.stream.prediction_topic import PredictionTopic
 from lethe.stream.purge import Sharing
 from lethe.stream.source import Position
 from lethe.web.app import create_app
@@ -65,7 +68,7 @@ from lethe.web.rejected_requests import RejectedRequests
 from lethe.web.security import AllowedHosts
 from lethe.web.server import Server
 
-__all__ = ["run_service"]
+__all__ = ["Inputs", "load_inputs", "run_inputs", "run_service"]
 
 logger = logging.getLogger("lethe")
 
@@ -86,7 +89,19 @@ def run_service(
     Raises the LetheError that makes it impossible to start or to continue.
     """
     import_seconds = age()
-    inputs = load_inputs(settings)
+    return run_inputs(load_inputs(settings), on_step, processes, group, import_seconds=import_seconds)
+
+
+def run_inputs(
+    inputs: "Inputs",
+    on_step: OnStep = ignore_step,
+    processes: ProcessContext = SPAWN,
+    group: Group | None = None,
+    *,
+    import_seconds: float = 0.0,
+    on_event: Emit | None = None,
+) -> RunResult:
+    """Do the same with inputs that are loaded; ``on_event`` is called last with each event."""
     settings = inputs.settings
     with (
         open_state_folder(settings) as folder,
@@ -99,7 +114,8 @@ def run_service(
         if group is None:
             storage.require_single()
         inputs.controls.check_folder(folder, type(inputs.learner))
-        return Service(inputs, storage, witness, stop, import_seconds, group).run(on_step, processes)
+        service = Service(inputs, storage, witness, stop, import_seconds, group, on_event)
+        return service.run(on_step, processes)
 
 
 @dataclass(frozen=True)
@@ -125,12 +141,22 @@ def load_inputs(settings: Settings) -> Inputs:
     probes = load_probes(settings.evaluation, settings.sample)
     settings = controls.apply(settings, find(settings.learner.name), probes)
     learner = create_learner(settings.learner, settings.sample, settings.batch.size)
+    if settings.checkpoint.folder is not None and not learner.resumable:
+        raise InvalidSetting(
+            f"learner.name {learner.name}: its state cannot be written without pickle, so it has no "
+            "checkpoints: leave checkpoint.folder (--state) out; a restart then begins from scratch"
+        )
     if isinstance(learner, PrivateLearner) and not learner.secret:
         logger.warning(
             "learner %s draws its noise from seed %d, and anyone who knows the seed can subtract it: nothing "
             "is private and ε is simulated; use --option noise=secret for real privacy",
             learner.name,
             settings.learner.seed,
+        )
+    if settings.stream.predictions_topic and _secretly_private(learner) is not None:
+        raise InvalidSetting(
+            f"stream.predictions_topic: learner {learner.name} with secret noise publishes nothing before a "
+            "checkpoint of it is on the disk, and a prediction is made with every batch"
         )
     controls.protect_process()
     return Inputs(settings, controls, probes, learner, FiniteCheck(learner), token)
@@ -150,8 +176,9 @@ class Service:
         stop: StopRequest,
         import_seconds: float,
         group: Group | None = None,
+        on_event: Emit | None = None,
     ) -> None:
-        self._group = group
+        self._group, self._on_event = group, on_event
         settings, learner, controls = inputs.settings, inputs.learner, inputs.controls
         self._inputs, self._storage, self._stop = inputs, storage, stop
         self._settings, self._learner, self._controls = settings, learner, controls
@@ -172,6 +199,7 @@ class Service:
         self._restore()
         self._receipts = self._open_receipts(witness)
         self._publisher = Publisher(self._receipts, storage)
+        self._predictions = self._create_predictions()
 
     def run(self, on_step: OnStep, processes: ProcessContext) -> RunResult:
         """Learn until the stream ends or the run should stop, write the report, and serve if configured."""
@@ -180,7 +208,10 @@ class Service:
         with predictions, server, self._open_checkpointer(on_step) as checkpointer:
             with self._open_feed(processes) as (feed, start, ranks):
                 loop = self._create_loop(feed, start, checkpointer, ranks)
-                self._learn(loop)
+                try:
+                    self._learn(loop)
+                finally:
+                    self._predictions.close()
                 ranks.finish()
             self._emit(LoopTurned(feed.resident, self._learner.kept))
             result = self._run_state.result()
@@ -212,7 +243,8 @@ class Service:
         ]
         if self._detector is not None:  # without a detector no boundary can be missed
             subscribers.append(BoundaryScoring(self._history, self._emit))
-        return [*subscribers, self._enforcer, self._policy_status]
+        subscribers += [self._enforcer, self._policy_status]
+        return subscribers if self._on_event is None else [*subscribers, self._on_event]
 
     def _emit(self, event: Event) -> None:
         for subscriber in self._subscribers:
@@ -252,6 +284,20 @@ class Service:
         for event in receipts.status():
             self._emit(event)
         return receipts
+
+    def _create_predictions(self) -> Predictions:
+        stream, checkpoint = self._settings.stream, self._storage.checkpoint
+        if not stream.predictions_topic:
+            return Predictions()
+        since = None if checkpoint is None else checkpoint.predictions
+        names = class_names(self._inputs.probes)
+        return TopicPredictions(
+            PredictionTopic(stream, cast("dict[str, Any] | None", since)),
+            stream.topic,
+            self._learner.name,
+            lambda: names,
+            self._emit,
+        )
 
     def _create_server(self, predictions: PredictionWorker) -> Server:
         serve, residency = self._settings.serve, self._controls.residency_seconds
@@ -336,7 +382,14 @@ class Service:
             processes,
             segments=controls.segment_names(self._inputs.probes),
             dead_letter_key=storage.dead_letter_key(),
+            origin_headers=self._origin_headers(),
         )
+
+    def _origin_headers(self) -> Sequence[str] | None:
+        """Return the headers that predictions quote; None if none are made."""
+        if not self._predictions.wanted:
+            return None
+        return TRACE_HEADERS if self._controls.keeps_segment_names else ()
 
     def _lead(self, group: Group, processes: ProcessContext) -> Leader:
         if not isinstance(self._learner, Pools):
@@ -375,6 +428,7 @@ class Service:
                 self._detector,
                 states,
                 ranks.snapshot(),
+                self._predictions.snapshot(),
             )
 
         finite = self._inputs.finite
@@ -397,6 +451,7 @@ class Service:
             finite=finite,
             commit_first=self._commit_first,
             ranks=ranks,
+            predictions=self._predictions,
         )
 
     def _learn(self, loop: Loop) -> None:

@@ -24,6 +24,7 @@ from lethe.ingest.feed import Batch
 from lethe.learners.base import Learner
 from lethe.learners.motion import Motion
 from lethe.learners.private.base import PrivateLearner
+from lethe.runtime.predictions import Predicted
 
 __all__ = ["LearnedBatch", "Step", "TrainingStep", "learn_batch"]
 
@@ -34,6 +35,8 @@ class Step(NamedTuple):
     event: BatchLearned
     regimes: Sequence[int]
     """The regime to whose sums each sample was added; empty for a learner without."""
+    predicted: Predicted | None = None
+    """What was predicted before the batch was learned, if anybody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +56,26 @@ class LearnedBatch:
 
 
 def learn_batch(
-    learner: Learner, batch: Batch, *, features: bool = False
-) -> tuple[LearnedBatch, FeatureSums | None]:
+    learner: Learner, batch: Batch, *, features: bool = False, predictions: bool = False
+) -> tuple[LearnedBatch, FeatureSums | None, Predicted | None]:
     """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss.
 
-    With ``features``, return those that boundary detection uses.
+    With ``features``, return those that boundary detection uses; with ``predictions``, what was predicted.
     """
     filled = batch.filled
     started = time.perf_counter()
-    learned = learner.learn(torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B))
+    x_BCHW, y_B = torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B)
+    proba_BK = None
+    if predictions and not learner.reports_probabilities:
+        proba_BK = learner.predict_proba(x_BCHW)
+    learned = learner.learn(x_BCHW, y_B)
+    if predictions and learned.probabilities is not None:
+        proba_BK = learned.probabilities()
+    predicted = None if proba_BK is None else Predicted(learned.predicted_B, proba_BK)
     correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
     sums = sum_features(batch.x_BCHW) if features else None
     discarded, now = batch.discard(), time.monotonic()
-    return LearnedBatch(
+    numbers = LearnedBatch(
         samples=filled.samples,
         discarded=discarded,
         correct=correct,
@@ -75,7 +85,8 @@ def learn_batch(
         residency_seconds=now - filled.arrived,
         latency_seconds=time.time() - filled.produced,
         regimes=() if learned.regime_B is None else learned.regime_B.tolist(),
-    ), sums
+    )
+    return numbers, sums, predicted
 
 
 @dataclass
@@ -84,7 +95,8 @@ class TrainingStep:
 
     ``detector`` finds boundaries in the stream; the learner is notified of each, unless an ``oracle``
     notifies it of the switches instead. Without ``prequential`` the accuracy, the loss and the gradient of
-    the batch, which are exact numbers about its records, are neither emitted nor counted.
+    the batch, which are exact numbers about its records, are neither emitted nor counted. With
+    ``predictions``, its steps hold what was predicted.
     """
 
     learner: Learner
@@ -93,13 +105,16 @@ class TrainingStep:
     detector: BoundaryDetector | None = None
     oracle: bool = False
     prequential: bool = True
+    predictions: bool = False
     surges: SurgeTest = field(default_factory=SurgeTest)
     _reported: Motion | None = field(default=None, init=False)
 
     def __call__(self, batch: Batch) -> Step:
         """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss."""
-        learned, features = learn_batch(self.learner, batch, features=self.detector is not None)
-        step = self.account(learned)
+        learned, features, predicted = learn_batch(
+            self.learner, batch, features=self.detector is not None, predictions=self.predictions
+        )
+        step = self.account(learned)._replace(predicted=predicted)
         if features is not None and self.detector is not None:
             self._look_for_boundary(self.detector, features, learned.correct, learned.loss)
         if self.prequential:

@@ -26,6 +26,8 @@ For single clients:
   before each connection. No report known; dpkp/kafka-python#552 was about an earlier leak.
 - **Producers with unsent records.** ``close(timeout)`` raises when the timeout passes, before it stops the
   sender's thread. `close_producer` stops it. No report known; related: dpkp/kafka-python#3108.
+- **Commits of transactions** are waited for without a timeout: a producer whose broker is gone hangs in
+  ``commit_transaction``. `begin_commit` starts a commit and returns its result. No report known.
 - **Commit callbacks** run only within ``poll``, as in Kafka's own client. `run_commit_callbacks` runs
   those of a consumer that is not polled. No public way is known.
 - **Fetched records of a paused partition** are retained (dpkp/kafka-python#2981), but looked for after
@@ -67,6 +69,7 @@ __all__ = [
     "ConnectionFailure",
     "Patch",
     "TopicFetches",
+    "begin_commit",
     "build_client",
     "close_producer",
     "connection_failures",
@@ -271,6 +274,17 @@ def close_producer(producer: Any, seconds: float) -> None:
     except KafkaError:  # the caller holds the futures, which report what was not acknowledged
         producer._sender.force_close()
         producer._sender.join(seconds)
+
+
+def begin_commit(producer: Any) -> Any:
+    """Begin to commit the open transaction of a producer; return the result.
+
+    That has ``is_done``, and ``wait(timeout_ms)``, which raises the error if the commit has failed. Raises
+    kafka-python's errors.
+    """
+    result = producer._transaction_manager.begin_commit()
+    producer._sender.wakeup()
+    return result
 
 
 def run_commit_callbacks(consumer: Any) -> None:

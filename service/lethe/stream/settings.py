@@ -37,6 +37,9 @@ class StreamSettings(Section):
     """Topic for dead letters of malformed records; TOPIC.dead-letters by default."""
     dead_letter_payloads: bool = False
     """Include the malformed value, up to 1 MB, in a dead letter. By default it holds only size and hash."""
+    predictions_topic: str = Field(default="", pattern=r"^[a-zA-Z0-9._-]*$", max_length=LONGEST_NAME)
+    """Topic to which the prediction for each record is written, made before the record is learned; none by
+    default. It is created if it is missing. While it cannot be written, learning waits."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where a run without a checkpoint starts. The first checkpoint, written before anything is learned,
     records that position."""
@@ -91,6 +94,11 @@ class StreamSettings(Section):
             raise ValueError(
                 f"stream.dead_letter_topic is stream.topic, {self.topic}: each dead letter would be read "
                 "there as another malformed record, endlessly; name another topic"
+            )
+        if self.predictions_topic in {self.topic, self.dead_letters}:
+            raise ValueError(
+                f"stream.predictions_topic is {self.predictions_topic}, a topic of records or of dead "
+                "letters; name another topic"
             )
         if len(self.dead_letters) > LONGEST_NAME:
             raise ValueError(

@@ -25,6 +25,10 @@ class Record(Protocol):
         """When it was produced, in milliseconds since the epoch."""
 
     @property
+    def key(self) -> bytes | None:
+        """Its key, which means nothing to the service."""
+
+    @property
     def value(self) -> bytes | None:
         """The encoded image."""
 

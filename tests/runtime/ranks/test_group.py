@@ -1,53 +1,22 @@
 """The connection between ranks: commands, notes of any length, and the end of one of them."""
 
-import json
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from lethe.errors import RankLost
-from lethe.runtime.ranks.environment import variables
-from lethe.runtime.ranks.group import NOTE_BYTES, Group, joined
-from tests.support.forked import forked
+from lethe.runtime.ranks.group import NOTE_BYTES, Group
+from tests.support.groups import run
 
-Act = Callable[[Group], object]
 LENGTHS = (0, 1, NOTE_BYTES - 1, NOTE_BYTES, NOTE_BYTES + 1, 100_000)
-
-
-def run(act: Act, folder: Path, ranks: int = 3) -> tuple[list[int | None], list[object]]:
-    """Let so many ranks do ``act``; return their exit statuses and what they returned."""
-    processes = [
-        forked().Process(target=_be_rank, args=(act, variables(rank, ranks, f"{folder}/store"), folder))
-        for rank in range(ranks)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(240)
-    results = [folder / f"{rank}.json" for rank in range(ranks)]
-    return [process.exitcode for process in processes], [
-        json.loads(result.read_text()) if result.exists() else None for result in results
-    ]
-
-
-def _be_rank(act: Act, environment: dict[str, str], folder: Path) -> None:
-    os.environ.update(environment)
-    with joined() as group:
-        try:
-            result = act(group)
-        except RankLost as error:
-            (folder / f"{group.rank}.json").write_text(json.dumps("lost"))
-            os._exit(error.status)
-        (folder / f"{group.rank}.json").write_text(json.dumps(result))
 
 
 def exchange(group: Group) -> object:
     notes = [[len(note) for note in group.gather(b"x" * (length + group.rank))] for length in LENGTHS]
-    sent = [len(group.broadcast_text(b"y" * length if group.leads else b"")) for length in LENGTHS]
+    sent = [len(group.broadcast_bytes(b"y" * length if group.leads else b"")) for length in LENGTHS]
     tensor = torch.tensor([group.rank + 1])
     group.all_reduce(tensor)
     given = torch.tensor([group.rank + 7])

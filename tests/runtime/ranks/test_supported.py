@@ -17,8 +17,9 @@ def settings(**sections: dict[str, Any]) -> Settings:
     return Settings.read({"learner": {"name": "ridge", "device": "cpu"}, **sections})
 
 
-def test_a_learner_of_sums_is_accepted() -> None:
-    check_ranks(settings())
+@pytest.mark.parametrize("learner", ["ridge", "finetune"])
+def test_a_learner_of_sums_or_of_steps_is_accepted(learner: str) -> None:
+    check_ranks(settings(learner={"name": learner, "device": "cpu"}))
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,7 @@ def test_any_other_learner_is_refused_with_its_reason(learner: str) -> None:
     [
         ({"privacy": {"policy": "clinic"}}, "privacy.policy clinic"),
         ({"stream": {"world": 2}}, "stream.world 2"),
+        ({"stream": {"predictions_topic": "guesses"}}, "stream.predictions_topic guesses"),
     ],
 )
 def test_settings_that_ranks_do_not_keep_to_are_refused(sections: dict[str, Any], named: str) -> None:
@@ -58,5 +60,5 @@ def test_ranks_on_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_command_refuses_before_it_starts_a_rank(lethe: Lethe) -> None:
-    refused = lethe.refuses("run", "--ranks", "2", "--learner", "finetune", "--device", "cpu")
-    assert "learner.name finetune: several ranks cannot learn it together" in refused
+    refused = lethe.refuses("run", "--ranks", "2", "--learner", "replay", "--device", "cpu")
+    assert "learner.name replay: several ranks cannot learn it together" in refused

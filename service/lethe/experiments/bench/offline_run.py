@@ -9,18 +9,15 @@ from typing import Final
 
 import numpy as np
 
-from lethe.drift.detector import BoundaryDetector
 from lethe.evaluation.boundary_scores import BoundaryVerdict, match_detected
-from lethe.evaluation.history import History
 from lethe.events import BatchLearned, Event
 from lethe.ingest.memory_feed import MemoryFeed, decode_all
 from lethe.learners.base import Learner
 from lethe.learners.state import JSON
 from lethe.observability.result import RunResult
-from lethe.observability.run_state import RunState
-from lethe.runtime.factories import create_evaluator, create_learner
-from lethe.runtime.loop import Loop
-from lethe.settings import BatchSettings, EvaluationSettings, LearnerSettings, Settings
+from lethe.runtime.factories import create_learner
+from lethe.runtime.from_python.learn import learn_feed
+from lethe.settings import BatchSettings, DriftSettings, EvaluationSettings, LearnerSettings, Settings
 from lethe_producers.datasets import default_root
 from lethe_producers.order import Order
 from lethe_producers.probes import probes_of
@@ -132,35 +129,20 @@ def run_learner_offline(learner: Learner, offline: OfflineRun) -> OfflineResult:
     settings = Settings(
         learner=chosen,
         batch=BatchSettings(size=offline.batch or learner.batch_size, slots=2),
+        drift=DriftSettings(oracle=offline.oracle),
         evaluation=EvaluationSettings(every=offline.evaluate_every),
     )
     probes = probes_of(offline.scenario, offline.root, "validation" if offline.validation else "test")
-    history = History([probe.name for probe in probes])
-    run_state = RunState(settings, type(learner), history)
     seconds = 0.0
 
-    def emit(event: Event) -> None:
+    def count(event: Event) -> None:
         nonlocal seconds
-        run_state(event)
         if isinstance(event, BatchLearned):
             seconds += event.step_seconds
 
-    Loop(
-        feed=MemoryFeed(
-            decode_all(map(records.at, places), not offline.shuffled, layout),
-            len(places),
-            settings.batch,
-            layout,
-        ),
-        learner=learner,
-        evaluator=create_evaluator(probes, settings),
-        evaluate_every=settings.evaluation.every,
-        history=history,
-        emit=emit,
-        stopping=lambda: False,
-        detector=BoundaryDetector(),
-        oracle=offline.oracle,
-    ).run()
+    samples = decode_all(map(records.at, places), not offline.shuffled, layout)
+    feed = MemoryFeed(samples, len(places), settings.batch, layout)
+    run_state = learn_feed(learner, feed, probes, settings, on_event=count)
     state = learner.state().tensors.values()
     ramps = [] if offline.shuffled else _ramps(order, places)
     return OfflineResult(

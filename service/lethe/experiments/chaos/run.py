@@ -1,7 +1,7 @@
 """Runs the chaos test: per learner, an undisturbed run and run with kills repeatedly, on one topic."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,12 +16,15 @@ from lethe.experiments.chaos.faults import Fault, Piece, pieces
 from lethe.experiments.chaos.kill_loop import run_with_kills, wait_for
 from lethe.experiments.chaos.kill_plan import plan_kills
 from lethe.experiments.chaos.outcome import Outcome
+from lethe.experiments.chaos.ranked_service import RankedService
 from lethe.experiments.chaos.service import Service
 from lethe.experiments.processes import Children
 from lethe.experiments.topics import temporary_topic
 from lethe.learners.base import LearnerContext
+from lethe.learners.capabilities import Capability
 from lethe.learners.registry import create, find
 from lethe.probeset import save_probe
+from lethe.runtime.ranks.supported import check_ranks
 from lethe.settings import Settings
 from lethe.stream.admin import delete_topics, ensure_topic
 from lethe.stream.settings import StreamSettings
@@ -33,8 +36,9 @@ from lethe_producers.probes import probes_of
 from lethe_producers.records import Records
 from lethe_producers.scenario import Scenario, load_scenario
 
-__all__ = ["Chaos", "Progress", "Recreated", "Verdict", "document", "run_chaos"]
+__all__ = ["Chaos", "Progress", "Recreated", "Verdict", "default_learners", "document", "run_chaos"]
 
+LEARNERS: Final = ("finetune", "ridge")
 SCENARIO: Final = "mnist-to-fashion"
 PARTITION_RECORDS: Final = 4000
 """Records per partition; the embedded broker retains 5 MiB, about 5,900 records."""
@@ -47,6 +51,8 @@ ANSWER_SECONDS: Final = 1.0
 RECREATED_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 0.1
 
+_NOT_FOR_RANKS: Final = (Fault.TRANSACTIONS, Fault.RECREATION)
+
 Progress = Callable[[str, int], None]
 """Called after each step with its description and the number of kills so far."""
 
@@ -57,7 +63,7 @@ class Chaos:
 
     kills: int = 25
     """Kills per learner."""
-    learners: Sequence[str] = ("finetune", "ridge")
+    learners: Sequence[str] = LEARNERS
     broker: str | None = None
     """HOST:PORT of a Kafka cluster; None starts the embedded broker."""
     samples: int = 5000
@@ -68,14 +74,24 @@ class Chaos:
     """Folder for the state and logs of every run; None keeps none."""
     faults: Sequence[Fault] = ()
     """Faults besides kills."""
+    ranks: int | None = None
+    """Ranks that learn together; kills then hit a rank, the process that starts them, or all."""
     root: Path = field(default_factory=default_root)
 
     def check(self) -> None:
         """Raise InvalidSetting if the options are invalid."""
+        refused = [fault for fault in self.faults if self.ranks and fault in _NOT_FOR_RANKS]
+        if refused:
+            raise InvalidSetting(
+                f"--faults: {', '.join(refused)} cannot be combined with --ranks: ranks share the records of "
+                "one topic by their offsets, and accept neither offsets without records nor another topic"
+            )
         if len(set(self.learners)) < len(self.learners):
             raise InvalidSetting(f"--learner: each learner can be given once, not {', '.join(self.learners)}")
         for name in self.learners:
             find(name)
+            if self.ranks is not None:
+                check_ranks(Settings.read({"learner": {"name": name, "device": "cpu"}}))
         if self.report is not None and self.report.is_dir() and any(self.report.iterdir()):
             raise InvalidSetting(
                 f"--report: {self.report} is not empty: runs would resume from its state; choose another"
@@ -114,6 +130,8 @@ class Verdict:
     """Whether learner, history, counts, offsets and random state are equal with and without kills."""
     recreated: Recreated | None = None
     """Result of the run with a recreated topic, if there was one."""
+    killed: Mapping[str, int] | None = None
+    """How many kills hit one rank, the launcher, or all; None for a service that learns alone."""
 
     @property
     def good(self) -> bool:
@@ -127,7 +145,7 @@ def run_chaos(chaos: Chaos, progress: Progress) -> dict[str, Verdict]:
     chaos.check()
     scenario = load_scenario(SCENARIO)
     total = scenario.total(chaos.samples)
-    partitions = -(-total // PARTITION_RECORDS)
+    partitions = max(-(-total // PARTITION_RECORDS), chaos.ranks or 1)
     with (
         _folder(chaos.report) as folder,
         temporary_topic(chaos.broker, "chaos", partitions) as stream,
@@ -153,10 +171,16 @@ def run_chaos(chaos: Chaos, progress: Progress) -> dict[str, Verdict]:
         return verdicts
 
 
+def default_learners(ranks: int | None) -> Sequence[str]:
+    """Return the learners of a chaos test that names none; with ``ranks``, those of them that can pool."""
+    return [name for name in LEARNERS if ranks is None or not find(name).why_not(Capability.POOLS)]
+
+
 def document(chaos: Chaos, verdicts: dict[str, Verdict]) -> dict[str, Any]:
     """Return the verdicts as plain JSON."""
     return {
         "kills": chaos.kills,
+        "ranks": chaos.ranks,
         "faults": list(chaos.faults),
         "learners": {learner: _document(verdict) for learner, verdict in verdicts.items()},
     }
@@ -234,9 +258,10 @@ class _Trial:
         progress(f"{self.learner}: run with kills", 0)
         starts = iter(range(1_000_000))
         plan = plan_kills(self.chaos.kills, self.total, start_seconds, self.chaos.seed)
+        ranked = RankedService(lambda: self._start("killed", next(starts)), self.chaos.seed)
         with foreign_group_member(self._settings("killed").stream) if self._foreign_member else nullcontext():
             restarts = run_with_kills(
-                lambda: self._start("killed", next(starts)),
+                ranked.start if self.chaos.ranks else lambda: self._start("killed", next(starts)),
                 plan,
                 lambda kills: progress(f"{self.learner}: run with kills", kills),
             )
@@ -248,6 +273,7 @@ class _Trial:
             lost=found.lost(self.records),
             twice=found.twice,
             hashes_equal=(found.learner, found.memory) == (wanted.learner, wanted.memory),
+            killed={str(target): count for target, count in ranked.killed.items()} or None,
         )
 
     @property
@@ -293,10 +319,11 @@ class _Trial:
         wanted = self.total if kind == "recreated" else self.records
         group = f"{self.stream.topic}-{self.learner}-{kind}"
         stream = {"group": group, "stop_after": wanted, "accept_loss": accept_loss}
+        device = {"device": "cpu"} if self.chaos.ranks else {}
         return Settings.read(
             {
                 "stream": self.stream.model_dump(exclude_unset=True) | stream,
-                "learner": {"name": self.learner, "seed": self.chaos.seed},
+                "learner": {"name": self.learner, "seed": self.chaos.seed, **device},
                 "evaluation": {
                     "probes": self.folder / "probes",
                     "every": max(1, self.total // EVALUATIONS),
@@ -305,6 +332,7 @@ class _Trial:
                     "folder": self._state(kind),
                     "every_samples": max(1, self.total // CHECKPOINTS),
                 },
+                "run": {"ranks": self.chaos.ranks},
             }
         )
 

@@ -74,6 +74,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
         "Generalization of Student's Ratio; Aljundi et al. 2017, Expert Gate"
     )
     Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
+    reports_probabilities: ClassVar[bool] = True
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.MERGES: "two learners need not have found the same regimes",
         Capability.POOLS: "ranks do not agree on a new regime yet",
@@ -122,7 +123,8 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
             rows_B = own_B.to(self._device)
             own_BD = features_BD if own_B.all() else features_BD[rows_B]
             self._experts[regime].add(own_BD, y_B[own_B], z_BS[own_B])
-        return Learned(predicted_B, loss, regime_B)
+        temperature = self._options.temperature
+        return Learned(predicted_B, loss, regime_B, lambda: (scores_BK / temperature).softmax(1).cpu())
 
     def unlearn(self, x_BCHW: Tensor, y_B: Tensor, regime_B: Tensor | None = None) -> None:
         """Subtract samples from the sums and the statistics of their regimes: `UnlearnsFromRegimes`.

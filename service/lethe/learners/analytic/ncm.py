@@ -45,6 +45,7 @@ class NCM(SumsLearner):
     batch_size: ClassVar[int] = 256  # the means are the same, larger batches are faster
     paper: ClassVar[str] = "Mensink et al. 2013, Distance-Based Image Classification"
     Options: ClassVar[type[NCMOptions]] = NCMOptions
+    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = NCMOptions.of(context.options)
@@ -63,7 +64,7 @@ class NCM(SumsLearner):
         self.require_finite(len(y_B), loss=loss)
         predicted_B = scores_BK.argmax(1).cpu()
         self._sums.add(features_BD, y_B)
-        return Learned(predicted_B, loss)
+        return Learned(predicted_B, loss, probabilities=lambda: scores_BK.softmax(1).cpu())
 
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the softmax of the negative squared distances over the temperature."""

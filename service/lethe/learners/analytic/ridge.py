@@ -68,6 +68,7 @@ class Ridge(SumsLearner):
     summary: ClassVar[str] = "ridge regression on fixed wavelet features, independent of the order of samples"
     paper: ClassVar[str] = "Zhuang et al. 2022, ACIL: Analytic Class-Incremental Learning"
     Options: ClassVar[type[RidgeOptions]] = RidgeOptions
+    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = RidgeOptions.of(context.options)
@@ -96,7 +97,10 @@ class Ridge(SumsLearner):
         self._sums.add(features_BD, y_B)
         if self._pool is None and self._schedule.passed(self._sums.samples):
             self._W_DK, self._predicts = self._exact(), True
-        return Learned(predicted_B, loss_or_none)
+        temperature = self._options.temperature
+        return Learned(
+            predicted_B, loss_or_none, probabilities=lambda: (scores_BK / temperature).softmax(1).cpu()
+        )
 
     def boundary(self) -> None:
         """Restart the schedule of solves for the predictions of `learn`."""

@@ -54,6 +54,7 @@ class SLDA(SumsLearner):
     summary: ClassVar[str] = "linear discriminant analysis on fixed wavelet features, exact in any order"
     paper: ClassVar[str] = "Hayes & Kanan 2020, Lifelong Machine Learning with Deep Streaming LDA"
     Options: ClassVar[type[SLDAOptions]] = SLDAOptions
+    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         self._options = SLDAOptions.of(context.options)
@@ -77,7 +78,7 @@ class SLDA(SumsLearner):
         self._sums.add(features_BD, y_B)
         if self._pool is None and self._schedule.passed(self._sums.samples):
             self._W_DK, self._b_K = self._exact()
-        return Learned(predicted_B, loss)
+        return Learned(predicted_B, loss, probabilities=lambda: scores_BK.softmax(1).cpu())
 
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return the probabilities of the classes; solves where the solution is out of date."""

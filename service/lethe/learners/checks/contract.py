@@ -57,10 +57,12 @@ def checks_for(factory: Factory, *, seeded: bool = True) -> Iterator[Check]:
     yield check_kept_counts_the_stored_samples
     yield check_learn_reports_one_prediction_per_sample
     yield check_learn_predicts_before_it_sees_the_labels
+    yield check_probabilities_are_those_of_the_predictions
     yield check_predict_gives_probabilities
     yield check_colour_images_are_accepted
     yield check_same_seed_gives_the_same_state
-    if seeded:
+    learner = factory(CONTEXT)
+    if seeded and learner.resumable:
         yield check_other_seed_gives_another_state
     yield check_global_random_numbers_are_left_alone
     yield check_batch_is_left_untouched
@@ -68,13 +70,13 @@ def checks_for(factory: Factory, *, seeded: bool = True) -> Iterator[Check]:
     yield check_predict_never_learns
     yield check_predictor_predicts_as_its_learner
     yield check_predictor_predicts_during_learning
-    yield check_loaded_learner_continues_identically
-    yield check_solutions_are_restored_with_the_state
-    yield check_loading_copies_the_state
-    yield check_continues_identically_after_a_boundary
+    if learner.resumable:
+        yield check_loaded_learner_continues_identically
+        yield check_solutions_are_restored_with_the_state
+        yield check_loading_copies_the_state
+        yield check_continues_identically_after_a_boundary
     yield check_non_finite_loss_raises_before_anything_changes
     yield check_separable_classes_are_learned
-    learner = factory(CONTEXT)
     yield check_every_capability_is_provided_or_explained
     if learner.retains is not Retention.SAMPLES:
         yield check_state_does_not_grow
@@ -159,6 +161,25 @@ def check_learn_predicts_before_it_sees_the_labels(factory: Factory, given: Mate
     require(torch.equal(predicted_B, otherwise_B), "the labels changed the predictions")
 
 
+def check_probabilities_are_those_of_the_predictions(factory: Factory, given: Material = IMAGES) -> None:
+    """`learn` reports probabilities if the learner says so; its predictions are the most likely classes."""
+    learner = given.trained(factory)
+    x_BCHW, y_B = given.batch(48, 8)
+    learned = learner.learn(x_BCHW, y_B)
+    reported = learned.probabilities is not None
+    require(
+        reported is learner.reports_probabilities, "reports_probabilities does not say what learn returns"
+    )
+    if learned.probabilities is None:
+        return
+    x_BCHW.zero_()  # as the caller does; the probabilities must not depend on it
+    p_BK = learned.probabilities()
+    require_plain(p_BK, (len(y_B), given.context.layout.classes), torch.float32)
+    require(torch.allclose(p_BK.sum(1), torch.ones(len(y_B)), atol=1e-4), "they do not sum to 1")
+    likely_B = p_BK.gather(1, learned.predicted_B[:, None]).squeeze(1)
+    require(bool((likely_B >= p_BK.amax(1) - 1e-6).all()), "the prediction is not the most likely class")
+
+
 def check_predict_gives_probabilities(factory: Factory, given: Material = IMAGES) -> None:
     """Predictions are float32, not negative, and sum to 1, before learning and after."""
     for learner in (factory(given.context), given.trained(factory)):
@@ -195,7 +216,8 @@ def check_global_random_numbers_are_left_alone(factory: Factory, given: Material
     before = global_generators()
     learner = given.trained(factory)
     learner.predict_proba(given.batch(8, 8)[0])
-    factory(given.context).load_state(learner.state())
+    if learner.resumable:
+        factory(given.context).load_state(learner.state())
     require(global_generators() == before, "a global random number generator was used")
 
 
@@ -397,8 +419,9 @@ def check_kept_counts_the_stored_samples(factory: Factory, given: Material = IMA
     require(loaded.kept == 0, "an untrained learner stores samples")
     samples = learner.retains is Retention.SAMPLES
     require(int(samples) <= learner.kept <= sum(SIZES) * samples, "kept does not agree with retains")
-    loaded.load_state(through_files(learner.state()))
-    require(loaded.kept == learner.kept, "a loaded learner stores another number of samples")
+    if learner.resumable:
+        loaded.load_state(through_files(learner.state()))
+        require(loaded.kept == learner.kept, "a loaded learner stores another number of samples")
 
 
 def check_state_does_not_grow(factory: Factory, given: Material = IMAGES) -> None:

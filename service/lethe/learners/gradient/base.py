@@ -4,7 +4,7 @@ Shapes: B batch, C channels, H height, W width, K classes. Of vectors, x_BCHW ha
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lethe.errors import DivergedLoss, InvalidSetting
 from lethe.learners.base import Learned, Learner, LearnerContext, Retention
 from lethe.learners.capabilities import Capability
+from lethe.learners.gradient.averaging import Alone
 from lethe.learners.gradient.backbones import BACKBONES, as_floats, build, check_same
 from lethe.learners.gradient.motion import MotionTracker
 from lethe.learners.gradient.network_check import (
@@ -66,7 +67,8 @@ class Step:
 
     ``pixels_BCHW`` are the caller's samples, to which no reference may be kept. The rest is on the learner's
     device: ``x_BCHW`` are float32 images in −1 … 1 or standardised vectors, ``loss`` is the mean cross
-    entropy of ``scores_BK``.
+    entropy of ``scores_BK``. ``samples`` is the number of samples in the batches of all ranks: without other
+    ranks, of this one.
     """
 
     pixels_BCHW: Tensor
@@ -74,6 +76,12 @@ class Step:
     y_B: Tensor
     scores_BK: Tensor
     loss: Tensor
+    samples: int
+
+    @property
+    def share(self) -> float:
+        """The batch's share in the samples of all ranks."""
+        return len(self.y_B) / self.samples
 
 
 class GradientLearner(Learner):
@@ -81,7 +89,8 @@ class GradientLearner(Learner):
 
     Hooks of a method, in the order in which `learn` calls them: `_objective` returns what is minimised,
     `_before_step` runs once the gradients exist, `_after_step` once the weights have moved. Only the last two
-    may change state, because the batch can still be rejected before.
+    may change state, because the batch can still be rejected before. Among several ranks (`AveragedLearner`)
+    the gradients are then averages, and a rank without a batch gets a step with empty tensors.
 
     The reported predictions are those of `predict_proba`. If the network gives other scores in training
     mode (`NetworkTraits`), they take an extra forward pass. Random numbers that the network draws are
@@ -93,6 +102,7 @@ class GradientLearner(Learner):
     """
 
     Options: ClassVar[type[GradientOptions]] = GradientOptions
+    reports_probabilities: ClassVar[bool] = True
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.UNLEARNS: "its weights are trained by gradient descent, whose steps cannot be undone"
     }
@@ -107,6 +117,7 @@ class GradientLearner(Learner):
         self._parameters = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
         self._optimizer = self._new_optimizer()
         self._tracker = MotionTracker(self._parameters.values())
+        self._averaging = Alone()
 
     def _tried(self, context: LearnerContext) -> NetworkTraits:
         try:
@@ -119,6 +130,7 @@ class GradientLearner(Learner):
 
         ``loss`` is the mean cross entropy of the prediction, in nats. Raises DivergedLoss.
         """
+        samples = self._averaging.total(len(y_B))
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
         before = self._scale
         after = None if before is None else before.after(x_BCHW)
@@ -127,29 +139,47 @@ class GradientLearner(Learner):
         with torch.backends.cudnn.flags(deterministic=True):  # the default algorithms may sum in any order
             evaluated_BK = self._predicted_scores(x_BCHW) if self._traits.modes_differ else None
             with self._seeded_network():
-                step = self._forward(x_BCHW, y_B)
+                step = self._forward(x_BCHW, y_B, samples)
                 objective = self._objective(step)
             scores_BK, reported = step.scores_BK.detach(), step.loss
             if evaluated_BK is not None:
                 scores_BK = evaluated_BK
                 reported = nn.functional.cross_entropy(evaluated_BK, y_B.to(self._device))
-            loss, minimised = reported.item(), objective.item()
+            loss = reported.item()
+            self._clear_gradients()
+            torch.autograd.backward(objective)
             try:
-                self.require_finite(len(y_B), cross_entropy=loss, objective=minimised)
+                self._take(step, loss, objective.item())
             except DivergedLoss:
                 for name, buffer in self._model.named_buffers():  # batch norms have seen the batch already
                     buffer.copy_(buffers[name])
                 self._scale = before
                 raise
-            self._optimizer.zero_grad()
-            torch.autograd.backward(objective)
-            self._tracker.look()
-            self._before_step(step)
-            self._optimizer.step()
-            self._seen += len(y_B)
-            self._after_step(step)
         self._scale = after
-        return Learned(scores_BK.argmax(1).cpu(), loss)
+        return Learned(scores_BK.argmax(1).cpu(), loss, probabilities=lambda: scores_BK.softmax(1).cpu())
+
+    def _clear_gradients(self) -> None:
+        for parameter in self._trained:
+            parameter.grad = None
+
+    @property
+    def _trained(self) -> Sequence[nn.Parameter]:
+        """The parameters that have gradients."""
+        return [*self._parameters.values()]
+
+    def _take(self, step: Step, loss: float, minimised: float) -> None:
+        """Take a step, once the gradients exist.
+
+        Raises DivergedLoss, before anything changes, unless ``loss`` and ``minimised``, what the gradients
+        lower, are finite on every rank.
+        """
+        loss, minimised = self._averaging.average_gradients(self._trained, step.share, loss, minimised)
+        self.require_finite(step.samples, cross_entropy=loss, objective=minimised)
+        self._tracker.look()
+        self._before_step(step)
+        self._optimizer.step()
+        self._seen += step.samples
+        self._after_step(step)
 
     @classmethod
     def retention(cls, layout: Layout, options: Mapping[str, JSON]) -> Retention:
@@ -162,10 +192,11 @@ class GradientLearner(Learner):
         """How the weights moved with the last batch that was measured; None before the first."""
         return self._tracker.latest
 
-    def _forward(self, pixels_BCHW: Tensor, y_B: Tensor) -> Step:
+    def _forward(self, pixels_BCHW: Tensor, y_B: Tensor, samples: int) -> Step:
         x_BCHW, y_B = self._floats(pixels_BCHW), y_B.to(self._device)
         scores_BK = self._training_scores(x_BCHW)
-        return Step(pixels_BCHW, x_BCHW, y_B, scores_BK, nn.functional.cross_entropy(scores_BK, y_B))
+        loss = nn.functional.cross_entropy(scores_BK, y_B)
+        return Step(pixels_BCHW, x_BCHW, y_B, scores_BK, loss, samples)
 
     def _training_scores(self, x_BCHW: Tensor) -> Tensor:
         """Return the network's scores in training mode, of `Step.x_BCHW`.
@@ -206,13 +237,15 @@ class GradientLearner(Learner):
     def _derived_generator(self, purpose: str) -> torch.Generator:
         """Return a generator, on the CPU, for one purpose within a batch.
 
-        It is derived from the seed and the number of samples seen, so a rejected batch draws nothing.
+        It is derived from the seed and the number of samples seen, so a rejected batch draws nothing. Each
+        rank has its own.
         """
         return torch.Generator().manual_seed(self._derived_seed(purpose))
 
     def _derived_seed(self, purpose: str) -> int:
-        key = f"{self._seed} {self._seen} {purpose}".encode()
-        return int.from_bytes(blake2b(key, digest_size=8).digest())
+        rank = f" rank {self._averaging.rank}" if self._averaging.rank else ""
+        key = f"{self._seed} {self._seen} {purpose}{rank}"
+        return int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
 
     @contextmanager
     def _seeded_network(self) -> Iterator[None]:

@@ -46,7 +46,7 @@ class EWC(WeightImportanceLearner):
     _options: EWCOptions
 
     def _before_step(self, step: Step) -> None:
-        count = len(step.y_B)
+        count = step.samples
         share = min(1.0, count / self._options.horizon)
         for name, parameter in self._parameters.items():
             if parameter.grad is not None:

@@ -3,12 +3,12 @@
 from typing import ClassVar
 
 from lethe.learners.base import Retention
-from lethe.learners.gradient.base import GradientLearner
+from lethe.learners.gradient.averaged import AveragedLearner
 
 __all__ = ["Finetune"]
 
 
-class Finetune(GradientLearner):
+class Finetune(AveragedLearner):
     """Fine-tuning: cross entropy, one optimizer step per batch, and nothing against forgetting.
 
     Cost per sample: one forward and one backward pass. State: the weights and the optimizer's moments; with

@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H height, W width, K classes, M replayed images, Z latent numbers.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import ClassVar, cast
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from lethe.learners.base import LearnerContext, Retention
 from lethe.learners.gradient.autoencoder import Autoencoder
-from lethe.learners.gradient.base import GradientLearner, GradientOptions, Step
+from lethe.learners.gradient.averaged import AveragedLearner
+from lethe.learners.gradient.base import GradientOptions, Step
 from lethe.learners.gradient.lagged import LaggedSnapshots
 from lethe.learners.gradient.optimizers import load_moments, moments
 from lethe.learners.state import State
@@ -33,7 +35,7 @@ class GenerativeReplayOptions(GradientOptions):
     """Samples within which a boundary is detected; 0 for boundaries that are known in advance."""
 
 
-class GenerativeReplay(GradientLearner):
+class GenerativeReplay(AveragedLearner):
     """Learns, beside each batch, images generated and labelled by a scholar.
 
     The scholar is the pair of network and generator, an `Autoencoder`, as they were before the last
@@ -93,6 +95,10 @@ class GenerativeReplay(GradientLearner):
             + self._generator.loss(both, self._noise("encode", len(both)))
         )
 
+    @property
+    def _trained(self) -> Sequence[nn.Parameter]:
+        return [*self._parameters.values(), *self._generated.values()]
+
     def _noise(self, purpose: str, count: int) -> Tensor:
         return torch.randn(count, self._options.latent, generator=self._derived_generator(purpose)).to(
             self._device
@@ -103,7 +109,6 @@ class GenerativeReplay(GradientLearner):
 
     def _after_step(self, _: Step) -> None:
         self._adam.step()
-        self._adam.zero_grad()
         self._lagged.saw(self._seen)
 
     def state(self) -> State:

@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lethe.learners.base import LearnerContext, Retention
-from lethe.learners.gradient.base import GradientLearner, GradientOptions, Step
+from lethe.learners.gradient.averaged import AveragedLearner
+from lethe.learners.gradient.base import GradientOptions, Step
 from lethe.learners.gradient.lagged import LaggedSnapshots
 from lethe.learners.state import State
 
@@ -30,7 +31,7 @@ class LwFOptions(GradientOptions):
     times as old. 0 for boundaries that are known in advance."""
 
 
-class LwF(GradientLearner):
+class LwF(AveragedLearner):
     """Minimises cross entropy + α T² KL(teacher's probabilities ‖ its own), both at temperature T.
 
     The teacher is the network as it was ``lag`` to twice ``lag`` samples before the last boundary was

@@ -44,23 +44,30 @@ class MAS(WeightImportanceLearner):
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context)
-        self._sensitivity: dict[str, Tensor] = {}  # of the scores of the batch being learned
+        self._sensitivity: list[Tensor] = []  # of the scores of the batch being learned
 
     def _objective(self, step: Step) -> Tensor:
-        self._sensitivity = {}
-        if self._seen // self._options.every != (self._seen + len(step.y_B)) // self._options.every:
+        self._sensitivity = []
+        if self._measures(step):
             length = (step.scores_BK**2).sum(1).mean()
             weights = [*self._parameters.values()]
             parts = torch.autograd.grad(length, weights, retain_graph=True, materialize_grads=True)
-            self._sensitivity = dict(zip(self._parameters, parts, strict=True))
+            self._sensitivity = [*parts]
         return step.loss
 
-    def _after_step(self, step: Step) -> None:
-        share = min(1.0, max(len(step.y_B), self._options.every) / self._options.horizon)
-        for name, sensitivity in self._sensitivity.items():
-            self._gathered[name].mul_(1 - share).add_(sensitivity.abs_(), alpha=share)
-        self._sensitivity = {}
-        super()._after_step(step)
+    def _measures(self, step: Step) -> bool:
+        return self._seen // self._options.every != (self._seen + step.samples) // self._options.every
+
+    def _before_step(self, step: Step) -> None:
+        if not self._measures(step):
+            return
+        if not len(step.y_B):  # a rank without a batch
+            self._sensitivity = [torch.zeros_like(weight) for weight in self._parameters.values()]
+        self._averaging.average(self._sensitivity, step.share)
+        share = min(1.0, max(step.samples, self._options.every) / self._options.horizon)
+        for gathered, sensitivity in zip(self._gathered.values(), self._sensitivity, strict=True):
+            gathered.mul_(1 - share).add_(sensitivity.abs_(), alpha=share)
+        self._sensitivity = []
 
     def _importance_of(self, gathered: Weights, _: Weights) -> Weights:
         return gathered

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lethe.learners.gradient.backbones import as_floats
 from lethe.wire import Layout
 
-__all__ = ["NetworkTraits", "UnsuitableNetwork", "check_network", "frozen_batch_norms"]
+__all__ = ["NetworkTraits", "UnsuitableNetwork", "batch_norms", "check_network", "frozen_batch_norms"]
 
 _KEPT: Final = frozenset(
     {
@@ -53,6 +53,14 @@ class NetworkTraits:
     """It draws random numbers from torch in training mode."""
     holds_single: bool = False
     """With a batch of one, its batch norms must be in eval mode, because one value has no variance."""
+    updates: bool = False
+    """Training changes buffers of it, such as the running statistics of batch norms."""
+
+
+def batch_norms(model: nn.Module) -> list[str]:
+    """Return the names of the batch norms that are in training mode."""
+    held = _normalisations(model)
+    return [name for name, module in model.named_modules() if module in held]
 
 
 @contextmanager
@@ -115,7 +123,7 @@ class _NetworkCheck:
         changed, drew, single = self._learn(sizes)
         self._check_restart(sizes[-1])
         differ = changed or drew or self._modes_differ(sizes[-1]) or _mentions_training(self._pristine)
-        return NetworkTraits(differ, drew, single)
+        return NetworkTraits(differ, drew, single, changed)
 
     def _predict(self, sizes: list[int]) -> None:
         """Raise UnsuitableNetwork unless eval mode gives scores, draws nothing and changes nothing."""

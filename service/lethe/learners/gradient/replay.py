@@ -38,7 +38,11 @@ class RehearsalLearner(GradientLearner, Expires):
         Capability.UNLEARNS: (
             "its weights are trained by gradient descent, on stored samples, too; a policy's time to live "
             "deletes those samples and leaves the weights"
-        )
+        ),
+        Capability.POOLS: (
+            "each rank would store samples of its own part of the stream, and a checkpoint would lack those "
+            "of all but one"
+        ),
     }
 
     def __init__(self, context: LearnerContext) -> None:

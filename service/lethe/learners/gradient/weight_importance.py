@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from lethe.learners.base import LearnerContext
-from lethe.learners.gradient.base import GradientLearner, GradientOptions, Step
+from lethe.learners.gradient.averaged import AveragedLearner
+from lethe.learners.gradient.base import GradientOptions, Step
 from lethe.learners.gradient.lagged import LaggedSnapshots
 from lethe.learners.state import State
 
@@ -33,7 +34,7 @@ class WeightImportanceOptions(GradientOptions):
     times as old. 0 for boundaries that are known in advance."""
 
 
-class WeightImportanceLearner(GradientLearner):
+class WeightImportanceLearner(AveragedLearner):
     """Holds each weight θ near its anchor θ*, in proportion to its importance Ω.
 
     A method accumulates the importance of each weight from the stream alone. At a boundary Ω and θ* are

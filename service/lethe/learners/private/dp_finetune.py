@@ -95,6 +95,7 @@ class DPFinetune(PrivateLearner, FixedFeatures):
     paper: ClassVar[str] = "Abadi et al. 2016, Deep Learning with Differential Privacy"
     batch_size: ClassVar[int] = 512
     Options: ClassVar[type[DPFinetuneOptions]] = DPFinetuneOptions
+    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context)
@@ -125,7 +126,7 @@ class DPFinetune(PrivateLearner, FixedFeatures):
         self._momentum_KD.mul_(self._options.momentum).add_(gradient_KD)
         self._weight_KD.sub_(self._momentum_KD, alpha=self._options.learning_rate)
         self._batches += 1
-        return Learned(scores_BK.argmax(1).cpu(), None)
+        return Learned(scores_BK.argmax(1).cpu(), None, probabilities=lambda: scores_BK.softmax(1).cpu())
 
     def _clipped(self, features_BD: Tensor, scores_BK: Tensor, y_B: Tensor) -> Tensor:
         """Return the sum of the clipped gradients, whole numbers of the grid, float64 of shape [K, D]."""

@@ -92,6 +92,7 @@ class DPRidge(PrivateLearner, FixedFeatures):
     paper: ClassVar[str] = "Wang 2018, Revisiting Differentially Private Linear Regression"
     batch_size: ClassVar[int] = 512
     Options: ClassVar[type[DPRidgeOptions]] = DPRidgeOptions
+    reports_probabilities: ClassVar[bool] = True
 
     def __init__(self, context: LearnerContext) -> None:
         super().__init__(context)
@@ -126,7 +127,9 @@ class DPRidge(PrivateLearner, FixedFeatures):
         self._in_block += len(y_B)
         if self._in_block >= self._block_size:
             self._finish_block()
-        return Learned(scores_BK.argmax(1).cpu(), None)
+        return Learned(
+            scores_BK.argmax(1).cpu(), None, probabilities=lambda: (scores_BK / _TEMPERATURE).softmax(1).cpu()
+        )
 
     def _whole(self, x_BCHW: Tensor) -> Tensor:
         """Return features as whole numbers, float32 of shape [B, D], of length F at most, each up to 255."""

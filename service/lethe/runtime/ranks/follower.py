@@ -31,7 +31,7 @@ def follow(group: Group, settings: Settings) -> None:
         while (command := Command(group.command())) is not Command.FINISH:
             match command:
                 case Command.OPEN:
-                    reading.open(OPENING.validate_json(group.broadcast_text()))
+                    reading.open(OPENING.validate_json(group.broadcast_bytes()))
                     learner.share(refresh=False)
                 case Command.WAIT:
                     reading.wait(WAIT_SECONDS)  # what it returns concerns rank 0's reader alone
@@ -39,6 +39,8 @@ def follow(group: Group, settings: Settings) -> None:
                 case Command.LEARN:
                     began, collective_before = time.monotonic(), group.collective_seconds
                     learned = reading.learn(learner)
+                    if learned is None or learned[1] is None:
+                        learner.skip()
                     learning = time.monotonic() - began - (group.collective_seconds - collective_before)
                     reading.wait(0.0)
                     note = replace(
@@ -52,3 +54,5 @@ def follow(group: Group, settings: Settings) -> None:
                     learner.pool()
                 case Command.SHARE:
                     learner.share(refresh=True)
+                case Command.BOUNDARY:
+                    learner.boundary()

@@ -52,10 +52,10 @@ class Group:
             dist.broadcast(sent, FIRST)
         return int(sent)
 
-    def broadcast_text(self, text: bytes = b"") -> bytes:
-        """Return rank 0's ``text`` on every rank."""
-        length = self.command(len(text))
-        sent = _bytes(text) if self.leads else torch.empty(length, dtype=torch.uint8)
+    def broadcast_bytes(self, given: bytes = b"") -> bytes:
+        """Return rank 0's ``given`` on every rank."""
+        length = self.command(len(given))
+        sent = _bytes(given) if self.leads else torch.empty(length, dtype=torch.uint8)
         with _connected():
             dist.broadcast(sent, FIRST)
         return sent.numpy().tobytes()

@@ -30,6 +30,9 @@ class Ranks:
         """Wait until all have learned; return the other ranks' batches of the round, in their order."""
         return ()
 
+    def boundary(self) -> None:
+        """Let the other ranks' learners be notified of a boundary, at the latest at the end of the round."""
+
     def pool(self) -> None:
         """Let this rank's learner hold what all have learned. Between two rounds only."""
 

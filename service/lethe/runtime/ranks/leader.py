@@ -69,6 +69,7 @@ class Leader(Ranks):
         self._own_samples = 0  # learned by this rank in the round
         learner.join(group)
         self._opened = self._in_round = False
+        self._boundaries = 0  # of which the others are not notified yet
         self._pooled, self._others = True, 0
         self._notes = [Note()] * group.size
         self._brokers: list[BrokerState | None] = [None] * group.size
@@ -157,6 +158,8 @@ class Leader(Ranks):
 
     def end_round(self) -> Sequence[LearnedElsewhere]:
         """Wait until all have learned; return the other ranks' batches of the round, in their order."""
+        if not self._own_samples:
+            self._learner.skip()
         collective = self._group.collective_seconds - self._collective_before
         own = Note(learning_seconds=self._times.elapsed - collective)
         learned: list[LearnedElsewhere] = []
@@ -168,6 +171,7 @@ class Leader(Ranks):
             self._hear(rank, note)
         self._in_round = False
         self._report_round([own, *self._notes[1:]])
+        self._notify()
         return learned
 
     def _report_round(self, notes: Sequence[Note]) -> None:
@@ -191,6 +195,17 @@ class Leader(Ranks):
                 ],
             )
         )
+
+    def boundary(self) -> None:
+        """Let the other ranks' learners be notified of a boundary, at the latest at the end of the round."""
+        self._boundaries += 1
+        if not self._in_round:
+            self._notify()
+
+    def _notify(self) -> None:
+        for _ in range(self._boundaries):
+            self._group.command(Command.BOUNDARY)
+        self._boundaries = 0
 
     def pool(self) -> None:
         """Let this rank's learner hold what all have learned. Raises RankLost within a round."""
@@ -251,7 +266,7 @@ class Leader(Ranks):
             dead_letter_key=None if self._key is None else self._key.hex(),
         )
         self._group.command(Command.OPEN)
-        self._group.broadcast_text(OPENING.dump_json(opening))
+        self._group.broadcast_bytes(OPENING.dump_json(opening))
         self._reading.open(opening)
         self._learner.share(refresh=False)
         self._opened = True

@@ -28,6 +28,8 @@ class Command(IntEnum):
     """Move what was learned to rank 0."""
     SHARE = auto()
     """Take over what `learn` predicts from."""
+    BOUNDARY = auto()
+    """Notify the learner of a boundary."""
     FINISH = auto()
     """End with status 0."""
 

@@ -28,6 +28,11 @@ def check_ranks(settings: Settings) -> None:
             f"stream.world {settings.stream.world}: it divides a topic between services that learn apart; "
             "ranks that learn together divide the partitions among themselves"
         )
+    if settings.stream.predictions_topic:
+        raise InvalidSetting(
+            f"stream.predictions_topic {settings.stream.predictions_topic}: several ranks do not write "
+            "predictions yet; only the first one would"
+        )
     if device_of(settings.learner).type != "cpu":
         raise InvalidSetting(
             f"learner.device {settings.learner.device}: ranks add up their sums in main memory; use cpu"

@@ -1,0 +1,1 @@
+"""Lethe's learners in the interfaces of other libraries."""
