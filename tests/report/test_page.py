@@ -176,7 +176,8 @@ def test_segments_without_room_for_names_are_numbered_and_listed(tmp_path: Path)
     page = report([made_up("x", 0.5, segments=segments)], tmp_path)
     notes = page.figures["prequential-0"]["layout"]["annotations"]
     assert [note["text"] for note in notes] == ["1", "2", "3", "4", "5", "6"]
-    assert page.figures["accuracy-0"]["data"][-1]["text"] == ["1", "2", "3", "4", "5", "6"]
+    on_the_bar = page.figures["accuracy-0"]["layout"]["annotations"]
+    assert [note["text"] for note in on_the_bar] == ["1", "2", "3", "4", "5", "6"]
     assert "Segments: 1\N{NO-BREAK SPACE}mnist, 2\N{NO-BREAK SPACE}fashion-mnist" in page.text
 
 
@@ -185,7 +186,21 @@ def test_the_switches_of_a_long_stream_have_no_labels_but_on_the_bar(tmp_path: P
     layout = page.figures["prequential-0"]["layout"]
     assert len(layout["shapes"]) == 13
     assert layout["annotations"] == []
-    assert page.figures["accuracy-0"]["data"][-1]["text"][-1] == "14"
+    assert page.figures["accuracy-0"]["layout"]["annotations"][-1]["text"] == "14"
+
+
+def test_at_most_forty_segments_of_a_long_stream_are_numbered(tmp_path: Path) -> None:
+    page = report([made_up("x", 0.5, segments=("mnist", "fashion-mnist") * 50)], tmp_path)
+    on_the_bar = page.figures["accuracy-0"]["layout"]["annotations"]
+    assert [note["text"] for note in on_the_bar] == [str(visit) for visit in range(1, 101, 3)]
+
+
+def test_a_value_holds_until_the_next_evaluation(tmp_path: Path) -> None:
+    figures = report([made_up("x", 0.5)], tmp_path).figures
+    for kind in ("accuracy", "calibration", "levels", "changes"):
+        lines = [trace["line"] for trace in figures[f"{kind}-0"]["data"] if trace["type"] == "scatter"]
+        assert {line["shape"] for line in lines} == {"hv"}, kind
+    assert figures["prequential-0"]["data"][-1]["line"]["shape"] == "linear", "measured with every batch"
 
 
 def test_a_run_without_calibration_and_classes_is_drawn(tmp_path: Path) -> None:

@@ -98,15 +98,25 @@ def line(
     name: str = "",
     dashed: bool = False,
     dots: Sequence[int] | None = None,
+    steps: bool = False,
 ) -> Figure:
-    """Return a line trace; it has a gap if ``y`` is None."""
+    """Return a line trace; it has a gap if ``y`` is None.
+
+    With ``steps`` each value holds until the next one, as on the dashboards: between two evaluations nothing
+    is known.
+    """
     return {
         "type": "scatter",
         "mode": "lines" if dots is None else "lines+markers",
         "x": list(x),
         "y": list(y),
         "name": name,
-        "line": {"color": color, "width": 2.25, "dash": "dash" if dashed else "solid"},
+        "line": {
+            "color": color,
+            "width": 2.25,
+            "dash": "dash" if dashed else "solid",
+            "shape": "hv" if steps else "linear",
+        },
         "marker": {"color": color, "size": dots, "opacity": 1, "line": {"width": 0}},
         "cliponaxis": False,  # the last dot sits on the edge
         "hovertemplate": f"{name}{': ' if name else ''}{hover}<extra></extra>",

@@ -27,9 +27,26 @@ const drawFigure = (() => {
     yaxis: { ...axis, ...own.yaxis },
   });
 
+  // on a narrow screen, a label that would overlap an earlier one is hidden
+  const APART = 3;
+  const untangle = (place) => {
+    const shown = [];
+    for (const label of place.querySelectorAll(".annotation")) {
+      const box = label.getBoundingClientRect();
+      const overlaps = shown.some((other) => box.left < other.right + APART && other.left < box.right + APART
+        && box.top < other.bottom && other.top < box.bottom);
+      label.style.visibility = overlaps ? "hidden" : "";
+      if (!overlaps) shown.push(box);
+    }
+  };
+
   return (place, figure) => {
     const style = getComputedStyle(document.documentElement);
     Plotly.react(place, themed(figure.data, style), themed(layout(figure.layout), style),
-      { displayModeBar: false, responsive: true });
+      { displayModeBar: false, responsive: true }).then((drawn) => {
+      untangle(drawn);
+      drawn.removeAllListeners("plotly_afterplot");
+      drawn.on("plotly_afterplot", () => untangle(drawn)); // after a change of its size
+    });
   };
 })();

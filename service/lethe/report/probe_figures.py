@@ -158,6 +158,7 @@ def _by_probe(
                 name=escape(probe),
                 dots=[7 if point.full else 0 for point in seen],
                 hover="%{y:.1%} after %{x:,} samples",
+                steps=True,
             )
         )
     return traces, stream_layout(run, axes, y, labelled=labelled)

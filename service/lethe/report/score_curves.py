@@ -91,6 +91,7 @@ def _drawn(run: RunResult, axes: Axes, curves: Sequence[Curve], y: Figure) -> Fi
                 dashed=curve.dashed,
                 dots=[7 if point.full else 0 for point in run.evaluations],
                 hover="%{y:.1%} after %{x:,} samples",
+                steps=True,
             ),
             **({"fill": "tonexty", "fillcolor": "--gap"} if curve.filled else {}),
         }

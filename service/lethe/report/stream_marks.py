@@ -69,6 +69,7 @@ def with_timeline(run: RunResult, axes: Axes, traces: Sequence[Figure], layout: 
                 "fixedrange": True,
             },
             "uniformtext": {"mode": "hide", "minsize": 10},
+            "annotations": [*layout["annotations"], *_numbers(run)],
         },
     }
 
@@ -76,7 +77,6 @@ def with_timeline(run: RunResult, axes: Axes, traces: Sequence[Figure], layout: 
 def _timeline(run: RunResult, axes: Axes) -> Figure:
     names = [switch.segment for switch in run.switches]
     spans = list(_spans(run))
-    labels = names if naming(run) == "names" else [str(visit) for visit in range(1, len(names) + 1)]
     return {
         "type": "bar",
         "orientation": "h",
@@ -85,7 +85,7 @@ def _timeline(run: RunResult, axes: Axes) -> Figure:
         "base": [start for start, _ in spans],
         "x": [end - start for start, end in spans],
         "width": 1,
-        "text": [escape(label) for label in labels],
+        "text": [escape(name) for name in names] if naming(run) == "names" else [],
         "textposition": "inside",
         "insidetextanchor": "middle",
         "textangle": 0,
@@ -102,6 +102,29 @@ def _timeline(run: RunResult, axes: Axes) -> Figure:
         "name": "segments",
         "showlegend": False,
     }
+
+
+def _numbers(run: RunResult) -> list[Figure]:
+    """Return the numbers of the segments, where names do not fit: of every n-th, if there are very many.
+
+    Plotly hides the text of a bar that is narrower than the text with its margins, on a phone all above 9.
+    Labels only have to leave room for each other: ``plot.js`` hides one that would overlap the one before.
+    """
+    if naming(run) == "names":
+        return []
+    every = -(-len(run.switches) // MAX_LISTED)
+    return [
+        {
+            "x": (start + end) / 2,
+            "y": 0,
+            "yref": "y2",
+            "showarrow": False,
+            "text": str(visit),
+            "font": {"color": "--ink", "size": 11},
+        }
+        for visit, (start, end) in enumerate(_spans(run), start=1)
+        if (visit - 1) % every == 0
+    ]
 
 
 def _colour(axes: Axes, segment: str) -> str:
