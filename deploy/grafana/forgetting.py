@@ -57,18 +57,16 @@ def _now() -> Row:
         [
             f"{each} (lethe_forgetting_ratio{{{CHOSEN}}} and {below})",
             f"{each} {below}",
-            f"{each} (lethe:probe_best_accuracy:ratio{{{CHOSEN}}} and {below})",
             f"{each} (lethe:probe_accuracy_noise:ratio{{{CHOSEN}}} and {below})",
             f'1000 * {each} (ALERTS_FOR_STATE{{alertname="LetheProbeForgotten", {CHOSEN}}})',
         ],
         {
-            "service": Column("Service", leads_to=of_service("lethe-forgetting", "${__value.raw}")),
-            "probe": Column("Probe"),
+            "service": Column("Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), least=90),
+            "probe": Column("Probe", least=90),
             "Value #A": Column("Lost", "percentunit", 1, FORGOTTEN),
             "Value #B": Column("Left", "percentunit", 1),
-            "Value #C": Column("Best", "percentunit", 1),
-            "Value #D": Column("Noise ±", "percentunit", 1),
-            "Value #E": Column("Since", "dateTimeFromNow"),
+            "Value #C": Column("Noise ±", "percentunit", 1, least=72),
+            "Value #D": Column("Since", "dateTimeFromNow", least=110),
         },
         nothing="nothing is forgotten",
         sort="Lost",
@@ -333,10 +331,12 @@ def _probes() -> Row:
 def _classes() -> Row:
     classes = matrix(
         "Accuracy by class: $service",
-        "Accuracy in percent of the latest evaluation: one row per class, one column per probe.",
-        f'label_replace(lethe_probe_class_accuracy_ratio{{{CHOSEN}}}, "row", "class $1", "class", "(.*)")',
+        "Accuracy in percent of the latest evaluation: one row per class, in the order of their labels, one "
+        "column per probe.",
+        f'label_replace(label_replace(lethe_probe_class_accuracy_ratio{{{CHOSEN}}}, "row", "$1", "class",'
+        ' "(.*)"), "row", "class $1", "class", "([0-9]+)")',
         rows="row",
-        order="class",
+        order="label",
         columns="probe",
         heading="class",
         span=WIDTH // 2,

@@ -118,6 +118,7 @@ class _MarksBuilder(Builder[model.AnnotationQuery]):
 def frame(uid: str, title: str, description: str, rows: Sequence[Row]) -> model.Dashboard:
     """Return a dashboard of ``rows``, of which those without a title have no heading."""
     firing = f'ALERTS{{alertstate="firing", severity="critical", {CHOSEN}}}'
+    first = "max by (alertname, service)"  # a mark for each probe would hide the curves
     started = f'process_start_time_seconds{{job="lethe", {CHOSEN}}}'
     board = (
         build.Dashboard(f"Lethe: {title}")
@@ -136,9 +137,9 @@ def frame(uid: str, title: str, description: str, rows: Sequence[Row]) -> model.
             _MarksBuilder(
                 "Alerts",
                 "red",
-                f"{firing} unless {firing} offset {STEP}s",
+                f"{first} ({firing}) unless {first} ({firing} offset {STEP}s)",
                 "{{alertname}}",
-                "{{service}} {{probe}}",
+                "{{service}}",
             )
         )
         .annotation(
@@ -251,19 +252,20 @@ def _runbook() -> build.TextBoxVariable:
 
 
 def alerts(span: int = WIDTH) -> Builder[model.Panel]:
-    """Return the table of firing alerts, the critical ones first."""
+    """Return the table of firing alerts, the critical ones first; one line for all probes of a service."""
     return grid(
         "Firing alerts",
-        "The critical ones first. An alert's name leads to its section of the runbook, its service to the "
-        "dashboard Forgetting.",
-        [f'max by (severity, alertname, service, probe) (ALERTS{{alertstate="firing", {CHOSEN}}})'],
+        "The critical ones first, with how often each fires for a service: once for each probe that is "
+        "forgotten. An alert's name leads to its section of the runbook, its service to the dashboard "
+        "Forgetting.",
+        [f'count by (severity, alertname, service) (ALERTS{{alertstate="firing", {CHOSEN}}})'],
         {
             "severity": Column(
-                "Severity", words={"critical": ("critical", BAD), "warning": ("warning", DOUBTFUL)}, width=90
+                "Severity", words={"critical": ("critical", BAD), "warning": ("warning", DOUBTFUL)}, width=76
             ),
-            "alertname": Column("Alert", leads_to="${runbook}#${__value.raw}", width=280),
-            "service": Column("Service", leads_to=of_service("lethe-forgetting", "${__value.raw}")),
-            "probe": Column("Probe"),
+            "alertname": Column("Alert", leads_to="${runbook}#${__value.raw}", width=245),
+            "service": Column("Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), least=90),
+            "Value": Column("Count", "short", 0),
         },
         nothing="no alert is firing",
         sort="Severity",

@@ -55,14 +55,16 @@ def overview() -> model.Dashboard:
             firing,
         ],
         {
-            "service": Column("Service", leads_to=of_service("lethe-forgetting", "${__value.raw}")),
+            "service": Column(
+                "Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), least=100
+            ),
             "learner": Column("Learner"),
-            "segment": Column("Segment"),
+            "segment": Column("Segment", least=90),
             "Value #C": Column("Forgets", "percentunit", 1, FORGOTTEN, leads_to=to_forgetting),
-            "probe": Column("Worst probe"),
-            "Value #D": Column("Budget left", "percentunit", 1, LEFT, leads_to=to_forgetting),
+            "probe": Column("Worst probe", least=100),
+            "Value #D": Column("Budget left", "percentunit", 1, LEFT, leads_to=to_forgetting, least=100),
             "Value #E": Column("Learns", "percentunit", 1, UNSURE, leads_to=to_forgetting),
-            "Value #F": Column("Evaluated ago", "s", 0, leads_to=to_forgetting),
+            "Value #F": Column("Evaluated ago", "s", 0, leads_to=to_forgetting, least=115),
             "Value #G": Column("Lag", "s", 0, Limits(60, 600), STALLED, to_stream),
             "Value #H": Column("Keeps", "short", 0, Limits(2048, 8192), leads_to=to_privacy),
             "Value #I": Column(

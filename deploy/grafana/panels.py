@@ -98,6 +98,8 @@ class Column:
     words: Mapping[str, tuple[str, str]] | None = None
     leads_to: str | None = None
     width: int | None = None
+    least: int | None = None
+    """Least width; a table that is too narrow for its columns scrolls."""
 
     def properties(self) -> list[model.DynamicConfigValue]:
         """Return the options that differ from the table's."""
@@ -118,6 +120,8 @@ class Column:
             found["links"] = [{"title": self.title, "url": self.leads_to}]
         if self.width is not None:
             found["custom.width"] = self.width
+        if self.least is not None:
+            found["custom.minWidth"] = self.least
         return [model.DynamicConfigValue(name, value) for name, value in found.items()]
 
 
@@ -186,9 +190,12 @@ def chart(
     """Return a time series panel.
 
     The axis is 0 to 1 with ``ratio``, otherwise it reaches at least from 0 to the limits, which are drawn as
-    dashed lines. ``steps`` draws what changes only at evaluations as it is.
+    dashed lines. ``steps`` draws what changes only at evaluations as it is. The worst series is on top of the
+    legend, of which three lines are in sight.
     """
+    worst_is_lowest = limits.below if limits is not None else ratio
     legend = build_common.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)
+    legend = legend.sort_by("Last *").sort_desc(not worst_is_lowest)
     panel = (
         timeseries.Panel()
         .title(title)

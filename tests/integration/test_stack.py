@@ -51,7 +51,7 @@ OF_RANKS: Final = (
 """Panels without data, as both services learn alone."""
 MAY_BE_EMPTY: Final = {
     "Firing alerts: A": {"ridge"},
-    **{f"Forgotten now: {query}": {"ridge"} for query in "ABCDE"},
+    **{f"Forgotten now: {query}": {"ridge"} for query in "ABCD"},
     "Purge lag: B": {"finetune", "ridge"},
     "ε spent: A": {"finetune", "ridge"},
     "ε spent: B": {"finetune", "ridge"},
@@ -85,8 +85,8 @@ TABLES: Final = {
         "Alive",
         "Alerts",
     ),
-    "Firing alerts": ("Severity", "Alert", "Service", "Probe"),
-    "Forgotten now": ("Service", "Probe", "Lost", "Left", "Best", "Noise ±", "Since"),
+    "Firing alerts": ("Severity", "Alert", "Service", "Count"),
+    "Forgotten now": ("Service", "Probe", "Lost", "Left", "Noise ±", "Since"),
     "R after each segment": ("after segment", "1 mnist", "2 fashion-mnist"),
     "Accuracy by class": ("class", "fashion-mnist", "mnist"),
     "Time within the floor": ("Service", "1 hour", "1 day", "30 days", "Budget left"),

@@ -94,6 +94,7 @@ def test_no_label_can_hold_more_than_a_closed_set_or_a_configured_one() -> None:
         "reason",
         "probe",
         "class",
+        "label",
         "after",
         "column",
         "partition",

@@ -166,14 +166,16 @@ def test_forgetting_that_is_no_longer_defined_is_no_longer_exported() -> None:
 def test_each_probes_calibration_and_classes_are_gauges() -> None:
     scrape = Scrape(MEASURED)
     assert scrape.value("probe_calibration_error_ratio", probe="b") == 0.375
-    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "1"}) == 0.75
-    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "2"}) is None, "of no image"
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "1", "label": "1"}) == 0.75
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "2", "label": "2"}) is None, (
+        "of no image"
+    )
 
 
 def test_classes_with_names_are_gauges_under_their_names() -> None:
     scrape = Scrape(MEASURED, class_names=("cat", "dog", "bird"))
-    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "dog"}) == 0.75
-    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "1"}) is None
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "dog", "label": "1"}) == 0.75
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "1", "label": "1"}) is None
 
 
 def test_the_matrix_is_labelled_with_segment_and_probe() -> None:

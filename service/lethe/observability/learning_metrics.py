@@ -36,8 +36,8 @@ class LearningMetrics:
         self._accuracy = gauge("probe_accuracy_ratio", "Latest accuracy on a probe.", ("probe",))
         self._by_class = gauge(
             "probe_class_accuracy_ratio",
-            "Latest accuracy on one class of a probe, by the name of the class or else its label.",
-            ("probe", "class"),
+            "Latest accuracy on one class of a probe. A class without a name has its label as its name.",
+            ("probe", "class", "label"),
         )
         self._ece = gauge(
             "probe_calibration_error_ratio", "Latest expected calibration error on a probe.", ("probe",)
@@ -178,7 +178,7 @@ class LearningMetrics:
                 if right is not None:
                     named = label < len(self._class_names)
                     name = self._class_names[label] if named else str(label)
-                    self._by_class.labels(probe, name).set(right)
+                    self._by_class.labels(probe, name, str(label)).set(right)
         for name, score in self._scores.items():
             value = getattr(event.scores, name)
             score.set(math.nan if value is None else value)
