@@ -69,7 +69,6 @@ SCORES = Scores(
     windowed_forgetting=0.3125,
     windowed_plasticity=0.4375,
     anytime_accuracy=0.75,
-    within_floor=0.6875,
     ece=0.0625,
     prequential_accuracy=0.875,
 )

@@ -1,68 +1,94 @@
-"""The objective on forgetting counts the evaluations in which every old skill was within its floor."""
+"""The objective on forgetting counts the time in which every old skill was within its floor, as rules do."""
 
-from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+import deploy.grafana.decisions
 from deploy.grafana.decisions import decision
 from lethe.evaluation import objective
-from lethe.evaluation.history import History
-from lethe.events import Evaluated, ScoresUpdated
-from tests.support.readings import readings
+from lethe.evaluation.objective import FloorTime, within_floors
+
+DAY: Final = 86400
+RULES: Final = Path(deploy.grafana.decisions.__file__).parents[1] / "prometheus" / "tests" / "slo.yaml"
 
 
-def at(history: History, *accuracies: float, ends: bool = False) -> ScoresUpdated:
-    accuracy = dict(zip(history.probes, accuracies, strict=True))
-    history.learned(100, 50)
-    visit = len(history.segments)
-    full = ends or visit == 0
-    return history.evaluated(Evaluated(history.samples, readings(accuracy), full, visit, None, ends, 0.1))
-
-
-def untrained(probes: Sequence[str]) -> History:
-    history = History(probes)
-    accuracy = dict.fromkeys(probes, 0.1)
-    history.evaluated(Evaluated(0, readings(accuracy), True, 0, None, False, 0.1))
-    return history
-
-
-def test_the_share_is_of_the_evaluations_since_a_skill_is_old() -> None:
-    history = untrained(["a", "b"])
-    history.segment_started("a")
-    assert at(history, 0.9, 0.1).scores.within_floor is None, "no skill is old yet"
-    at(history, 0.95, 0.1, ends=True)
-    history.segment_started("b")
-    shares = [at(history, a, 0.8).scores.within_floor for a in (0.9, 0.86, 0.84, 0.3, 0.95)]
-    assert shares == pytest.approx([1, 1, 2 / 3, 2 / 4, 3 / 5])
+def test_a_skill_is_within_its_floor_up_to_ten_points_below_its_best() -> None:
+    assert within_floors({"a": 0.75, "b": 0.9}, {"a": 0.1, "b": 0.0}) is True
+    assert within_floors({"a": 0.75, "b": 0.9}, {"a": 0.11, "b": 0.0}) is False
 
 
 def test_a_skill_that_was_never_learned_has_no_floor() -> None:
-    history = untrained(["a", "b"])
-    history.segment_started("a")
-    at(history, 0.45, 0.1, ends=True)
-    history.segment_started("b")
-    assert at(history, 0.1, 0.8).scores.within_floor is None
+    assert within_floors({"a": 0.1, "b": 0.8}, {"a": 0.35}) is None
+    assert within_floors({"a": 0.1, "b": 0.8}, {"a": 0.35, "b": 0.0}) is True
 
 
-def test_without_segments_every_skill_that_was_learned_counts() -> None:
-    history = untrained(["a", "b"])
-    assert [at(history, a, 0.2).scores.within_floor for a in (0.4, 0.9, 0.7)] == [None, 1.0, 0.5]
+def test_nothing_is_known_before_a_skill_has_a_floor() -> None:
+    assert FloorTime().share_within is FloorTime().budget_left is None
 
 
-def test_a_withdrawn_segment_leaves_no_trace_and_a_checkpoint_none_out() -> None:
-    withdrawn, never = untrained(["a", "b"]), untrained(["a", "b"])
-    for history in (withdrawn, never):
-        history.segment_started("a")
-        at(history, 0.9, 0.1, ends=True)
-        history.segment_started("b")
-        at(history, 0.3, 0.8, ends=history is withdrawn)
-    withdrawn.segment_started("a", confirmed=False)
-    at(withdrawn, 0.2, 0.9)
-    withdrawn.segment_withdrawn()
-    at(never, 0.2, 0.9)
-    again = History.from_json(withdrawn.to_json())
-    assert at(withdrawn, 0.9, 0.9).scores.within_floor == at(never, 0.9, 0.9).scores.within_floor == 1 / 3
-    assert at(again, 0.9, 0.9).scores.within_floor == 1 / 3
+def test_a_budget_is_one_hundredth_of_thirty_days() -> None:
+    spent = FloorTime().after(0.3 * DAY, 20.5 * DAY, within=False)
+    assert spent.budget_left == pytest.approx(0)
+    assert spent.share_within == 0
+    assert spent.after(0.1 * DAY, 20.6 * DAY, within=True).share_within == pytest.approx(0.25)
+
+
+def test_what_is_thirty_days_ago_no_longer_counts() -> None:
+    fell = FloorTime().after(3600, 100.5 * DAY, within=False)
+    kept = fell.after(29 * DAY, 129.5 * DAY, within=True)
+    assert kept.share_within == pytest.approx(1 - 3600 / (3600 + 29 * DAY))
+    assert kept.after(DAY, 130.5 * DAY, within=True).share_within == 1
+    idle = FloorTime().after(400 * DAY, 1000 * DAY + 1, within=False)
+    assert idle.budget_left == pytest.approx(1 - (29 * DAY + 1) / (0.3 * DAY)), "one evaluation, long ago"
+
+
+@given(st.lists(st.tuples(st.floats(0, 3 * DAY), st.booleans()), max_size=8))
+def test_no_time_is_lost_or_counted_twice(spans: list[tuple[float, bool]]) -> None:
+    floors, now = FloorTime(), 500.25 * DAY
+    for seconds, within in spans:
+        now += seconds
+        floors = floors.after(seconds, now, within=within)
+    assert sum(every for _, every, _ in floors.days) == pytest.approx(
+        sum(seconds for seconds, _ in spans), abs=1e-3
+    )
+    below = sum(seconds for seconds, within in spans if not within)
+    assert sum(below for _, _, below in floors.days) == pytest.approx(below, abs=1e-3)
+
+
+def series(test: dict[str, Any], service: str) -> list[float]:
+    """The losses of a service in a test of the rules, one for each minute."""
+    (values,) = (
+        row["values"]
+        for row in test["input_series"]
+        if row["series"].startswith("lethe_forgetting_ratio") and f'service="{service}"' in row["series"]
+    )
+    runs = [part.partition("x") for part in values.split()]
+    return [float(value) for value, _, more in runs for _ in range(int(more or 0) + 1)]
+
+
+@pytest.mark.parametrize("service", ["finetune", "replay", "ridge"])
+def test_the_rules_count_the_same_time(service: str) -> None:
+    """What promtool expects of the rules is what the service says of the same hours."""
+    test = yaml.safe_load(RULES.read_text())["tests"][0]
+    floors = FloorTime()
+    for minute, lost in enumerate(series(test, service), start=1):
+        within = within_floors({"mnist": 0.95 - lost}, {"mnist": lost})
+        assert within is not None
+        floors = floors.after(60, 20_000 * DAY + 60 * minute, within=within)
+    for rule, ours, step in (
+        ("lethe:skills_within_floor:ratio30d", floors.share_within, 0.05),
+        ("lethe:forgetting_budget_left:ratio30d", floors.budget_left, 0.02),
+    ):
+        (asked,) = (one for one in test["promql_expr_test"] if one["expr"] == f"round({rule}, {step})")
+        (expected,) = (
+            row["value"] for row in asked["exp_samples"] if f'service="{service}"' in row["labels"]
+        )
+        assert ours == pytest.approx(expected, abs=step / 2)
 
 
 def test_the_limits_are_those_of_the_rules() -> None:

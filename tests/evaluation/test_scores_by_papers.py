@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lethe.evaluation.history import History
@@ -236,6 +236,7 @@ within = st.lists(
 visits = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", "noise"]), within, readings), max_size=7)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(2, 12), readings, within, visits)
 def test_every_score_is_the_papers_over_any_series_of_visits_evaluations_and_restarts(
     probes: int,

@@ -209,7 +209,9 @@ def test_what_the_numbers_tell_is_in_the_state_and_in_the_result() -> None:
     run.evaluate(0.9, 0.5, ends=True)
     run.history.segment_started("b")
     run.evaluate(0.9, 0.5)
+    run.clock.now += 90
     run.evaluate(0.7, 0.8)
+    run.clock.now += 10
     state, result = run.run_state.state(), run.run_state.result()
     assert state["fading_accuracy"] == result.fading_accuracy == 0.5
     assert state["chance_accuracy"] == result.chance_accuracy == 0.5, "two classes"
@@ -217,8 +219,29 @@ def test_what_the_numbers_tell_is_in_the_state_and_in_the_result() -> None:
     assert result.noise == pytest.approx(
         {"a": 2 * (0.7 * 0.3 / 100) ** 0.5, "b": 2 * (0.8 * 0.2 / 400) ** 0.5}
     )
-    assert state["scores"]["within_floor"] == result.within_floor == 0.5
-    assert state["forgetting_budget_left"] == result.forgetting_budget_left == pytest.approx(-49)
+    assert state["within_floor"] == result.within_floor == pytest.approx(0.9)
+    left = pytest.approx(1 - 10 / (0.01 * 30 * 86400))
+    assert state["forgetting_budget_left"] == result.forgetting_budget_left == left
+
+
+def test_time_within_the_floor_continues_after_a_restart_without_the_downtime() -> None:
+    run = Run()
+    run.evaluate(0.1, 0.1)
+    run.history.segment_started("a")
+    run.learn(64, 0.1)
+    run.evaluate(0.9, 0.1, ends=True)
+    run.history.segment_started("b")
+    run.evaluate(0.5, 0.1)
+    run.clock.now += 60
+    timing = json.loads(json.dumps(run.run_state.timing()))
+    again = Run()
+    again.run_state.resume_timing(timing)
+    again.clock.now += 10_000
+    assert again.run_state.result().within_floor == 0
+    assert again.run_state.result().forgetting_budget_left == pytest.approx(1 - 60 / 25920)
+    older = {name: value for name, value in timing.items() if name != "floors"}
+    again.run_state.resume_timing(older)
+    assert again.run_state.result().forgetting_budget_left is None, "of a checkpoint without it"
 
 
 def test_time_is_counted_from_the_first_batch_and_speed_without_evaluations() -> None:

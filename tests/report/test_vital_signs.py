@@ -26,15 +26,24 @@ def test_a_value_at_a_limit_is_coloured_as_grafana_does(
     assert [limits.verdict(value) for value in values] == ["good", "doubtful", "bad"]
 
 
-def test_a_run_that_forgets_has_spent_its_budget_and_one_that_does_not_has_all_of_it() -> None:
+def test_a_run_that_forgets_uses_up_its_budget_and_one_that_does_not_has_all_of_it() -> None:
     forgets, keeps = (vital_signs(run) for run in demo())
-    assert [sign.verdict for sign in forgets] == ["bad", "bad", "good"]
+    assert [sign.verdict for sign in forgets] == ["bad", "good", "good"]
     assert [sign.verdict for sign in keeps] == ["good", "good", "good"]
     assert forgets[0].value == "−67.5"
     assert forgets[0].about.startswith("points below its best: mnist, ± ")
     assert demo()[0].within_floor == 0.0
-    assert forgets[1].value == "−9\u202f900\u202f%", "a hundred times the budget"
+    assert forgets[1].about == (
+        "an old skill was below its floor for 11.5\u202fs; the budget is 7.2\u202fh in 30 days"
+    )
     assert keeps[1].value == "100.0\u202f%"
+
+
+def test_a_budget_that_is_spent_is_shown_with_the_time_that_spent_it() -> None:
+    spent = demo()[0].model_copy(update={"forgetting_budget_left": -1.5})
+    _, sign, _ = vital_signs(spent)
+    assert (sign.value, sign.verdict) == ("−150\u202f%", "bad")
+    assert sign.about.startswith("an old skill was below its floor for 18.0\u202fh")
 
 
 def test_a_frozen_learner_forgets_nothing_but_does_not_learn() -> None:
@@ -59,5 +68,5 @@ def test_each_learners_card_begins_with_its_signs(tmp_path: Path) -> None:
     runs = demo()
     page = report(runs, tmp_path)
     styles = [attributes.get("class") for tag, attributes in page.tags if tag == "dd"]
-    assert [styles[:3], styles[6:9]] == [["bad", "bad", "good"], ["good", "good", "good"]]
+    assert [styles[:3], styles[6:9]] == [["bad", "good", "good"], ["good", "good", "good"]]
     assert page.texts.count("Is it learning?") == 2

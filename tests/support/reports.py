@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lethe.evaluation.history import History
-from lethe.evaluation.objective import budget_left, sampling_noise
+from lethe.evaluation.objective import FloorTime, sampling_noise, within_floors
 from lethe.events import SCORES, Evaluated, Reading, SampleCounts
 from lethe.observability.result import (
     ClassPoint,
@@ -88,7 +88,9 @@ def made_up(
     ]
     latest = history.latest()
     assert latest is not None
-    learned, share = SEGMENT * len(segments), latest.scores.within_floor
+    learned, floors = SEGMENT * len(segments), FloorTime()
+    if (within := within_floors(latest.accuracy, latest.forgetting_by_probe)) is not None:
+        floors = floors.after((learned - SEGMENT) / speed, until=0.5 * 86400, within=within)
     return RunResult(
         learner=learner,
         retains=retains,
@@ -119,7 +121,8 @@ def made_up(
         fading_accuracy=history.prequential.fading,
         chance_accuracy=0.1,
         noise={name: sampling_noise(accuracy, 1000) for name, accuracy in latest.accuracy.items()},
-        forgetting_budget_left=None if share is None else budget_left(share),
+        within_floor=floors.share_within,
+        forgetting_budget_left=floors.budget_left,
     )
 
 
@@ -167,6 +170,7 @@ def started() -> RunResult:
         "throughput": [],
         "fading_accuracy": None,
         "noise": {},
+        "within_floor": None,
         "forgetting_budget_left": None,
         "prequential": [],
         "segments": ["mnist"],

@@ -35,7 +35,6 @@ def compute_scores(state: HistoryState, last: Point) -> Scores:
         windowed_forgetting=fmean(window.drop for window in windows) if windows else None,
         windowed_plasticity=fmean(window.rise for window in windows) if windows else None,
         anytime_accuracy=state.anytime_sum / state.anytime_count if state.anytime_count else None,
-        within_floor=state.within_floor / state.with_floor if state.with_floor else None,
         ece=fmean(last.ece[j] for j in seen) if seen else None,
         **compute_stream_scores(state),
     )

@@ -14,7 +14,6 @@ from lethe.errors import InvalidFile
 from lethe.evaluation import score_formulas
 from lethe.evaluation.compute_scores import compute_forgetting, compute_scores, compute_stream_scores
 from lethe.evaluation.history_state import Boundary, ByClass, HistoryState, Point, Regime, Switch
-from lethe.evaluation.objective import FORGOTTEN, losses
 from lethe.evaluation.prequential import Prequential
 from lethe.evaluation.segments import SegmentTracker
 from lethe.evaluation.windows import WINDOW
@@ -245,7 +244,6 @@ class History:
         visit = len(state.switches)
         state.minima, state.best, state.windows = undo.minima, undo.best, undo.windows
         state.anytime_sum, state.anytime_count = undo.anytime_sum, undo.anytime_count
-        state.within_floor, state.with_floor = undo.within_floor, undo.with_floor
         if visit:
             del state.R[visit:]
             state.withdrawn_at = self.samples
@@ -310,10 +308,6 @@ class History:
         if first:
             state.anytime_sum += fmean(row[j] for j in first)
             state.anytime_count += 1
-        now = dict(zip(state.probes, row, strict=True))
-        if lost := losses(now, compute_forgetting(state, point)):
-            state.with_floor += 1
-            state.within_floor += max(lost.values()) <= FORGOTTEN
         return replace(point, scores=compute_scores(state, point).defined())
 
     def latest(self) -> ScoresUpdated | None:

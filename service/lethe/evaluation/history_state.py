@@ -83,8 +83,6 @@ class Unconfirmed:
     windows: list[Window]
     anytime_sum: float
     anytime_count: int
-    within_floor: int = 0
-    with_floor: int = 0
     points: list[Point] = field(default_factory=list)
 
 
@@ -112,10 +110,6 @@ class HistoryState:
     """Results of the last evaluation on each probe."""
     anytime_sum: float = 0.0
     anytime_count: int = 0
-    within_floor: int = 0
-    """Evaluations in which every old skill was within its floor."""
-    with_floor: int = 0
-    """Evaluations in which an old skill had a floor."""
     tracker: SegmentTracker = field(default_factory=SegmentTracker)
     unconfirmed: Unconfirmed | None = None
     """Set while the latest switch is unconfirmed."""
@@ -152,6 +146,4 @@ class HistoryState:
             windows,
             self.anytime_sum,
             self.anytime_count,
-            self.within_floor,
-            self.with_floor,
         )

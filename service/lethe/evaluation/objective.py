@@ -4,17 +4,21 @@ The limits are those of ``deploy/prometheus/rules/decisions.yaml``, by which the
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import sqrt
 from typing import Final
 
 __all__ = [
+    "BUDGET_SECONDS",
+    "DAYS",
     "FORGOTTEN",
     "LEARNED",
     "OBJECTIVE",
-    "budget_left",
+    "FloorTime",
     "chance_accuracy",
     "losses",
     "sampling_noise",
+    "within_floors",
 ]
 
 FORGOTTEN: Final = 0.1
@@ -22,7 +26,13 @@ FORGOTTEN: Final = 0.1
 LEARNED: Final = 0.5
 """A probe whose best accuracy is below this was never learned: it has no floor, and cannot be forgotten."""
 OBJECTIVE: Final = 0.99
-"""Share in which every old skill is to be within its floor. The rest is the forgetting budget."""
+"""Share of the time in which every old skill is to be within its floor. The rest is the forgetting budget."""
+DAYS: Final = 30
+"""Days over which the time counts."""
+DAY: Final = 86400
+"""Seconds of a day."""
+BUDGET_SECONDS: Final = (1 - OBJECTIVE) * DAYS * DAY
+"""The forgetting budget: time in `DAYS` days in which an old skill may be below its floor."""
 
 
 def losses(accuracy: Mapping[str, float], forgetting: Mapping[str, float]) -> dict[str, float]:
@@ -36,15 +46,52 @@ def losses(accuracy: Mapping[str, float], forgetting: Mapping[str, float]) -> di
     return {probe: lost for probe, lost in forgetting.items() if accuracy[probe] + lost >= LEARNED}
 
 
-def budget_left(within_floor: float) -> float:
-    """Return what is left of the budget if every old skill was within its floor in this share.
+def within_floors(accuracy: Mapping[str, float], forgetting: Mapping[str, float]) -> bool | None:
+    """Return whether every skill with a floor is within it; None if none has one. Arguments as of `losses`.
 
-    1 is an untouched budget, 0 a spent one; below 0 the objective is missed.
-
-    >>> [round(budget_left(share), 6) for share in (1.0, 0.995, 0.98)]
-    [1.0, 0.5, -1.0]
+    >>> within_floors({"a": 0.85, "b": 0.9}, {"a": 0.05, "b": 0.0}), within_floors({"a": 0.1}, {"a": 0.2})
+    (True, None)
     """
-    return 1 - (1 - within_floor) / (1 - OBJECTIVE)
+    lost = losses(accuracy, forgetting)
+    return max(lost.values()) <= FORGOTTEN if lost else None
+
+
+@dataclass(frozen=True, slots=True)
+class FloorTime:
+    """How long an old skill had a floor, and how long one was below its floor, in the last `DAYS` days.
+
+    An evaluation counts until the next one. ``days`` holds, oldest first, the number of each day since 1970
+    with the seconds in which a skill had a floor, and those of them in which one was below it.
+    """
+
+    days: tuple[tuple[int, float, float], ...] = ()
+
+    def after(self, seconds: float, until: float, *, within: bool) -> "FloorTime":
+        """Add ``seconds`` that end ``until`` seconds after 1970; days that are too long ago are left out.
+
+        >>> FloorTime().after(86400, 2.25 * 86400, within=False).days
+        ((1, 64800.0, 64800.0), (2, 21600.0, 21600.0))
+        """
+        today = int(until // DAY)
+        oldest = today - DAYS + 1
+        days = {day: (floors, below) for day, floors, below in self.days if day >= oldest}
+        begin = max(until - seconds, float(oldest * DAY))
+        for day in range(int(begin // DAY), today + 1):
+            spent = min(until, (day + 1.0) * DAY) - max(begin, float(day * DAY))
+            floors, below = days.get(day, (0.0, 0.0))
+            days[day] = (floors + spent, below if within else below + spent)
+        return FloorTime(tuple((day, *days[day]) for day in sorted(days)))
+
+    @property
+    def share_within(self) -> float | None:
+        """The share of the time in which every old skill was within its floor; None before one had one."""
+        floors, below = (sum(day[place] for day in self.days) for place in (1, 2))
+        return 1 - below / floors if floors else None
+
+    @property
+    def budget_left(self) -> float | None:
+        """1 is an untouched budget, 0 a spent one; below 0 the objective is missed. None as for the share."""
+        return 1 - sum(below for _, _, below in self.days) / BUDGET_SECONDS if self.days else None
 
 
 def sampling_noise(accuracy: float, images: int) -> float:

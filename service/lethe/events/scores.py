@@ -16,7 +16,6 @@ __all__ = ["SCORES", "ScoreInfo", "Scores"]
 
 _GEM: Final = "Lopez-Paz & Ranzato 2017, Gradient Episodic Memory for Continual Learning"
 _RWALK: Final = "Chaudhry et al. 2018, Riemannian Walk for Incremental Learning"
-_SRE: Final = "Beyer et al. 2018, The Site Reliability Workbook, chapter 5"
 _STABILITY_GAP: Final = "De Lange et al. 2023, Continual Evaluation for Lifelong Learning"
 
 
@@ -30,7 +29,7 @@ class ScoreInfo:
     """One line: the help text of the metric, and the caption on the live page."""
     formula: str
     paper: str
-    kind: Literal["accuracy", "difference", "error", "share"]
+    kind: Literal["accuracy", "difference", "error"]
     """A difference of accuracies is shown in percentage points, all else in percent."""
     better: Literal["higher", "lower"]
     metric: str | None = None
@@ -180,20 +179,6 @@ class Scores(BaseModel):
         ),
     ] = None
     """Mean of ACC over all evaluations: the accuracy to expect at a random moment of the stream."""
-    within_floor: Annotated[
-        float | None,
-        ScoreInfo(
-            "Within floor",
-            "share of evaluations in which no old skill was forgotten",
-            "share of evaluations with f_j ≤ 0.1 for every old j",
-            paper=_SRE,
-            kind="share",
-            better="higher",
-            curve=False,
-        ),
-    ] = None
-    """Share of the evaluations in which every old skill was within its floor, which is 10 points below its
-    best. Skills whose best is below 50 % were never learned and do not count. The objective is 99 %."""
     ece: Annotated[
         float | None,
         ScoreInfo(

@@ -200,8 +200,10 @@ class RunResult(Scores, Document):
     """The accuracy of guessing."""
     noise: dict[str, float] = Field(default_factory=dict)
     """Two standard errors of the latest accuracy on each probe: a smaller loss is none."""
+    within_floor: float | None = None
+    """Share of the time, at most the last 30 days, in which every old skill was within its floor."""
     forgetting_budget_left: float | None = None
-    """1 if every old skill was always within its floor, 0 if it was for just 99 % of the evaluations."""
+    """1 if an old skill was never below its floor, 0 if one was for 1 % of 30 days."""
     failure: str | None = None
     """Why the run failed; None if it did not."""
 

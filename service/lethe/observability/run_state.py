@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from lethe.evaluation.boundary_scores import Boundaries
 from lethe.evaluation.history import History, HistorySnapshot
-from lethe.evaluation.objective import budget_left, chance_accuracy, sampling_noise
+from lethe.evaluation.objective import FloorTime, chance_accuracy, sampling_noise, within_floors
 from lethe.events import (
     BatchLearned,
     BoundariesScored,
@@ -98,6 +98,12 @@ class RunSnapshot(NamedTuple):
     fading_accuracy: float | None = None
     images: Mapping[str, int] = _NOTHING
     """Images of each probe that the latest evaluation used."""
+    floors: FloorTime = FloorTime()
+    """Up to the latest evaluation."""
+    within: bool | None = None
+    """Whether every old skill was within its floor in the latest evaluation; None if none had one."""
+    scored_at: float = 0.0
+    """When that was."""
     privacy: PrivacyAccount | None = None
     broker: BrokerStatus = BrokerStatus(up=False, detail="not reached yet")
 
@@ -181,7 +187,12 @@ class RunState:
             case Evaluated():
                 return self._after_evaluation(event)
             case ScoresUpdated():
-                return now._replace(scores=event)
+                return now._replace(
+                    scores=event,
+                    floors=self._floors(now),
+                    within=within_floors(event.accuracy, event.forgetting_by_probe),
+                    scored_at=self._clock(),
+                )
             case PrivacySpent():
                 return now._replace(privacy=PrivacyAccount.of(event))
             case PolicyViolated() | ViolationPersists():
@@ -217,6 +228,12 @@ class RunState:
             seconds=self._seconds_before + at - self._started,
         )
 
+    def _floors(self, now: RunSnapshot) -> FloorTime:
+        """Return the time within floors, with that since the latest evaluation."""
+        if now.within is None:
+            return now.floors
+        return now.floors.after(self._clock() - now.scored_at, time.time(), within=now.within)
+
     def counts(self, unsettled: Mapping[str, int] | None = None) -> Resumed:
         """Return the counts that a checkpoint stores, as the event that restores them.
 
@@ -239,6 +256,7 @@ class RunState:
             "seconds": now.seconds,
             "evaluation_seconds": now.evaluation_seconds,
             "marks": marks,
+            "floors": [list(day) for day in self._floors(now).days],
             "progressed": now.progressed,
             "violated": dict(now.violated),
             "lost_at": now.lost,
@@ -252,6 +270,8 @@ class RunState:
             evaluation_seconds=timing["evaluation_seconds"],
             progressed=timing["progressed"],
             throughput=Throughput(tuple((samples, seconds) for samples, seconds in timing["marks"])),
+            # missing in older checkpoints
+            floors=FloorTime(tuple((day, every, below) for day, every, below in timing.get("floors", ()))),
         )
 
     @property
@@ -302,7 +322,7 @@ class RunState:
             "scores": latest.scores.model_dump() if latest else {},
             "forgetting_by_probe": dict(latest.forgetting_by_probe) if latest else {},
             "R": [list(row) for row in latest.R] if latest else [],
-            **_judged(now),
+            **self._judged(now),
         }
 
     def result(self) -> RunResult:
@@ -339,24 +359,24 @@ class RunState:
             boundaries=Boundaries.of(history),
             throughput=now.throughput.points(),
             prequential=PrequentialPoint.of(history),
-            **_judged(now),
+            **self._judged(now),
         )
 
     def _is_alive(self, snapshot: RunSnapshot) -> bool:
         return self._clock() - snapshot.turned_at < self._settings.serve.stalled_seconds
 
-
-def _judged(now: RunSnapshot) -> dict[str, Any]:
-    """Return the budget left, the accuracy of chance, and the noise of each accuracy."""
-    readings = now.scores.readings if now.scores else {}
-    share = now.scores.scores.within_floor if now.scores else None
-    return {
-        "forgetting_budget_left": None if share is None else budget_left(share),
-        "fading_accuracy": now.fading_accuracy,
-        "chance_accuracy": chance_accuracy(reading.by_class for reading in readings.values()),
-        "noise": {
-            probe: sampling_noise(readings[probe].accuracy, images)
-            for probe, images in now.images.items()
-            if probe in readings
-        },
-    }
+    def _judged(self, now: RunSnapshot) -> dict[str, Any]:
+        """Return the time within floors, the accuracy of chance, and the noise of each accuracy."""
+        readings = now.scores.readings if now.scores else {}
+        floors = self._floors(now)
+        return {
+            "within_floor": floors.share_within,
+            "forgetting_budget_left": floors.budget_left,
+            "fading_accuracy": now.fading_accuracy,
+            "chance_accuracy": chance_accuracy(reading.by_class for reading in readings.values()),
+            "noise": {
+                probe: sampling_noise(readings[probe].accuracy, images)
+                for probe, images in now.images.items()
+                if probe in readings
+            },
+        }

@@ -27,9 +27,11 @@ def number(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Format a duration: 4.2 s, or 3 min 25 s."""
+    """Format a duration: 4.2 s, 3 min 25 s, or 7.2 h."""
     if value < 120:
         return f"{value:.1f}{_THIN}s"
+    if value >= 7200:
+        return f"{value / 3600:.1f}{_THIN}h"
     minutes, rest = divmod(round(value), 60)
     return f"{number(minutes)}{_THIN}min {rest}{_THIN}s"
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from lethe.evaluation.objective import FORGOTTEN, OBJECTIVE, losses
+from lethe.evaluation.objective import BUDGET_SECONDS, DAYS, FORGOTTEN, losses
 from lethe.events import SCORES
 from lethe.observability.result import RunResult
-from lethe.report.formatting import UNDEFINED, number, percent, points
+from lethe.report.formatting import UNDEFINED, number, percent, points, seconds
 
 __all__ = ["LEARNS", "LEFT", "LOST", "Limits", "Sign", "vital_signs"]
 
@@ -63,12 +63,12 @@ def _forgets(run: RunResult) -> Sign:
 
 def _budget(run: RunResult) -> Sign:
     question = f"{SCORES['forgetting'].label} budget left"
-    left, share = run.forgetting_budget_left, run.within_floor
-    if left is None or share is None:
+    left = run.forgetting_budget_left
+    if left is None:
         return Sign(question, UNDEFINED, "no skill is old yet", "unknown")
     about = (
-        f"every old skill was within its floor in {percent(share)} of the evaluations; "
-        f"the objective is {percent(OBJECTIVE)}"
+        f"an old skill was below its floor for {seconds((1 - left) * BUDGET_SECONDS)}; "
+        f"the budget is {seconds(BUDGET_SECONDS)} in {DAYS} days"
     )
     shown = percent(left) if left > -1 else f"\N{MINUS SIGN}{number(-100 * left)}\N{NARROW NO-BREAK SPACE}%"
     return Sign(question, shown, about, LEFT.verdict(left))

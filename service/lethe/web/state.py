@@ -125,9 +125,12 @@ class State(_Model):
     """The accuracy of guessing; null before the first evaluation by class."""
     noise: dict[str, float] = Field(default_factory=dict)
     """Two standard errors of the accuracy on each probe: a smaller loss is none."""
+    within_floor: float | None = None
+    """Share of the time, at most the last 30 days, in which every old skill was within its floor; null
+    before one was learned."""
     forgetting_budget_left: float | None = None
-    """1 if every old skill was always within its floor, 0 if it was for just 99 % of the evaluations, less if
-    the objective is missed."""
+    """1 if an old skill was never below its floor, 0 if one was for 1 % of 30 days, less if the objective is
+    missed."""
     privacy: PrivacyAccount | None = None
     """The privacy budget that a differentially private learner has spent; null for others."""
     standing: PolicyState
