@@ -81,7 +81,7 @@ def test_it_fits_a_phone(address: str, browser: Browser) -> None:
         expect(page.locator("#accuracy .ytick text")).to_have_count(20)
         assert numbers(page)[:9] == list(range(1, 10))
         assert len(numbers(page)) >= 14, "above 9, at least every second one"
-        boxes = page.locator("#accuracy .annotation:visible").evaluate_all(
+        boxes = page.locator("#accuracy .annotation:visible text").evaluate_all(
             "all => all.map(one => one.getBoundingClientRect()).map(box => [box.left, box.right])"
         )
         assert all(right < left for (_, right), (left, _) in pairwise(sorted(boxes))), "none overlap"

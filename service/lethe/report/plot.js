@@ -32,7 +32,7 @@ const drawFigure = (() => {
   const untangle = (place) => {
     const shown = [];
     for (const label of place.querySelectorAll(".annotation")) {
-      const box = label.getBoundingClientRect();
+      const box = label.querySelector("text").getBoundingClientRect();
       const overlaps = shown.some((other) => box.left < other.right + APART && other.left < box.right + APART
         && box.top < other.bottom && other.top < box.bottom);
       label.style.visibility = overlaps ? "hidden" : "";

@@ -120,7 +120,7 @@ def _numbers(run: RunResult) -> list[Figure]:
             "yref": "y2",
             "showarrow": False,
             "text": str(visit),
-            "font": {"color": "--ink", "size": 11},
+            "font": {"color": "--ink", "size": 10},
         }
         for visit, (start, end) in enumerate(_spans(run), start=1)
         if (visit - 1) % every == 0
