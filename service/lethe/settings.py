@@ -54,7 +54,8 @@ class BatchSettings(Section):
     """How records are grouped into batches."""
 
     size: int = Field(default=64, ge=1, le=65536)
-    """Samples in a training step. Every batch is full except the last one of a run."""
+    """Samples in a training step; unless given, the learner's own number, see lethe learners. Every batch is
+    full except the last one of a run."""
     slots: int = Field(default=16, ge=2, le=1024)
     """Batches held in memory at once: how far reading may run ahead of learning."""
     linger: float = Field(default=0.0, ge=0.0, le=3600.0)
@@ -94,7 +95,8 @@ class EvaluationSettings(Section):
     """Folder of held-out probe sets, as written by lethe-replay probes. Without it only prequential accuracy
     is measured."""
     every: int = Field(default=5000, ge=1)
-    """Samples between two evaluations on each probe's subset."""
+    """Samples between two evaluations on each probe's subset; unless given, the learner's own number (lethe
+    learners)."""
     subset: int = Field(default=1000, ge=1)
     """Images in each probe's subset. At the end of a segment the whole probe is evaluated."""
     feature_memory: int = Field(default=256, ge=0)

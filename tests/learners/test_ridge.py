@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lethe.errors import InvalidSetting
+from lethe.learners.analytic.refresh import RefreshSchedule
 from lethe.learners.analytic.ridge import Ridge, RidgeOptions
 from lethe.learners.base import LearnerContext
 from lethe.learners.features.wavelet_features import WaveletFeatures
@@ -85,3 +88,17 @@ def test_a_learner_that_saw_nothing_finds_all_classes_equally_likely() -> None:
 def test_a_bad_hyperparameter_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InvalidSetting, match=rf"^learner\.options\.{field}:"):
         Ridge(LearnerContext(LAYOUT, options={field: value}))
+
+
+@given(st.integers(1, 200), st.integers(1, 300), st.lists(st.integers(1, 700), min_size=1, max_size=60))
+def test_solves_are_at_multiples_and_where_samples_have_grown_fourfold(
+    first: int, every: int, batches: list[int]
+) -> None:
+    schedule, samples, last = RefreshSchedule(first, every), 0, 0
+    for batch in batches:
+        samples += batch
+        grown, multiple = 4 * last if last else first, samples // every > last // every
+        passed = schedule.passed(samples)
+        assert passed == (samples >= grown or (multiple and last > 0))
+        if passed:
+            last = samples

@@ -45,9 +45,10 @@ def _list(console: Console) -> None:
                 unusable.append(
                     f"learner {plugin.name!r} of {plugin.distribution}: a built-in learner has that name"
                 )
-    table = Table("name", "retains", "batch", "what it is")
+    table = Table("name", "retains", "batch", "evaluated every", "what it is")
     for kind in kinds:
-        table.add_row(kind.name, kind.retains.value, str(kind.batch_size), kind.summary)
+        numbers = map(str, (kind.batch_size, kind.evaluate_every))
+        table.add_row(kind.name, kind.retains.value, *numbers, kind.summary)
     console.print(table)
     for why in unusable:
         console.print(f"[bold red]not usable:[/] {markup(why)}", soft_wrap=True)
@@ -58,6 +59,7 @@ def _describe(kind: "type[Learner]", console: Console) -> None:
 
     console.print(f"[bold]{kind.name}[/]: {markup(kind.summary)} ({markup(kind.paper)})", soft_wrap=True)
     console.print(f"retains {kind.retains.value}, batch size {kind.batch_size}")
+    console.print(f"evaluated every {kind.evaluate_every} samples")
     for capability in Capability:
         why_not = kind.why_not(capability)
         console.print(f"{capability}: {f'no, {why_not}' if why_not else 'yes'}", soft_wrap=True)

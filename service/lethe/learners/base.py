@@ -105,6 +105,8 @@ class Learner(ABC):
     """The default of ``--batch-size`` with this learner; any size works."""
     reports_probabilities: ClassVar[bool] = False
     """Whether `learn` returns `Learned.probabilities`: they then take no second forward pass."""
+    evaluate_every: ClassVar[int] = 5000
+    """The default of ``--evaluate-every`` with this learner, in samples."""
     Options: ClassVar[type[options.Options]] = options.Options
     """The model of its options."""
     resumable: ClassVar[bool] = True

@@ -12,7 +12,7 @@ from lethe.drift.detector import BoundaryDetector
 from lethe.errors import InvalidSetting
 from lethe.evaluation.evaluator import Evaluator
 from lethe.learners.base import Learner, LearnerContext, Retention
-from lethe.learners.registry import create
+from lethe.learners.registry import create, find
 from lethe.learners.state import JSON
 from lethe.privacy.controls import Controls
 from lethe.probeset import ProbeSet, load_folder
@@ -28,7 +28,21 @@ __all__ = [
     "device_of",
     "export_reader_process",
     "load_probes",
+    "with_learners_defaults",
 ]
+
+
+def with_learners_defaults(settings: Settings) -> Settings:
+    """Return ``settings`` with the learner's own batch size and cadence of evaluations, unless given.
+
+    Raises InvalidSetting for a learner that does not exist.
+    """
+    kind, batch, evaluation = find(settings.learner.name), settings.batch, settings.evaluation
+    if "size" not in batch.model_fields_set:
+        batch = batch.model_copy(update={"size": kind.batch_size})
+    if "every" not in evaluation.model_fields_set:
+        evaluation = evaluation.model_copy(update={"every": kind.evaluate_every})
+    return settings.model_copy(update={"batch": batch, "evaluation": evaluation})
 
 
 def create_learner(settings: LearnerSettings, layout: Layout, batch_size: int = 64) -> Learner:

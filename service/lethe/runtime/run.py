@@ -42,6 +42,7 @@ from lethe.runtime.factories import (
     create_registry,
     export_reader_process,
     load_probes,
+    with_learners_defaults,
 )
 from lethe.runtime.feed_events import FeedEvents
 from lethe.runtime.loop import Loop
@@ -134,6 +135,7 @@ class Inputs:
 
 def load_inputs(settings: Settings) -> Inputs:
     """Load and check everything that a run is made from. Raises InvalidSetting, InvalidFile."""
+    settings = with_learners_defaults(settings)
     if settings.run.report is not None:
         settings.run.report.mkdir(parents=True, exist_ok=True)  # fail here, not after hours of learning
     token = read_token(settings.serve.token_file) if settings.serve.token_file else None

@@ -220,7 +220,7 @@ def _settings(
             "privacy": {"policy": demo.policy},
             "batch": {"size": find(learner).batch_size},
             "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads},
-            "evaluation": {"probes": demo.report / "probes"},
+            "evaluation": {"probes": demo.report / "probes", "every": find(learner).evaluate_every},
             "checkpoint": {"folder": folder / STATE, "fresh": True},
             "serve": {"port": port, "keep": demo.keep_serving},
             "run": {"report": folder},

@@ -69,6 +69,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
     retains: ClassVar[Retention] = Retention.STATISTICS
     summary: ClassVar[str] = "a ridge regression per regime of the stream, with a gate between them"
     batch_size: ClassVar[int] = 512  # fewer passes over A
+    evaluate_every: ClassVar[int] = 32768  # an evaluation takes one solve or two
     paper: ClassVar[str] = (
         "Zhuang et al. 2022, ACIL: Analytic Class-Incremental Learning; Hotelling 1931, The "
         "Generalization of Student's Ratio; Aljundi et al. 2017, Expert Gate"

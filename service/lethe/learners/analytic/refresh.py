@@ -14,7 +14,7 @@ class RefreshSchedule:
     """
 
     def __init__(self, first: int, every: int) -> None:
-        """The ``first`` solve is due after so many samples, the last ones ``every`` so many."""
+        """The ``first`` solve is due after so many samples, later ones at each multiple of ``every``."""
         self._first, self._every = first, every
         self.since, self.due = 0, first
         """The number of samples at the last boundary, and that at which a solve is due."""
@@ -23,7 +23,7 @@ class RefreshSchedule:
         """Return whether a solve is due after ``samples``, and if so schedule the next one."""
         if samples < self.due:
             return False
-        self.due = samples + samples_until_refresh(samples - self.since, self._every)
+        self.due = min(samples + _GROWTH * (samples - self.since), (samples // self._every + 1) * self._every)
         return True
 
     def boundary(self, samples: int) -> None:

@@ -30,8 +30,8 @@ class RidgeOptions(FeatureOptions):
     first_refresh: int = Field(default=64, ge=1)
     """Samples, at the start and after each boundary, until `learn` first predicts from a new solution."""
     refresh_every: int = Field(default=16384, ge=1)
-    """Samples between two solves for the predictions of `learn`; early on, it solves whenever their number
-    has grown fourfold."""
+    """`learn` solves anew at each multiple of so many samples; early on, whenever their number has grown
+    fourfold."""
     temperature: float = Field(default=0.1, gt=0)
     """Divisor of the scores in the softmax: 0.1 had the highest likelihood on held-out MNIST and
     Fashion-MNIST, with a mean confidence of 0.964 for an accuracy of 0.954."""
@@ -67,6 +67,7 @@ class Ridge(SumsLearner):
     name: ClassVar[str] = "ridge"
     summary: ClassVar[str] = "ridge regression on fixed wavelet features, independent of the order of samples"
     paper: ClassVar[str] = "Zhuang et al. 2022, ACIL: Analytic Class-Incremental Learning"
+    evaluate_every: ClassVar[int] = 16384  # when `learn` has solved, as by default it then has
     Options: ClassVar[type[RidgeOptions]] = RidgeOptions
     reports_probabilities: ClassVar[bool] = True
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from lethe.learners.capabilities import Pools
-from lethe.runtime.factories import create_learner
+from lethe.runtime.factories import create_learner, with_learners_defaults
 from lethe.runtime.ranks.group import Group
 from lethe.runtime.ranks.notes import NOTE, OPENING, Command
 from lethe.runtime.ranks.reading import Reading
@@ -21,6 +21,7 @@ WAIT_SECONDS: Final = 0.5
 
 def follow(group: Group, settings: Settings) -> None:
     """Do what rank 0 commands until it has all ranks end. Raises RankLost if it ends otherwise."""
+    settings = with_learners_defaults(settings)
     learner = create_learner(settings.learner, settings.sample, settings.batch.size)
     if not isinstance(learner, Pools):
         raise TypeError(f"{learner.name} cannot learn with other ranks, and was accepted")
