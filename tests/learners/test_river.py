@@ -15,7 +15,7 @@ from lethe.compat.river import Classifier
 from lethe.errors import InvalidSetting, MissingExtra
 from lethe.learners.base import LearnerContext
 from lethe.learners.checks.contract import checks_for
-from lethe.learners.checks.helpers import CONTEXT, batch
+from lethe.learners.checks.helpers import batch
 from lethe.learners.registry import create, find
 from lethe.runtime.run import load_inputs
 from lethe.settings import Settings
