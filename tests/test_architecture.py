@@ -107,6 +107,7 @@ ONLY = [
             "lethe.models",
             "lethe.learners.base",
             "lethe.learners.fixed_features",
+            "lethe.learners.predictor",
             "lethe.learners.state",
         ),
         why="every learner is evaluated by the same code, through its base class and its fixed features",

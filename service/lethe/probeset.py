@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from lethe.errors import InvalidFile
 from lethe.files.bounded_json import read_json
 from lethe.wire import Pixels
+from lethe.wire.class_names import is_class_name
 
 __all__ = ["ProbeSet", "check_probe", "class_names", "load_folder", "load_probe", "save_probe"]
 
@@ -77,7 +78,7 @@ def check_probe(probe: ProbeSet) -> None:
         raise InvalidFile(f"probe {name}: x has numbers that are not finite")
     if len(y) and y.min() < 0:
         raise InvalidFile(f"probe {name}: label {y.min()} is negative")
-    if not (isinstance(probe.classes, tuple) and all(map(_is_class_name, probe.classes))):
+    if not (isinstance(probe.classes, tuple) and all(map(is_class_name, probe.classes))):
         raise InvalidFile(f"probe {name}: names of classes must be printable strings of 1 to 64 characters")
     if len(set(probe.classes)) < len(probe.classes):
         raise InvalidFile(f"probe {name}: two classes have the same name")
@@ -94,10 +95,6 @@ def _check_array(name: str, what: str, array: object, allowed: Mapping[np.dtype[
         raise InvalidFile(
             f"probe {name}: {what} is {array.dtype} of shape {list(array.shape)}, expected {expected}"
         )
-
-
-def _is_class_name(name: object) -> bool:
-    return isinstance(name, str) and name.isprintable() and 0 < len(name) <= MAX_NAME_LENGTH
 
 
 def _is_valid_name(name: object) -> bool:

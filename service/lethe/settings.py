@@ -28,6 +28,7 @@ __all__ = [
     "CheckpointSettings",
     "DriftSettings",
     "EvaluationSettings",
+    "LabelSettings",
     "LearnerSettings",
     "PrivacySettings",
     "RunSettings",
@@ -61,6 +62,16 @@ class BatchSettings(Section):
     linger: float = Field(default=0.0, ge=0.0, le=3600.0)
     """Learn an incomplete batch after this many seconds without a record; 0 waits for a full one. With any
     other value, the same records can be grouped into different batches in another run."""
+
+
+class LabelSettings(Section):
+    """What the labels of records are."""
+
+    names: Path | None = None
+    """File with the names of the classes, one a line: labels are then these names instead of numbers."""
+    max_classes: int | None = Field(default=None, ge=2, le=1000)
+    """Labels are names, and new ones become classes as they appear, up to this many, after those in
+    labels.names. A learner is built for all of them; what it predicts is one that has appeared."""
 
 
 class LearnerSettings(Section):
@@ -199,6 +210,7 @@ class Settings(BaseSettings):
 
     stream: StreamSettings = Field(default_factory=StreamSettings)
     sample: Layout = Field(default_factory=Layout)
+    labels: LabelSettings = Field(default_factory=LabelSettings)
     batch: BatchSettings = Field(default_factory=BatchSettings)
     learner: LearnerSettings = Field(default_factory=LearnerSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
@@ -233,6 +245,7 @@ class Settings(BaseSettings):
             others = {
                 "run.report": report,
                 "evaluation.probes": self.evaluation.probes,
+                "labels.names": self.labels.names,
                 "serve.token_file": serve.token_file,
                 "privacy.witness": Path(witness) if witness and not topic else None,
                 "privacy.policy": Path(policy) if policy and os.sep in str(policy) else None,

@@ -177,6 +177,7 @@ def test_everything_but_the_tensors_is_json(good: bytes) -> None:
         "topic_id": "topic",
         "ends": {},
         "reported": {},
+        "classes": [],
     }
 
 

@@ -30,6 +30,7 @@ ABSENT: Final[dict[str, str]] = {
     },
     "lethe_feeder_process_start_time_seconds": "it starts with the service, and ends it when it ends",
     "lethe_commits_failing": "for an alert; the log has the reason",
+    "lethe_classes_named": "the classes themselves are shown, by name",
     "lethe_predictions_written": "equal to the samples learned, which are shown",
     "lethe_predictions_waiting": "the lag grows meanwhile, and the log has the reason",
     "lethe_segments_uncounted": "for an alert; the log has the names",

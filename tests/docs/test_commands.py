@@ -83,7 +83,7 @@ class Stage:
             ("--port 9109", ""),
         ):
             line = line.replace(text, value)
-        line = re.sub(r"(--topic |-t |topic:)(\w+)", rf"\g<1>\g<2>-{self._name}", line)
+        line = re.sub(r"(--topic |--predictions-topic |-t |topic:)(\w+)", rf"\g<1>\g<2>-{self._name}", line)
         if command.startswith("kcat -P"):
             self._ensure_topic(line.split(" -t ")[1].split()[0])
         if service:

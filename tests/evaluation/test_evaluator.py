@@ -1,6 +1,7 @@
 """Probes are evaluated in the same way each time, and evaluations do not change learning."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -263,3 +264,20 @@ def test_read_only_probes_are_measured_too() -> None:
 def test_nothing_to_measure_is_refused(probes: list[ProbeSet], subset: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Evaluator(probes, subset, seed=0)
+
+
+def test_classes_of_a_probe_are_found_by_name_and_an_unknown_one_is_wrong() -> None:
+    named = replace(probe("a", 30, 30), classes=("cat", "dog", "bird"))  # of which Lookup says the number
+    evaluator, learner = Evaluator([named], subset=30, seed=0), Lookup(LearnerContext(LAYOUT))
+
+    def reading(*classes: str) -> Reading:
+        return evaluator.evaluate(learner, full=True, classes=classes)["a"]
+
+    assert reading("cat", "dog", "bird").by_class == (1.0, 1.0, 1.0)
+    swapped = reading("dog", "cat", "bird")
+    assert (swapped.accuracy, swapped.by_class) == (1 / 3, (0.0, 0.0, 1.0))
+    fewer = reading("cat", "dog")  # a bird is taken for one of these
+    assert (fewer.accuracy, fewer.by_class) == (2 / 3, (1.0, 1.0))
+    assert reading("fish", "cat").by_class == (None, 0.0)
+    none = reading()
+    assert (none.accuracy, none.on_subset, none.by_class) == (0.0, 0.0, ())

@@ -54,6 +54,7 @@ WITHOUT_UNIT = {
     "lethe_broker_up",
     "lethe_witness_up",
     "lethe_predictions_waiting",
+    "lethe_classes_named",
     "lethe_segment_visit",
     "lethe_run_boundaries",
     "lethe_boundary_verdicts",

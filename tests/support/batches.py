@@ -67,6 +67,7 @@ class Rig:
         decoding_seconds: float | None = None,
         until: dict[int, int] | None = None,
         origin_headers: Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.source = MemorySource(logs, script)
         self.letters = letters or Letters()
@@ -84,6 +85,7 @@ class Rig:
             decoding_seconds=decoding_seconds,
             until=until,
             origin_headers=origin_headers,
+            names=names,
         )
         self.failures: list[Exception] = []
 

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from lethe.errors import MalformedRecord
-from lethe.events import BatchLearned, CheckpointFailed, CheckpointWritten, Evaluated, LoopTurned, Resumed
+from lethe.events import (
+    BatchLearned,
+    CheckpointFailed,
+    CheckpointWritten,
+    ClassesNamed,
+    Evaluated,
+    LoopTurned,
+    Resumed,
+)
 from lethe.learners.analytic.ridge import Ridge
 from lethe.learners.base import LearnerContext
 from lethe.learners.gradient.finetune import Finetune
@@ -20,6 +28,7 @@ from lethe.web.prediction_worker import (
     MAX_SLOW_PREDICTIONS,
     MAX_WAITING,
     QUICK_SECONDS,
+    NoClassYet,
     PredictionWorker,
     QueueFull,
 )
@@ -70,6 +79,21 @@ def test_a_snapshot_is_renewed_at_most_once_a_second() -> None:
     assert run.version == 24
     run.learn(8, seconds=0.9)
     assert run.version == 24
+
+
+def test_only_classes_that_have_appeared_are_predicted() -> None:
+    learner = Finetune(CONTEXT)
+    snapshots = PredictorSnapshots(learner, restrict=0)
+    with PredictionWorker(snapshots, CONTEXT.layout) as predictions:
+        with pytest.raises(NoClassYet):
+            predictions.submit(lambda: noise(2)).result(60)
+        snapshots(ClassesNamed(("cat", "dog")))
+        snapshots(Resumed(received=0, learned=0, dead={}, lost=0))  # renews the snapshot
+        p_BK = predictions.submit(lambda: noise(2)).result(60).p_BK
+    assert p_BK.shape == (2, 2)
+    np.testing.assert_allclose(p_BK.sum(axis=1), 1, rtol=1e-5)
+    own_BK = learner.predict_proba(torch.from_numpy(noise(2))).numpy()
+    assert (p_BK.argmax(1) == own_BK[:, :2].argmax(1)).all()
 
 
 def test_an_up_to_date_snapshot_is_not_renewed() -> None:

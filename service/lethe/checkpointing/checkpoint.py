@@ -206,12 +206,12 @@ def _unreadable(path: Path, error: Exception) -> InvalidFile:
 
 
 def _position(about: dict[str, Any]) -> Position:
-    known = {"reported": {}} | about  # missing in older checkpoints
+    known = {"reported": {}, "classes": ()} | about  # missing in older checkpoints
     offsets, ends, reported = (
         {int(partition): offset for partition, offset in known[name].items()}
         for name in ("offsets", "ends", "reported")
     )
-    return Position(offsets, about["turn"], about["topic_id"], ends, reported)
+    return Position(offsets, about["turn"], about["topic_id"], ends, reported, tuple(known["classes"]))
 
 
 def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:

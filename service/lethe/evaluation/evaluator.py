@@ -16,6 +16,7 @@ from lethe.evaluation.probe_features import CHUNK, ProbeFeatures
 from lethe.events import Reading
 from lethe.learners.base import Learner
 from lethe.learners.fixed_features import FixedFeatures
+from lethe.learners.predictor import restricted
 from lethe.probeset import ProbeSet, check_probe
 
 __all__ = ["MOST_CLASSES", "Evaluator", "Interrupted"]
@@ -55,6 +56,7 @@ class Evaluator:
             raise ValueError(f"probe {empty[0]} is empty")
         self._full, self._subset = {}, {}
         self._features = ProbeFeatures(feature_bytes)
+        self._names = {probe.name: probe.classes for probe in probes}
         for probe in probes:
             x_NCHW, y_N = _tensors(probe.x_NCHW, probe.y_N)
             chosen = torch.from_numpy(_choose(len(y_N), subset, seed, probe.name))
@@ -62,9 +64,17 @@ class Evaluator:
             self._subset[probe.name] = _Images(x_NCHW[chosen], y_N[chosen], torch.arange(len(chosen)))
 
     def evaluate(
-        self, learner: Learner, full: bool, stopping: Callable[[], bool] = lambda: False
+        self,
+        learner: Learner,
+        full: bool,
+        stopping: Callable[[], bool] = lambda: False,
+        classes: Sequence[str] | None = None,
     ) -> dict[str, Reading]:
         """Return the result on each probe, in the order of the probes.
+
+        ``classes`` are the names that the learner's classes have so far, by number: it predicts one of these,
+        and is wrong about an image of any other. None if classes have no names, and the numbers of a probe's
+        are the learner's.
 
         Calls ``stopping`` before each chunk, and raises Interrupted once it returns true. Raises DivergedLoss
         for predictions that are not finite, which would count as class 0.
@@ -75,7 +85,14 @@ class Evaluator:
         sets = self._full if full else self._subset
         with _same_random_state():
             return {
-                name: _read(name, self._predict(learner, name, full, images.x_NCHW), images, stopping)
+                name: _read(
+                    name,
+                    self._predict(learner, name, full, images.x_NCHW),
+                    images,
+                    self._numbered(name, images.y_N, classes),
+                    None if classes is None else len(classes),
+                    stopping,
+                )
                 for name, images in sets.items()
             }
 
@@ -87,6 +104,13 @@ class Evaluator:
     def images(self, full: bool) -> dict[str, int]:
         """Return the number of images of each probe that `evaluate` uses."""
         return {name: len(images.y_N) for name, images in (self._full if full else self._subset).items()}
+
+    def _numbered(self, name: str, y_N: Tensor, classes: Sequence[str] | None) -> Tensor:
+        """Return the labels of a probe as numbers of ``classes``; -1 for one that is not among them."""
+        if classes is None:
+            return y_N
+        numbers = {name: number for number, name in enumerate(classes)}
+        return torch.tensor([numbers.get(own, -1) for own in self._names[name]])[y_N]
 
     def _predict(self, learner: Learner, name: str, full: bool, x_NCHW: Tensor) -> Iterator[Tensor]:
         """Yield probabilities, [B, K], of one chunk after the other."""
@@ -117,22 +141,32 @@ def _choose(images: int, subset: int, seed: int, name: str) -> np.ndarray:
     return np.sort(order[:subset])
 
 
-def _read(name: str, predictions: Iterator[Tensor], images: _Images, stopping: Callable[[], bool]) -> Reading:
+def _read(
+    name: str,
+    predictions: Iterator[Tensor],
+    images: _Images,
+    y_N: Tensor,
+    known: int | None,
+    stopping: Callable[[], bool],
+) -> Reading:
+    """Return the result of ``predictions``, of which only the first ``known`` classes count, if given."""
     calibration, correct, classes = Calibration(), [], 0
-    for y_B in torch.split(images.y_N, CHUNK):
+    for y_B in torch.split(y_N, CHUNK):
         if stopping():
             raise Interrupted
         p_BK = next(predictions)
         if not bool(p_BK.isfinite().all()):
             raise DivergedLoss(f"predictions on the probe {name} are not finite")
-        classes = p_BK.shape[1]
+        if known:
+            p_BK = restricted(p_BK, known)
+        classes = p_BK.shape[1] if known is None else known
         correct.append(p_BK.argmax(dim=1) == y_B)
         calibration.add(p_BK, correct[-1])
     correct_N = torch.cat(correct)
     return Reading(
         accuracy=_share(correct_N),
         on_subset=_share(correct_N[images.subset]),
-        by_class=_by_class(correct_N, images.y_N, classes) if classes <= MOST_CLASSES else (),
+        by_class=_by_class(correct_N, y_N, classes) if classes <= MOST_CLASSES else (),
         ece=calibration.error,
     )
 
@@ -142,7 +176,9 @@ def _share(correct_N: Tensor) -> float:
 
 
 def _by_class(correct_N: Tensor, y_N: Tensor, classes: int) -> tuple[float | None, ...]:
-    all_K, right_K = (torch.bincount(y, minlength=classes).tolist() for y in (y_N, y_N[correct_N]))
+    known_N = y_N >= 0
+    of = (y_N[known_N], y_N[known_N & correct_N])
+    all_K, right_K = (torch.bincount(y, minlength=classes).tolist() for y in of)
     return tuple(right / count if count else None for right, count in zip(right_K, all_K, strict=True))
 
 

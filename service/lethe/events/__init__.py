@@ -18,6 +18,7 @@ from lethe.events.learning import (
     MIN_SEGMENT,
     BoundariesScored,
     BoundaryDetected,
+    ClassesNamed,
     Evaluated,
     LossSurged,
     Reading,
@@ -71,6 +72,7 @@ __all__ = [
     "CheckpointFailed",
     "CheckpointUnreadable",
     "CheckpointWritten",
+    "ClassesNamed",
     "CommitStatus",
     "CountInfo",
     "Emit",
@@ -130,6 +132,7 @@ Event = (
     | SegmentsCapped
     | SegmentsMixed
     | BoundaryDetected
+    | ClassesNamed
     | WeightsMoved
     | LossSurged
     | RegimeAssigned

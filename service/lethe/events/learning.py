@@ -10,6 +10,7 @@ __all__ = [
     "MIN_SEGMENT",
     "BoundariesScored",
     "BoundaryDetected",
+    "ClassesNamed",
     "Evaluated",
     "LossSurged",
     "Reading",
@@ -78,6 +79,17 @@ class SegmentWithoutProbe:
     probes: tuple[str, ...]
     segments: tuple[str, ...]
     """The distinct segments so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassesNamed:
+    """Classes appeared in the stream: ``names`` are those of all classes so far, by number."""
+
+    names: tuple[str, ...]
+    before: int = 0
+    """How many there were before; the others are new."""
+    resumed: bool = False
+    """They appeared before the service was restarted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from lethe.settings import BatchSettings
 from lethe.stream.dead_letters import DeadLetters
 from lethe.stream.source import Position, Record, Source
 from lethe.wire import Layout, Reason, Sample, decode
+from lethe.wire.class_names import ClassNames
 
 __all__ = ["AcknowledgedDeadLetters", "Batcher", "FilledBatch", "Start", "count_segment"]
 
@@ -118,6 +119,9 @@ class Batcher:
     With ``until``, each partition is read up to an offset, in place of ``stop_after`` records in all; the
     rotation passes over a partition that has reached its own.
 
+    With ``names``, labels are names: these come first, or those of the position, and further ones are
+    numbered as they appear, up to the number of classes of the layout. Positions hold the names up to there.
+
     With ``origin_headers``, batches name the origin of each sample, with those of its headers.
     """
 
@@ -135,6 +139,7 @@ class Batcher:
         decoding_seconds: float | None = None,
         until: Mapping[int, int] | None = None,
         origin_headers: Collection[str] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self._origin_headers = origin_headers
         self._source, self._dead_letters, self._slots = source, dead_letters, slots
@@ -142,6 +147,7 @@ class Batcher:
         self._clock = clock
         self._partitions = list(source.partitions)
         given = position or Position({})
+        self._names = None if names is None else ClassNames(given.classes or names, layout.classes)
         self._next = dict(source.seek(given.offsets))
         self._turn = given.turn % len(self._partitions)  # the service may have had more partitions
         self._left, self._until = stop_after, until
@@ -171,7 +177,9 @@ class Batcher:
 
     def _position(self, ends: Mapping[int, int]) -> Position:
         next_ = dict(self._next)
-        return Position(next_, self._turn, self._source.topic_id, ends, self._reported_beyond(next_))
+        classes = () if self._names is None else self._names.names
+        reported = self._reported_beyond(next_)
+        return Position(next_, self._turn, self._source.topic_id, ends, reported, classes)
 
     def _reported_beyond(self, offsets: Mapping[int, int]) -> dict[int, int]:
         reported = self._dead_letters.reported
@@ -328,6 +336,8 @@ class Batcher:
                 self._arrived, self._produced = polled.at, record.timestamp / 1000
             self._arrived = min(self._arrived, polled.at)
             self._samples += 1
+            if self._names is not None and sample.name is not None:
+                self._names.add(sample.name)
             self._places.append((record.partition, record.offset))
             if self._origin_headers is not None:
                 self._origins.append(origin_of(record, self._origin_headers))
@@ -343,9 +353,9 @@ class Batcher:
 
     def _decode(self, record: Record) -> Sample:
         if self._decoding_seconds is None:
-            return decode(record.value, record.headers, self._layout, self._segment_names)
+            return decode(record.value, record.headers, self._layout, self._segment_names, self._names)
         began = time.thread_time()  # wall-clock time would count pauses of the process, too
-        sample = decode(record.value, record.headers, self._layout, self._segment_names)
+        sample = decode(record.value, record.headers, self._layout, self._segment_names, self._names)
         if time.thread_time() - began > self._decoding_seconds:
             raise MalformedRecord(
                 Reason.TOO_COSTLY, f"decoding takes longer than {self._decoding_seconds:g} s"

@@ -1,6 +1,6 @@
 """Messages between the reader process and the process that learns."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lethe.ingest.batcher import Start
@@ -101,3 +101,5 @@ class ReaderTask:
     """The offset before which each partition is read; None for no such limit."""
     origin_headers: Collection[str] | None = None
     """Headers that go with a sample's origin; None if nobody wants to know its origin."""
+    names: Sequence[str] | None = None
+    """The first names of classes where labels are names; None where they are numbers."""

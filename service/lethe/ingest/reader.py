@@ -70,7 +70,7 @@ class _Reader:
         self._position, self._left = task.position, task.stream.stop_after
         self._residency, self._paused, self._epoch = task.residency, task.paused, 0
         self._segments, self._until = task.segments, task.until
-        self._origin_headers = task.origin_headers
+        self._origin_headers, self._names = task.origin_headers, task.names
         self._awaiting_batch = False
         """An incomplete batch was discarded: nothing is read until the broker has a whole one."""
         self._malformed = 0
@@ -216,6 +216,7 @@ class _Reader:
                 decoding_seconds=None if self._residency is None else DECODING_SHARE * self._residency,
                 until=self._until,
                 origin_headers=self._origin_headers,
+                names=self._names,
             )
             if connected:
                 self._purger.publish_start(self._source, self._batcher.start.position.offsets)
@@ -243,7 +244,7 @@ class _Reader:
         self._connection.send(BrokerState(True, gone))
         self._purger.reset()
         self._dead_letters.reported.clear()
-        return Position(source.starts(), 0, source.topic_id)
+        return Position(source.starts(), 0, source.topic_id, classes=given.classes)
 
     def _receive(self, timeout: float) -> None:
         """Receive the parent's messages. Raises EOFError when it has closed the connection."""

@@ -5,7 +5,7 @@ process of its own it costs the learner nothing but memory bandwidth.
 """
 
 import multiprocessing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final
@@ -47,7 +47,7 @@ class ReaderProcess:
     services on the topic. Only names of ``segments`` are kept, if these are given. Dead letters hash
     values with ``dead_letter_key``. The child disables core dumps if its parent has. With ``until``, each
     partition is read up to that offset. With ``origin_headers``, batches name the origin of each sample, with
-    those of its headers.
+    those of its headers. With ``names``, labels are names, of which these come first.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class ReaderProcess:
         dead_letter_key: bytes | None = None,
         until: Mapping[int, int] | None = None,
         origin_headers: Collection[str] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self._epoch = 0
         self._slots = Slots(layout, batch, context)
@@ -83,6 +84,7 @@ class ReaderProcess:
             no_core_dumps=core_dumps_disabled(),
             until=until,
             origin_headers=origin_headers,
+            names=names,
         )
         self._process = context.Process(
             target=read_stream,

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-__all__ = ["Predictor", "in_chunks"]
+__all__ = ["Predictor", "in_chunks", "restricted"]
 
 _ROWS: Final = 256
 
@@ -30,3 +30,13 @@ def in_chunks(answer: Callable[[Tensor], Tensor], x_BCHW: Tensor) -> Tensor:
     """Return ``answer`` of all images, computed in chunks of fixed size to bound memory."""
     parts = [answer(x) for x in torch.split(x_BCHW, _ROWS)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def restricted(p_BK: Tensor, known: int) -> Tensor:
+    """Return the probabilities of the first ``known`` classes, which then sum to 1.
+
+    If all of a row's are 0, or none is known, they are equal.
+    """
+    own_BK = p_BK[:, :known]
+    sum_B1 = own_BK.sum(dim=1, keepdim=True)
+    return torch.where(sum_B1 > 0, own_BK / sum_B1, torch.full_like(own_BK, 1 / max(known, 1)))

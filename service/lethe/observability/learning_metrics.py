@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 from lethe.events import (
     SCORES,
     BoundariesScored,
+    ClassesNamed,
     Evaluated,
     Event,
     LossSurged,
@@ -39,6 +40,8 @@ class LearningMetrics:
             "Latest accuracy on one class of a probe. A class without a name has its label as its name.",
             ("probe", "class", "label"),
         )
+        self._classes = gauge("classes_named", "Classes that have a name, known or collected so far.")
+        self._classes.set(len(class_names))
         self._ece = gauge(
             "probe_calibration_error_ratio", "Latest expected calibration error on a probe.", ("probe",)
         )
@@ -131,6 +134,9 @@ class LearningMetrics:
                 self._feature_bytes.set(event.feature_bytes)
                 for probe, images in event.images.items():
                     self._images.labels(probe).set(images)
+            case ClassesNamed():
+                self._class_names = event.names
+                self._classes.set(len(event.names))
             case ScoresUpdated():
                 self._take_scores(event)
             case SegmentStarted():

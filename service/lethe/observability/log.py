@@ -9,6 +9,7 @@ from lethe.events import (
     BrokerStatus,
     CheckpointFailed,
     CheckpointUnreadable,
+    ClassesNamed,
     CommitStatus,
     Evaluated,
     Event,
@@ -81,6 +82,12 @@ def log_event(event: Event) -> None:
                 "records of %s alternate: a segment needs %d successive records of one name (--min-segment)",
                 " and ".join(event.names),
                 event.least,
+            )
+        case ClassesNamed(resumed=False) if len(event.names) > event.before:
+            logger.info(
+                "%d classes; new: %s",
+                len(event.names),
+                ", ".join(event.names[event.before :]),
             )
         case BoundaryDetected():
             logger.info("boundary detected after %d samples, by the %s", event.samples, event.signal)

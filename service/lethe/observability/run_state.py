@@ -15,6 +15,7 @@ from lethe.events import (
     BoundariesScored,
     BoundaryDetected,
     BrokerStatus,
+    ClassesNamed,
     Evaluated,
     Event,
     Lag,
@@ -76,6 +77,8 @@ class RunSnapshot(NamedTuple):
     counts: SampleCounts = SampleCounts()
     dead_letters: Mapping[str, int] = _NOTHING
     """Malformed records by reason."""
+    class_names: tuple[str, ...] = ()
+    """By number, as far as classes have names."""
     boundaries: Mapping[str, int] = _NOTHING
     """Detected boundaries by signal."""
     boundaries_scored: BoundariesScored | None = None
@@ -123,7 +126,6 @@ class RunState:
         clock: Callable[[], float] = time.monotonic,
         class_names: Sequence[str] = (),
     ) -> None:
-        self._class_names = list(class_names)
         self._settings, self._kind, self._history, self._clock = settings, kind, history, clock
         self._retention = kind.retention(settings.sample, settings.learner.options)
         self._started: float | None = None
@@ -133,9 +135,15 @@ class RunState:
             history.snapshot(),
             now,
             now,
+            class_names=tuple(class_names),
             stream_scores=history.stream_scores,
             fading_accuracy=history.prequential.fading,
         )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes by number, as far as they have any."""
+        return self._snapshot.class_names
 
     def __call__(self, event: Event) -> None:
         """Handle one event."""
@@ -172,6 +180,8 @@ class RunState:
                 return now._replace(counts=counts, lost=time.time())
             case TopicRecreated():
                 return now._replace(lost=time.time(), positions={}, lags={})
+            case ClassesNamed():
+                return now._replace(class_names=event.names)
             case BoundaryDetected():
                 found = now.boundaries.get(event.signal, 0) + 1
                 return now._replace(boundaries={**now.boundaries, event.signal: found})
@@ -317,7 +327,7 @@ class RunState:
             "start": asdict(now.start) if now.start else None,
             "accuracy": latest.accuracy if latest else {},
             "by_class": {n: list(r.by_class) for n, r in latest.readings.items()} if latest else {},
-            "class_names": self._class_names,
+            "class_names": list(now.class_names),
             "ece": {name: reading.ece for name, reading in latest.readings.items()} if latest else {},
             "scores": latest.scores.model_dump() if latest else {},
             "forgetting_by_probe": dict(latest.forgetting_by_probe) if latest else {},
@@ -354,7 +364,7 @@ class RunState:
             window=settings.evaluation.window,
             evaluations=EvaluationPoint.of(history),
             classes=ClassPoint.of(history),
-            class_names=self._class_names,
+            class_names=list(now.class_names),
             switches=SegmentSwitch.of(history),
             boundaries=Boundaries.of(history),
             throughput=now.throughput.points(),

@@ -39,6 +39,11 @@ def apply_policy(settings: Settings, policy: Policy, kind: type[Learner], probes
         raise InvalidSetting(
             f"stream.predictions_topic: policy {policy.name} does not allow predictions to leave the service"
         )
+    if settings.labels.max_classes is not None and not policy.header_text:
+        raise InvalidSetting(
+            f"labels.max_classes: names of classes would be collected from record headers, and policy "
+            f"{policy.name} keeps no text of headers; list the names in a file, labels.names"
+        )
     if settings.checkpoint.folder is None:
         raise InvalidSetting(f"policy {policy.name} asks for a ledger: --state says where it is kept")
     settings = _bound_residency(settings, policy)

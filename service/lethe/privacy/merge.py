@@ -79,6 +79,7 @@ def merge_states(folders: Sequence[Path], out: Path, plugin: str | None = None) 
             samples=history.samples,
             timing=_timing(states),
             drift=None,
+            predictions=None,
             ledger=_stored(ledger, states),
         )
         folder_out.write(checkpoint)
@@ -134,7 +135,7 @@ def _position(states: Sequence[SummedState], spans: Mapping[int, Span]) -> Posit
         _highest(named) for named in zip(*((p.ends, p.reported) for p in positions), strict=True)
     )
     topic_id = next((p.topic_id for p in positions if p.topic_id is not None), None)
-    return Position(offsets, 0, topic_id, ends, reported)
+    return Position(offsets, 0, topic_id, ends, reported, max((p.classes for p in positions), key=len))
 
 
 def _highest(mappings: Iterable[Mapping[int, int]]) -> Mapping[int, int]:

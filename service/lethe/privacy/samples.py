@@ -13,6 +13,7 @@ import numpy as np
 
 from lethe.errors import InvalidFile, InvalidSetting, MalformedRecord
 from lethe.wire import PNG, Labels, Layout, Pixels, decode
+from lethe.wire.class_names import ClassNames
 
 __all__ = ["Samples", "read_samples"]
 
@@ -36,24 +37,28 @@ class Samples:
         return len(self.y_N)
 
 
-def read_samples(paths: Sequence[Path], label: int | None, layout: Layout) -> Samples:
+def read_samples(
+    paths: Sequence[Path], label: int | None, layout: Layout, names: ClassNames | None = None
+) -> Samples:
     """Return the samples in all of ``paths``, in order; ``label`` is that of each PNG named by itself.
+
+    If classes have ``names``, folders are named after them; ``label`` and ``y`` are their numbers.
 
     A ``.npz`` holds ``x``, as in `Samples` or, for one channel, [N, H, W], and ``y``, N whole numbers; it may
     hold ``at``, whole numbers of shape [N, 2]: `Samples.at`. Raises InvalidFile naming what is no sample of
     ``layout``, InvalidSetting if a PNG has no label.
     """
-    parts = [part for path in paths for part in _read(path, label, layout)]
+    parts = [part for path in paths for part in _read(path, label, layout, names)]
     if not sum(map(len, parts)):
         raise InvalidFile(f"{', '.join(map(str, paths))}: no samples found; give {KINDS}")
     x_NCHW, y_N = (np.concatenate(arrays) for arrays in zip(*((p.x_NCHW, p.y_N) for p in parts), strict=True))
     return Samples(x_NCHW, y_N, [place for part in parts for place in part.at])
 
 
-def _read(path: Path, label: int | None, layout: Layout) -> Iterator[Samples]:
+def _read(path: Path, label: int | None, layout: Layout, names: ClassNames | None) -> Iterator[Samples]:
     if path.is_dir():
         for png in sorted(path.glob("*/*.png")):
-            yield _read_png(png, png.parent.name, layout)
+            yield _read_png(png, png.parent.name, layout, names)
     elif path.suffix == ".npz":
         yield _read_arrays(path, layout)
     elif path.suffix == ".png":
@@ -64,13 +69,13 @@ def _read(path: Path, label: int | None, layout: Layout) -> Iterator[Samples]:
         raise InvalidFile(f"{path} is not supported; give {KINDS}")
 
 
-def _read_png(path: Path, label: str, layout: Layout) -> Samples:
+def _read_png(path: Path, label: str, layout: Layout, names: ClassNames | None = None) -> Samples:
     if layout.features is not None:
         raise InvalidFile(f"{path}: the samples are vectors, which a PNG cannot hold; give {KINDS}")
     headers = [("content-type", PNG.encode()), ("label", label.encode())]
     files = Layout.model_validate(layout.model_dump() | {"formats": "png"})  # whatever the stream accepts
     try:
-        sample = decode(path.read_bytes(), headers, files)
+        sample = decode(path.read_bytes(), headers, files, names=names)
     except MalformedRecord as error:
         raise InvalidFile(f"{path}: {error.detail}") from error
     return Samples(sample.pixels[np.newaxis], np.array([sample.label], np.int64))

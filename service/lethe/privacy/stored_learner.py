@@ -12,8 +12,18 @@ from lethe.learners.capabilities import KeepsSums
 from lethe.learners.registry import LEARNERS, find
 from lethe.learners.state import JSON
 from lethe.wire import Layout
+from lethe.wire.class_names import ClassNames
 
-__all__ = ["OPTIONS", "kind_of", "layout_of", "learner_of", "retention_of", "sums_digest", "total_digest"]
+__all__ = [
+    "OPTIONS",
+    "kind_of",
+    "layout_of",
+    "learner_of",
+    "names_of",
+    "retention_of",
+    "sums_digest",
+    "total_digest",
+]
 
 OPTIONS = "learner.options."
 """Prefix of the learner's options in a checkpoint's fingerprint."""
@@ -68,6 +78,12 @@ def sums_digest(learner: Learner) -> str:
 def total_digest(learner: Learner) -> str:
     """Return the SHA-256, in hex, of a learner's exact sums over all samples; empty if it has none."""
     return safetensors_writer.digest(learner.total(), "") if isinstance(learner, KeepsSums) else ""
+
+
+def names_of(checkpoint: Checkpoint) -> ClassNames | None:
+    """Return the names of the classes, all of which are known; None where labels are numbers."""
+    names = checkpoint.position.classes
+    return ClassNames(names, len(names)) if names else None
 
 
 def layout_of(checkpoint: Checkpoint) -> Layout:

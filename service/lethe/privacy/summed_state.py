@@ -21,7 +21,7 @@ from lethe.privacy.stored_learner import OPTIONS, kind_of, learner_of, sums_dige
 
 __all__ = ["SummedState", "check_alike", "check_new", "open_summed"]
 
-DECISIVE: Final = ("learner.name", "learner.seed", OPTIONS, "sample.", "stream.topic")
+DECISIVE: Final = ("learner.name", "learner.seed", OPTIONS, "sample.", "labels.", "stream.topic")
 """Beginnings of the settings on which the meaning of sums depends."""
 
 
@@ -94,6 +94,12 @@ def check_alike(one: SummedState, other: SummedState) -> None:
     ]
     if differences:
         raise InvalidSetting(f"their sums do not mean the same: {'; '.join(differences)}")
+    names = [state.checkpoint.position.classes for state in (one, other)]
+    if any(mine != theirs for mine, theirs in zip(*names, strict=False)):
+        raise InvalidSetting(
+            f"their sums do not mean the same: the classes of {one.folder} appeared in another order than "
+            f"those of {other.folder}; list the names in a file, labels.names"
+        )
     ids = [state.checkpoint.position.topic_id for state in (one, other)]
     if None not in ids and ids[0] != ids[1]:
         raise InvalidSetting(

@@ -20,7 +20,7 @@ from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt
 from lethe.privacy.audit.receipt_writer import LEDGER, open_ledger, stored_ledger
 from lethe.privacy.samples import Samples, read_samples
-from lethe.privacy.stored_learner import kind_of, layout_of, learner_of, sums_digest
+from lethe.privacy.stored_learner import kind_of, layout_of, learner_of, names_of, sums_digest
 
 __all__ = ["Erasure", "forget"]
 
@@ -85,7 +85,7 @@ def forget(
         learner = learner_of(checkpoint, kind)
         if not isinstance(learner, Unlearns):
             raise _cannot(kind)
-        samples = read_samples(paths, label, layout_of(checkpoint))
+        samples = read_samples(paths, label, layout_of(checkpoint), names_of(checkpoint))
         load_learner(learner, checkpoint)
         if not trust_labels:
             _check_labels(learner, samples)

@@ -19,9 +19,10 @@ from lethe.learners.capabilities import Capability, KeepsSums
 from lethe.privacy.audit.learned_offsets import LearnedOffsets, receipts_of
 from lethe.privacy.read_again import OnRead, read_again
 from lethe.privacy.samples import read_samples
-from lethe.privacy.stored_learner import kind_of, layout_of, learner_of, total_digest
+from lethe.privacy.stored_learner import kind_of, layout_of, learner_of, names_of, total_digest
 from lethe.stream.settings import StreamSettings
 from lethe.wire import Layout, Sample, decode
+from lethe.wire.class_names import ClassNames
 
 __all__ = ["SumsVerdict", "verify_sums", "verify_topic"]
 
@@ -91,12 +92,13 @@ def verify_topic(
     )
     stream = stream.model_copy(update={"topic": topic or learned.topic})
     anew, layout = learner_of(checkpoint, kind), layout_of(checkpoint)
-    left_out = _contents(without, label, layout)
+    names = names_of(checkpoint)
+    left_out = _contents(without, label, layout, names)
 
     def decoded() -> Iterator[Sample]:
         for record in read_again(learned, stream, checkpoint.position.topic_id, on_read):
             try:
-                sample = decode(record.value, record.headers, layout)
+                sample = decode(record.value, record.headers, layout, names=names)
             except MalformedRecord:
                 continue  # it was dead-lettered
             if not learned.knows(record.partition, record.offset):
@@ -130,11 +132,13 @@ def _content(sample: Sample) -> tuple[bytes, int]:
     return sample.pixels.tobytes(), sample.label
 
 
-def _contents(paths: Sequence[Path], label: int | None, layout: Layout) -> Counter[tuple[bytes, int]]:
+def _contents(
+    paths: Sequence[Path], label: int | None, layout: Layout, names: ClassNames | None
+) -> Counter[tuple[bytes, int]]:
     """Return how often each sample is in the files, by its pixels and label."""
     if not paths:
         return Counter()
-    samples = read_samples(paths, label, layout)
+    samples = read_samples(paths, label, layout, names)
     return Counter(
         _content(Sample(x_CHW, int(y))) for x_CHW, y in zip(samples.x_NCHW, samples.y_N, strict=True)
     )
@@ -148,7 +152,7 @@ def _digest(checkpoint: Checkpoint, kind: type[Learner]) -> str:
 
 def _learn_files(anew: Learner, checkpoint: Checkpoint, paths: Sequence[Path], label: int | None) -> int:
     """Have ``anew`` learn the samples in files; return how many there were."""
-    samples = read_samples(paths, label, layout_of(checkpoint))
+    samples = read_samples(paths, label, layout_of(checkpoint), names_of(checkpoint))
     x_NCHW, y_N = torch.from_numpy(samples.x_NCHW), torch.from_numpy(samples.y_N)
     for x_BCHW, y_B in zip(torch.split(x_NCHW, _AT_ONCE), torch.split(y_N, _AT_ONCE), strict=True):
         anew.learn(x_BCHW, y_B)

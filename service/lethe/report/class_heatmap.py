@@ -25,8 +25,8 @@ def has_classes(run: RunResult, probes: Sequence[str]) -> bool:
 def by_class(run: RunResult, probe: str, axes: Axes) -> Figure:
     """Draw a row for each class in the colour of the probe: the stronger, the higher the accuracy."""
     points = [point for point in run.classes if point.accuracy.get(probe)]
-    columns = [point.accuracy[probe] for point in points]
-    rows = len(columns[0])
+    rows = max(len(point.accuracy[probe]) for point in points)  # classes may have appeared since
+    columns = [row + [None] * (rows - len(row)) for row in (point.accuracy[probe] for point in points)]
     names = run.class_names[:rows] if len(run.class_names) >= rows else list(map(str, range(rows)))
     heat = {
         "type": "heatmap",

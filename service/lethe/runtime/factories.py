@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Final
 
 import torch
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -16,6 +17,7 @@ from lethe.learners.registry import create, find
 from lethe.learners.state import JSON
 from lethe.privacy.controls import Controls
 from lethe.probeset import ProbeSet, load_folder
+from lethe.runtime.labels import Labels
 from lethe.settings import DriftSettings, EvaluationSettings, LearnerSettings, Settings
 from lethe.wire import Layout
 
@@ -30,6 +32,9 @@ __all__ = [
     "load_probes",
     "with_learners_defaults",
 ]
+
+NUMBERS: Final = Labels()
+"""Labels are numbers."""
 
 
 def with_learners_defaults(settings: Settings) -> Settings:
@@ -70,10 +75,11 @@ def device_of(settings: LearnerSettings) -> torch.device:
     return torch.device("cuda" if settings.device != "cpu" and available else "cpu")
 
 
-def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
+def load_probes(settings: EvaluationSettings, layout: Layout, labels: Labels = NUMBERS) -> list[ProbeSet]:
     """Return the probe sets in the folder that ``settings`` name; none without a folder.
 
-    Raises InvalidSetting for probes of another layout than the stream's, InvalidFile for unreadable ones.
+    Raises InvalidSetting for probes of another layout or with other labels than the stream's, InvalidFile
+    for unreadable ones.
     """
     if settings.probes is None:
         return []
@@ -81,7 +87,10 @@ def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
     for probe in probes:
         if not len(probe.y_N):
             raise InvalidSetting(f"evaluation.probes: {probe.name} has no samples")
-        if probe.x_NCHW.shape[1:] != layout.shape or probe.y_N.max() >= layout.classes:
+        if labels.names is not None:
+            _check_names(probe, labels)
+        numbered = labels.names is None and probe.y_N.max() >= layout.classes
+        if probe.x_NCHW.shape[1:] != layout.shape or numbered:
             raise InvalidSetting(
                 f"evaluation.probes: {probe.name} has {_kind(probe.x_NCHW.shape[1:])} and labels up to "
                 f"{probe.y_N.max()}, the stream has {_kind(layout.shape)} and labels up to"
@@ -92,6 +101,18 @@ def load_probes(settings: EvaluationSettings, layout: Layout) -> list[ProbeSet]:
 
 def _kind(shape: tuple[int, ...]) -> str:
     return f"vectors of {shape[0]}" if len(shape) == 1 else f"images of {'×'.join(map(str, shape))}"
+
+
+def _check_names(probe: ProbeSet, labels: Labels) -> None:
+    if not probe.classes:
+        raise InvalidSetting(
+            f"evaluation.probes: the labels of {probe.name} are numbers, those of the stream are names: "
+            "write it with the names of its classes"
+        )
+    if unknown := sorted(set(probe.classes) - set(labels.names or ())) if not labels.collected else []:
+        raise InvalidSetting(
+            f"evaluation.probes: {probe.name} has class {unknown[0]!r}, which is not in labels.names"
+        )
 
 
 def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | None:

@@ -9,7 +9,7 @@ from lethe.drift.detector import BoundaryDetector
 from lethe.errors import DivergedLoss, LetheError, RankLost, StateNotSaved
 from lethe.evaluation.evaluator import Evaluator, Interrupted
 from lethe.evaluation.history import History
-from lethe.events import Emit, Evaluated, PartitionsAdded, TopicRecreated
+from lethe.events import ClassesNamed, Emit, Evaluated, PartitionsAdded, TopicRecreated
 from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.feed import Batch, Feed
 from lethe.ingest.messages import BrokerState
@@ -18,6 +18,7 @@ from lethe.learners.finite import FiniteCheck
 from lethe.privacy.audit.receipt_writer import Receipts
 from lethe.privacy.controls import Controls
 from lethe.runtime.feed_events import FeedEvents
+from lethe.runtime.labels import Labels
 from lethe.runtime.persistence import CommitsOnly, Persistence
 from lethe.runtime.predictions import Predictions
 from lethe.runtime.ranks.interface import Ranks
@@ -56,6 +57,9 @@ class Loop:
     No checkpoint is past a record whose prediction is not in the topic of ``predictions``: while these cannot
     be written, learning waits.
 
+    ``labels`` say what labels are. Where names are collected, a class can be predicted from the batch after
+    the one in which it first appeared.
+
     Other ``ranks`` learn their own batches while this one learns the feed's; they are counted after it.
     """
 
@@ -76,6 +80,7 @@ class Loop:
     commit_first: bool = False
     ranks: Ranks = field(default_factory=Ranks)
     predictions: Predictions = field(default_factory=Predictions)
+    labels: Labels = field(default_factory=Labels)
 
     def __post_init__(self) -> None:
         self._finite = self.finite or FiniteCheck(self.learner)
@@ -92,8 +97,12 @@ class Loop:
         )
         self._learning = False
         """Whether the feed delivers batches, outside of evaluations and waits."""
+        self._classes = self.labels.names
+        """The names of the classes so far; None where labels are numbers."""
         if self.start is not None:
             self.predictions.learns_from(self.start.position)
+            if self._classes is not None:
+                self._classes = self.start.position.classes or self._classes
         self._segmentation = Segmentation(self.history, self.emit, self.evaluate_every)
 
     def run(self, ended: bool = False) -> None:
@@ -192,7 +201,8 @@ class Loop:
             return False
         self.ranks.start_round()
         before = self.history.samples
-        step = self._step(batch) if batch.filled.samples else None
+        known = len(self._classes or ()) if self.labels.collected else None
+        step = self._step(batch, known) if batch.filled.samples else None
         if step is not None and step.predicted is not None:
             self.predictions.add(batch.filled, step.predicted, before)
         self._segmentation.learned()
@@ -214,7 +224,15 @@ class Loop:
         self._feed_events.account(filled)
         if step is not None:
             self.emit(step.event)
+        self._note_classes(filled.position.classes)
         self.start = Start(filled.position, filled.left)
+
+    def _note_classes(self, names: tuple[str, ...]) -> None:
+        """Note the names of all classes so far, and emit if there are new ones."""
+        before = len(self._classes or ())
+        if self.labels.collected and len(names) > before:
+            self._classes = names
+            self.emit(ClassesNamed(names, before))
 
     @property
     def _at_end(self) -> bool:
@@ -292,7 +310,7 @@ class Loop:
             )
         self.ranks.pool()
         started = time.perf_counter()
-        readings = self.evaluator.evaluate(self.learner, full, self.stopping)
+        readings = self.evaluator.evaluate(self.learner, full, self.stopping, self._classes)
         seconds = time.perf_counter() - started
         samples, visit = self.history.samples, len(self.history.segments)
         images = self.evaluator.images(full)

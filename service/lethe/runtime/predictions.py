@@ -23,7 +23,10 @@ DIGITS: Final = 6
 
 
 class Predicted(NamedTuple):
-    """Classes, int64 of shape [B], and probabilities, float32 of shape [B, K], both on the CPU."""
+    """Classes, int64 of shape [B], and probabilities, float32 of shape [B, K], both on the CPU.
+
+    K is the number of classes so far; while it is 0, classes are -1.
+    """
 
     class_B: Tensor
     proba_BK: Tensor
@@ -123,9 +126,9 @@ class TopicPredictions(Predictions):
                 "partition": origin.partition,
                 "offset": origin.offset,
                 **_key(origin),
-                "class": number,
-                "name": names[number] if number < len(names) else None,
-                "probability": probabilities[number],
+                "class": number if probabilities else None,
+                "name": names[number] if 0 <= number < len(names) else None,
+                "probability": probabilities[number] if probabilities else None,
                 "probabilities": probabilities,
                 "model": {"learner": self._learner, "samples": samples},
                 "headers": dict(origin.headers),

@@ -27,6 +27,7 @@ from lethe.runtime.factories import device_of
 from lethe.runtime.snapshot import StateSnapshots
 from lethe.settings import Settings
 from lethe.stream.source import Position
+from lethe.wire.class_names import read_class_names
 
 __all__ = ["check_fingerprint", "fingerprint", "restore", "resumed", "run_id", "take_checkpoint"]
 
@@ -37,6 +38,8 @@ EXACT: Final = frozenset({"learner.device", "learner.threads", "batch.linger"})
 can be moved to another machine; a warning says that from there on the run is not reproduced bit for bit."""
 ADDED: Final[dict[str, JSON]] = {
     "evaluation.min_segment": MIN_SEGMENT,
+    "labels.max_classes": None,
+    "labels.names": None,
     "sample.fit": "refuse",
     "sample.formats": "png,raw",
 }
@@ -55,6 +58,8 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         "batch.size": settings.batch.size,
         "batch.linger": settings.batch.linger,
         **{f"sample.{name}": value for name, value in settings.sample.model_dump().items()},
+        "labels.max_classes": settings.labels.max_classes,
+        "labels.names": _names(settings.labels.names),
         "stream.topic": settings.stream.topic,
         "stream.rank": settings.stream.rank,
         "stream.world": settings.stream.world,
@@ -73,6 +78,14 @@ def _probes(folder: Path | None) -> dict[str, JSON]:
     """Return the hashes of the probe sets: measurements on different probes are not comparable."""
     probes = [] if folder is None else load_folder(folder)
     return {f"evaluation.probes.{probe.name}": f"SHA-256 {probe.sha256}" for probe in probes}
+
+
+@cache
+def _names(path: Path | None) -> JSON:
+    """Return the hash of the names in a file: with others, the same numbers mean other classes."""
+    if path is None:
+        return None
+    return f"SHA-256 {hashlib.sha256(json.dumps(read_class_names(path)).encode()).hexdigest()}"
 
 
 def run_id(settings: Settings) -> str:

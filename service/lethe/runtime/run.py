@@ -13,7 +13,7 @@ from lethe.checkpointing.checkpointer import Checkpointer
 from lethe.errors import DivergedLoss, InvalidSetting, LetheError, StateNotSaved
 from lethe.evaluation.boundary_scores import BoundaryScoring
 from lethe.evaluation.history import History
-from lethe.events import Emit, Event, LoopTurned
+from lethe.events import ClassesNamed, Emit, Event, LoopTurned
 from lethe.ingest.batcher import Start
 from lethe.ingest.broker_monitor import BrokerMonitor
 from lethe.ingest.feed import Feed
@@ -33,7 +33,7 @@ from lethe.privacy.audit.receipt_writer import Receipts, open_receipts
 from lethe.privacy.audit.witness import NoWitness, Witness, open_witness
 from lethe.privacy.controls import Controls, load_controls
 from lethe.privacy.status import PolicyStatus
-from lethe.probeset import ProbeSet, class_names
+from lethe.probeset import ProbeSet
 from lethe.runtime.factories import (
     build_labels,
     create_detector,
@@ -45,6 +45,7 @@ from lethe.runtime.factories import (
     with_learners_defaults,
 )
 from lethe.runtime.feed_events import FeedEvents
+from lethe.runtime.labels import Labels, load_labels
 from lethe.runtime.loop import Loop
 from lethe.runtime.persistence import Checkpoints, CommitsOnly, Publisher
 from lethe.runtime.predictions import Predictions, TopicPredictions
@@ -129,6 +130,7 @@ class Inputs:
     probes: list[ProbeSet]
     learner: Learner
     finite: FiniteCheck
+    labels: Labels
     token: str | None
     """What HTTP requests have to present; None if they need not."""
 
@@ -140,7 +142,8 @@ def load_inputs(settings: Settings) -> Inputs:
         settings.run.report.mkdir(parents=True, exist_ok=True)  # fail here, not after hours of learning
     token = read_token(settings.serve.token_file) if settings.serve.token_file else None
     controls = load_controls(settings.privacy)
-    probes = load_probes(settings.evaluation, settings.sample)
+    settings, labels = load_labels(settings)
+    probes = load_probes(settings.evaluation, settings.sample, labels)
     settings = controls.apply(settings, find(settings.learner.name), probes)
     learner = create_learner(settings.learner, settings.sample, settings.batch.size)
     if settings.checkpoint.folder is not None and not learner.resumable:
@@ -161,7 +164,7 @@ def load_inputs(settings: Settings) -> Inputs:
             "checkpoint of it is on the disk, and a prediction is made with every batch"
         )
     controls.protect_process()
-    return Inputs(settings, controls, probes, learner, FiniteCheck(learner), token)
+    return Inputs(settings, controls, probes, learner, FiniteCheck(learner), labels, token)
 
 
 class Service:
@@ -190,11 +193,16 @@ class Service:
         self._detector = (
             create_detector(settings.drift, storage.drift, controls, type(learner)) if group is None else None
         )
-        names = class_names(inputs.probes)
+        names = inputs.labels.shown(inputs.probes)
         self._retention = learner.retention(settings.sample, settings.learner.options)
         self._run_state = RunState(settings, type(learner), self._history, class_names=names)
         self._registry = create_registry()
-        self._snapshots = PredictorSnapshots(learner, finite=inputs.finite, commit_first=self._commit_first)
+        self._snapshots = PredictorSnapshots(
+            learner,
+            finite=inputs.finite,
+            commit_first=self._commit_first,
+            restrict=len(names) if inputs.labels.collected else None,
+        )
         self._enforcer = controls.create_enforcer(self._emit)
         self._policy_status = PolicyStatus(controls)
         self._subscribers = self._create_subscribers(import_seconds)
@@ -237,7 +245,7 @@ class Service:
                 self._registry,
                 self._settings.sample.nbytes,
                 build_labels(self._learner, self._retention),
-                class_names(self._inputs.probes),
+                self._run_state.class_names,
             ),
             log_event,
             self._snapshots,
@@ -259,6 +267,9 @@ class Service:
         checkpoint = self._storage.checkpoint
         if checkpoint is None:
             return
+        if self._inputs.labels.collected:
+            names = checkpoint.position.classes
+            self._emit(ClassesNamed(names, len(names), resumed=True))
         restore(checkpoint, self._learner, self._history, self._emit)
         if checkpoint.timing is not None:
             self._run_state.resume_timing(cast("dict[str, Any]", checkpoint.timing))
@@ -292,12 +303,11 @@ class Service:
         if not stream.predictions_topic:
             return Predictions()
         since = None if checkpoint is None else checkpoint.predictions
-        names = class_names(self._inputs.probes)
         return TopicPredictions(
             PredictionTopic(stream, cast("dict[str, Any] | None", since)),
             stream.topic,
             self._learner.name,
-            lambda: names,
+            lambda: self._run_state.class_names,
             self._emit,
         )
 
@@ -310,6 +320,7 @@ class Service:
             self._settings.sample,
             serve.max_body_bytes,
             BODY_SECONDS if residency is None else min(BODY_SECONDS, residency),
+            lambda: self._run_state.class_names,
         )
         app = create_app(
             self._run_state,
@@ -385,6 +396,7 @@ class Service:
             segments=controls.segment_names(self._inputs.probes),
             dead_letter_key=storage.dead_letter_key(),
             origin_headers=self._origin_headers(),
+            names=self._inputs.labels.names,
         )
 
     def _origin_headers(self) -> Sequence[str] | None:
@@ -454,6 +466,7 @@ class Service:
             commit_first=self._commit_first,
             ranks=ranks,
             predictions=self._predictions,
+            labels=self._inputs.labels,
         )
 
     def _learn(self, loop: Loop) -> None:

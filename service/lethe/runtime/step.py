@@ -23,6 +23,7 @@ from lethe.events import (
 from lethe.ingest.feed import Batch
 from lethe.learners.base import Learner
 from lethe.learners.motion import Motion
+from lethe.learners.predictor import restricted
 from lethe.learners.private.base import PrivateLearner
 from lethe.runtime.predictions import Predicted
 
@@ -56,23 +57,34 @@ class LearnedBatch:
 
 
 def learn_batch(
-    learner: Learner, batch: Batch, *, features: bool = False, predictions: bool = False
+    learner: Learner,
+    batch: Batch,
+    *,
+    features: bool = False,
+    predictions: bool = False,
+    known: int | None = None,
 ) -> tuple[LearnedBatch, FeatureSums | None, Predicted | None]:
     """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss.
 
     With ``features``, return those that boundary detection uses; with ``predictions``, what was predicted.
+    If only the first ``known`` classes have appeared before the batch, one of these is predicted.
     """
     filled = batch.filled
     started = time.perf_counter()
     x_BCHW, y_B = torch.from_numpy(batch.x_BCHW), torch.from_numpy(batch.y_B)
     proba_BK = None
+    predictions = predictions or known is not None
     if predictions and not learner.reports_probabilities:
         proba_BK = learner.predict_proba(x_BCHW)
     learned = learner.learn(x_BCHW, y_B)
     if predictions and learned.probabilities is not None:
         proba_BK = learned.probabilities()
-    predicted = None if proba_BK is None else Predicted(learned.predicted_B, proba_BK)
-    correct = int((learned.predicted_B.numpy() == batch.y_B).sum())
+    class_B = learned.predicted_B
+    if proba_BK is not None and known is not None:
+        proba_BK = restricted(proba_BK, known)
+        class_B = proba_BK.argmax(1) if known else torch.full_like(class_B, -1)
+    predicted = None if proba_BK is None else Predicted(class_B, proba_BK)
+    correct = int((class_B.numpy() == batch.y_B).sum())
     sums = sum_features(batch.x_BCHW) if features else None
     discarded, now = batch.discard(), time.monotonic()
     numbers = LearnedBatch(
@@ -109,10 +121,17 @@ class TrainingStep:
     surges: SurgeTest = field(default_factory=SurgeTest)
     _reported: Motion | None = field(default=None, init=False)
 
-    def __call__(self, batch: Batch) -> Step:
-        """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss."""
+    def __call__(self, batch: Batch, known: int | None = None) -> Step:
+        """Predict and learn a batch, and overwrite its pixels; raises DivergedLoss.
+
+        Where classes appear over time, ``known`` is how many have before the batch.
+        """
         learned, features, predicted = learn_batch(
-            self.learner, batch, features=self.detector is not None, predictions=self.predictions
+            self.learner,
+            batch,
+            features=self.detector is not None,
+            predictions=self.predictions,
+            known=known,
         )
         step = self.account(learned)._replace(predicted=predicted)
         if features is not None and self.detector is not None:

@@ -46,7 +46,8 @@ class Position:
     there. ``topic_id`` is the broker's id of the topic, if it has one: a topic created anew under the
     same name has another. ``ends`` are the last known ends of the partitions, which give how much is lost
     with a deleted topic; equality ignores them. ``reported`` are offsets beyond the position before
-    which every malformed record has its dead letter.
+    which every malformed record has its dead letter. ``classes`` are the names of the classes, by number,
+    where labels are names: those known at the start, and of the records before it.
     """
 
     offsets: Mapping[int, int]
@@ -54,6 +55,7 @@ class Position:
     topic_id: str | None = None
     ends: Mapping[int, int] = field(default_factory=dict, compare=False)
     reported: Mapping[int, int] = field(default_factory=dict, compare=False)
+    classes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def ahead(self) -> int:

@@ -1,6 +1,7 @@
 """``POST /predict``: classifies samples with a recent snapshot of the learner, concurrently with learning."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -12,6 +13,7 @@ from lethe.errors import MalformedRecord
 from lethe.web.predict_body import HEADERS, JSON, MAX_IMAGES, Headers, body_schemas, kinds, reader
 from lethe.web.prediction_worker import (
     MAX_WAITING,
+    NoClassYet,
     NonFinitePrediction,
     PredictionResult,
     PredictionWorker,
@@ -42,6 +44,8 @@ class Prediction(BaseModel):
 
     label: int
     """The most likely class."""
+    name: str | None = None
+    """Its name; null if it has none."""
     probability: float
     probabilities: list[float]
     """Of each class."""
@@ -64,6 +68,8 @@ class Predicted(BaseModel):
 class PredictEndpoint:
     """The prediction endpoint: `router` handles any request, `respond_now` a single sample without waiting.
 
+    ``names`` returns the names of the classes by number, as far as they have any.
+
     A body has at most ``max_bytes`` and must arrive within ``body_seconds``.
     """
 
@@ -74,9 +80,10 @@ class PredictEndpoint:
         layout: Layout,
         max_bytes: int,
         body_seconds: float = BODY_SECONDS,
+        names: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._predictions, self._learner, self._layout = predictions, learner, layout
-        self.max_bytes, self._body_seconds = max_bytes, body_seconds
+        self.max_bytes, self._body_seconds, self._names = max_bytes, body_seconds, names
         self._held = 0  # bytes of incomplete bodies
 
     def respond_now(self, body: bytes, headers: Headers) -> bytes | None:
@@ -89,7 +96,7 @@ class PredictEndpoint:
             return None
         try:
             result = self._predictions.predict_now(read)
-        except (MalformedRecord, NonFinitePrediction):
+        except (MalformedRecord, NonFinitePrediction, NoClassYet):
             return None  # the router reports what is wrong
         return None if result is None else self._json(result)
 
@@ -119,6 +126,8 @@ class PredictEndpoint:
             except NonFinitePrediction:
                 detail = "the prediction is not finite: the learner has diverged"
                 raise HTTPException(503, detail) from None
+            except NoClassYet:
+                raise HTTPException(503, "no class has appeared in the stream yet") from None
             except MalformedRecord as error:
                 raise HTTPException(422, error.detail) from error
             # serialised here: FastAPI would validate the model once more
@@ -157,12 +166,17 @@ class PredictEndpoint:
         return bytes(body)
 
     def _json(self, result: PredictionResult) -> bytes:
-        labels = result.p_BK.argmax(1).tolist()
+        labels, names = result.p_BK.argmax(1).tolist(), self._names()
         rows = [[round(p, 6) for p in row] for row in result.p_BK.tolist()]
         predicted = Predicted(
             model=Model(learner=self._learner, samples=result.samples),
             predictions=[
-                Prediction(label=label, probability=row[label], probabilities=row)
+                Prediction(
+                    label=label,
+                    name=names[label] if label < len(names) else None,
+                    probability=row[label],
+                    probabilities=row,
+                )
                 for label, row in zip(labels, rows, strict=True)
             ],
         )
@@ -200,5 +214,6 @@ _PROBLEMS: Final = {
     413: "The body is too long.",
     415: "The content type is not supported.",
     422: "The body or a header is malformed; the detail says which and how.",
-    503: "Too many requests are waiting, or the learner has diverged and its prediction is not finite.",
+    503: "Too many requests are waiting, no class has appeared in the stream yet, or the learner has "
+    "diverged and its prediction is not finite.",
 }

@@ -19,7 +19,14 @@ import torch
 from lethe.web.predictor_snapshots import PredictorSnapshots
 from lethe.wire import Layout, Pixels
 
-__all__ = ["MAX_WAITING", "NonFinitePrediction", "PredictionResult", "PredictionWorker", "QueueFull"]
+__all__ = [
+    "MAX_WAITING",
+    "NoClassYet",
+    "NonFinitePrediction",
+    "PredictionResult",
+    "PredictionWorker",
+    "QueueFull",
+]
 
 MAX_WAITING: Final = 16
 """Requests that may wait; further ones are rejected."""
@@ -35,6 +42,10 @@ class QueueFull(Exception):
 
 class NonFinitePrediction(Exception):
     """A predicted probability is not finite: the learner has diverged."""
+
+
+class NoClassYet(Exception):
+    """No class has appeared in the stream yet, so none can be predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class PredictionWorker:
         Return None without calling ``read`` while another request is answered, or after
         `MAX_SLOW_PREDICTIONS` predictions that took longer than `QUICK_SECONDS`; use `submit` then.
 
-        Raises NonFinitePrediction, and what ``read`` raises.
+        Raises NonFinitePrediction, NoClassYet, and what ``read`` raises.
         """
         if self._slow >= MAX_SLOW_PREDICTIONS or not self._lock.acquire(blocking=False):
             return None
@@ -87,8 +98,8 @@ class PredictionWorker:
     def submit(self, read: Callable[[], Pixels]) -> Future[PredictionResult]:
         """Return the future prediction for the samples that ``read`` returns, [B, …].
 
-        The samples are overwritten with zeros. The future raises NonFinitePrediction, and what ``read``
-        raises. Raises QueueFull.
+        The samples are overwritten with zeros. The future raises NonFinitePrediction, NoClassYet, and what
+        ``read`` raises. Raises QueueFull.
         """
         if not self._slots.acquire(blocking=False):
             raise QueueFull
@@ -114,6 +125,8 @@ class PredictionWorker:
             p_BK = predictor.predict_proba(torch.from_numpy(x_BCHW))
         finally:
             x_BCHW[...] = 0  # numpy reuses the memory of small arrays without clearing it
+        if not p_BK.shape[1]:
+            raise NoClassYet
         if not bool(p_BK.isfinite().all()):
             raise NonFinitePrediction
         return PredictionResult(p_BK.numpy(), samples)

@@ -8,7 +8,8 @@ header             example                     meaning
 =================  ==========================  ==========================================
 ``content-type``   ``image/png``               or ``image/jpeg``, ``image/webp``, and
                                                ``application/octet-stream`` for raw values
-``label``          ``3``                       class, as a decimal number
+``label``          ``3``                       class, as a decimal number, or as a name if the
+                                               deployment names its classes
 ``dtype``          ``uint8``                   for raw pixels; ``float32`` for a vector
 ``shape``          ``1,28,28``                 for raw pixels: channels, height, width; for a vector, its
                                                length
@@ -34,6 +35,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lethe.errors import MalformedRecord
 from lethe.models import Section
+from lethe.wire.class_names import ClassNames
 from lethe.wire.dead_letter_reasons import Reason
 from lethe.wire.fitting import Fit
 from lethe.wire.jpeg import decode_jpeg
@@ -171,6 +173,8 @@ class Sample:
     pixels: Pixels
     label: int
     segment: str | None = None
+    name: str | None = None
+    """The name of its class, where labels are names."""
 
 
 def encode(sample: Sample, content_type: str = RAW) -> tuple[bytes, list[tuple[str, bytes]]]:
@@ -179,7 +183,8 @@ def encode(sample: Sample, content_type: str = RAW) -> tuple[bytes, list[tuple[s
     Raises ValueError for a content type other than `PNG` and `RAW`, and for a PNG of a vector or of a number
     of channels other than 1 and 3.
     """
-    headers = [("content-type", content_type.encode()), ("label", str(sample.label).encode())]
+    label = sample.name or str(sample.label)
+    headers = [("content-type", content_type.encode()), ("label", label.encode())]
     if content_type == RAW:
         value = sample.pixels.astype(sample.pixels.dtype.newbyteorder("<"), copy=False).tobytes()
         shape = ",".join(map(str, sample.pixels.shape)).encode()
@@ -196,11 +201,16 @@ def encode(sample: Sample, content_type: str = RAW) -> tuple[bytes, list[tuple[s
 
 
 def decode(
-    value: bytes | None, headers: Headers, layout: Layout, segments: Collection[str] | None = None
+    value: bytes | None,
+    headers: Headers,
+    layout: Layout,
+    segments: Collection[str] | None = None,
+    names: ClassNames | None = None,
 ) -> Sample:
     """Return the sample that a record encodes.
 
-    If ``segments`` is given, any other segment name is dropped, so that no unknown text is passed on. Raises
+    If ``segments`` is given, any other segment name is dropped, so that no unknown text is passed on. With
+    ``names``, labels are names; a new one is not added. Raises
     MalformedRecord, with a `Reason`, for everything that is not a sample of ``layout``; the message describes
     what was expected, never what was sent. No other exception is raised, whatever the bytes are.
     """
@@ -211,10 +221,14 @@ def decode(
     by_name = dict(headers)
     if by_name.get("lethe-version", VERSION) != VERSION:
         raise MalformedRecord(Reason.UNSUPPORTED_VERSION, "lethe-version is not 1")
-    label = _label(_required(by_name, "label"), layout)
+    given, name = _required(by_name, "label"), None
+    if names is None:
+        label = _label(given, layout)
+    else:
+        label, name = names.find(given)
     pixels = decode_pixels(value, by_name, layout)
     segment = _segment(by_name.get("segment"))
-    return Sample(pixels, label, segment if segments is None or segment in segments else None)
+    return Sample(pixels, label, segment if segments is None or segment in segments else None, name)
 
 
 def decode_pixels(value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:

@@ -28,6 +28,11 @@ def check_ranks(settings: Settings) -> None:
             f"stream.world {settings.stream.world}: it divides a topic between services that learn apart; "
             "ranks that learn together divide the partitions among themselves"
         )
+    if settings.labels.names is not None or settings.labels.max_classes is not None:
+        raise InvalidSetting(
+            "labels.names, labels.max_classes: several ranks take numbers as labels yet; names would have to "
+            "be numbered alike in all of them"
+        )
     if settings.stream.predictions_topic:
         raise InvalidSetting(
             f"stream.predictions_topic {settings.stream.predictions_topic}: several ranks do not write "
