@@ -30,6 +30,7 @@ from lethe.learners.gradient.finetune import Finetune
 from lethe.learners.registry import LEARNERS
 from lethe.observability.metrics import Metrics
 from lethe.observability.run_state import RunState
+from lethe.observability.watch_metrics import TargetMetrics
 from lethe.privacy.status import PolicyStatus
 from lethe.runtime.factories import build_labels
 from lethe.settings import Settings
@@ -207,7 +208,13 @@ def _http() -> str:
     with PredictionWorker(PredictorSnapshots(Finetune(LearnerContext(layout))), layout) as worker:
         predict = PredictEndpoint(worker, Finetune.name, layout, Settings().serve.max_body_bytes)
         api = create_app(
-            run_state, CollectorRegistry(), "", PolicyStatus(), predict, token="-" * 16
+            run_state,
+            CollectorRegistry(),
+            "",
+            PolicyStatus(),
+            predict,
+            token="-" * 16,
+            tell_visit=lambda *_: False,  # only described
         ).openapi()
     text = [
         "# HTTP",
@@ -266,6 +273,9 @@ def _metrics() -> str:
         metrics(event)
     PredictMetrics(registry)
     RejectedRequests(registry)
+    target = TargetMetrics(registry)
+    for event in EVENTS:
+        target(event)
     rows = []
     for family in sorted(registry.collect(), key=lambda family: family.name):
         suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")

@@ -17,6 +17,8 @@
     ├── ReaderDied             stops the service: the process that reads the broker died
     ├── RankLost               ends this rank, with a status that has all ranks started again
     ├── RanksDiffer            stops all ranks: what should be the same in each of them is not
+    ├── TargetUnavailable      a watched model did not answer: its skills are unknown, it is asked again
+    │   └── UnexpectedAnswer   the same: it answered otherwise than its protocol says
     ├── InvalidSetting         stops the command; names the setting and the accepted values
     ├── InvalidScenario        stops the command; names the file and the key
     ├── InvalidFile            stops the command: a file is missing, corrupt or of another version
@@ -44,7 +46,9 @@ __all__ = [
     "RanksDiffer",
     "ReaderDied",
     "StateNotSaved",
+    "TargetUnavailable",
     "TopicReplaced",
+    "UnexpectedAnswer",
 ]
 
 
@@ -125,6 +129,14 @@ class RankLost(LetheError):
 
 class RanksDiffer(LetheError):
     """Two ranks that took the same steps hold different weights; nothing of them is saved."""
+
+
+class TargetUnavailable(LetheError):
+    """A watched model did not answer: nothing is known about its skills; the same call may succeed later."""
+
+
+class UnexpectedAnswer(TargetUnavailable):
+    """A watched model answered otherwise than its protocol says; the message shows request and response."""
 
 
 class InvalidSetting(LetheError):

@@ -26,6 +26,7 @@ MOST_LINES = 80
 EVERY_COMMAND = {
     "lethe": [
         "run",
+        "watch",
         "demo",
         "settings",
         "learners",

@@ -55,6 +55,7 @@ WITHOUT_UNIT = {
     "lethe_witness_up",
     "lethe_predictions_waiting",
     "lethe_classes_named",
+    "lethe_target_up",
     "lethe_segment_visit",
     "lethe_run_boundaries",
     "lethe_boundary_verdicts",

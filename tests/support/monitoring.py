@@ -13,6 +13,7 @@ import yaml
 
 from lethe.events import PrivacySpent
 from lethe.observability.metrics import Metrics
+from lethe.observability.watch_metrics import TargetMetrics
 from lethe.runtime.factories import create_registry, export_reader_process
 from lethe.web.predict import PredictMetrics
 from lethe.web.rejected_requests import RejectedRequests
@@ -49,6 +50,7 @@ def exported() -> dict[str, tuple[str, ...]]:
     metrics(PrivacySpent(epsilon=2.5, delta=1e-5, budget=8.0, spent=False))  # else there are no such metrics
     PredictMetrics(registry)
     RejectedRequests(registry)
+    TargetMetrics(registry)
     with export_reader_process(registry, os.getpid):
         return {
             family.name: tuple(family.name + suffix for suffix in SUFFIXES[family.type])

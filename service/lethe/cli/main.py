@@ -24,6 +24,7 @@ from lethe.cli.run import run
 from lethe.cli.settings import settings
 from lethe.cli.subtract import subtract
 from lethe.cli.verify import verify
+from lethe.cli.watch import watch
 from lethe.errors import LetheError
 from lethe.files.terminal import markup
 
@@ -72,6 +73,14 @@ app.command(
     rich_help_panel=RUN,
     epilog=examples("lethe demo", "lethe demo --scenario permuted --learner ridge --samples 5000"),
 )(demo)
+app.command(
+    rich_help_panel=RUN,
+    epilog=examples(
+        "lethe watch --probes probes --url http://model:8080/v2/models/digits/infer",
+        "lethe watch --probes probes --python my_package:predict --every 600",
+        "lethe watch --probes probes --checkpoints runs --backbone nets:resnet",
+    ),
+)(watch)
 app.command(rich_help_panel=LOOK, epilog=examples("lethe settings stream", "lethe settings --markdown"))(
     settings
 )

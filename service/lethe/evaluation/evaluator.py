@@ -19,7 +19,7 @@ from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.predictor import restricted
 from lethe.probeset import ProbeSet, check_probe
 
-__all__ = ["MOST_CLASSES", "Evaluator", "Interrupted"]
+__all__ = ["MOST_CLASSES", "Evaluator", "Interrupted", "choose_images"]
 
 MOST_CLASSES: Final = 100
 """Maximum number of classes for accuracies by class."""
@@ -59,7 +59,7 @@ class Evaluator:
         self._names = {probe.name: probe.classes for probe in probes}
         for probe in probes:
             x_NCHW, y_N = _tensors(probe.x_NCHW, probe.y_N)
-            chosen = torch.from_numpy(_choose(len(y_N), subset, seed, probe.name))
+            chosen = torch.from_numpy(choose_images(len(y_N), subset, seed, probe.name))
             self._full[probe.name] = _Images(x_NCHW, y_N, chosen)
             self._subset[probe.name] = _Images(x_NCHW[chosen], y_N[chosen], torch.arange(len(chosen)))
 
@@ -135,7 +135,8 @@ def _tensors(x_NCHW: np.ndarray, y_N: np.ndarray) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
-def _choose(images: int, subset: int, seed: int, name: str) -> np.ndarray:
+def choose_images(images: int, subset: int, seed: int, name: str) -> np.ndarray:
+    """Return the sorted indices of ``subset`` of a probe's ``images``, by the seed and the probe's name."""
     entropy = int.from_bytes(sha256(f"{seed} {name}".encode()).digest())
     order = np.random.default_rng(entropy).permutation(images)
     return np.sort(order[:subset])

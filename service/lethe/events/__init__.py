@@ -58,6 +58,7 @@ from lethe.events.records import (
     TopicRecreated,
 )
 from lethe.events.scores import SCORES, ScoreInfo, Scores
+from lethe.events.watching import DropFound, RequestsMade, TargetStatus
 
 __all__ = [
     "BALANCE",
@@ -75,6 +76,7 @@ __all__ = [
     "ClassesNamed",
     "CommitStatus",
     "CountInfo",
+    "DropFound",
     "Emit",
     "Evaluated",
     "Event",
@@ -96,6 +98,7 @@ __all__ = [
     "RecordsLost",
     "RecordsReceived",
     "RegimeAssigned",
+    "RequestsMade",
     "Resumed",
     "RoundLearned",
     "SampleCounts",
@@ -108,6 +111,7 @@ __all__ = [
     "SegmentWithoutProbe",
     "SegmentsCapped",
     "SegmentsMixed",
+    "TargetStatus",
     "TopicRecreated",
     "ViolationPersists",
     "WeightsMoved",
@@ -155,6 +159,9 @@ Event = (
     | PurgeBlocked
     | SamplesRetained
     | WitnessStatus
+    | TargetStatus
+    | RequestsMade
+    | DropFound
 )
 
 Emit = Callable[[Event], None]

@@ -11,6 +11,7 @@ from lethe.events import (
     CheckpointUnreadable,
     ClassesNamed,
     CommitStatus,
+    DropFound,
     Evaluated,
     Event,
     LearningStarted,
@@ -30,6 +31,7 @@ from lethe.events import (
     SegmentStarted,
     SegmentWithdrawn,
     SegmentWithoutProbe,
+    TargetStatus,
     TopicRecreated,
     WitnessStatus,
 )
@@ -126,6 +128,17 @@ def log_event(event: Event) -> None:
             logger.error(
                 "the topic was deleted and created anew; at least %d records of the old one were not learned",
                 event.gone,
+            )
+        case TargetStatus(up=True):
+            logger.info("the watched model answers%s", f"; {event.detail}" if event.detail else "")
+        case TargetStatus(up=False):
+            logger.warning("what the watched model knows is unknown: %s", event.detail)
+        case DropFound():
+            logger.warning(
+                "accuracy on %s has dropped: found after %d rounds, with %d images",
+                event.probe,
+                event.rounds,
+                event.images,
             )
         case BrokerStatus(up=True):
             logger.info("the broker answers%s", f"; {event.detail}" if event.detail else "")

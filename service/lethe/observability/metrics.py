@@ -38,7 +38,7 @@ from lethe.observability.learning_metrics import LearningMetrics
 from lethe.observability.rank_metrics import RankMetrics
 from lethe.observability.run_metrics import RunMetrics
 
-__all__ = ["Metrics"]
+__all__ = ["EVALUATION_BUCKETS", "Metrics"]
 
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 AGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import (
     Field,
@@ -151,7 +151,9 @@ class ThroughputPoint(Document):
 
 
 class RunResult(Scores, Document):
-    """The result of one learner on one stream.
+    """The result of one learner on one stream, or of a watched model.
+
+    For a watched model, ``samples`` on any axis are seconds since the first evaluation.
 
     Accuracies are ratios from 0 to 1, times are in seconds. A score is None if it was not defined, see
     `lethe.evaluation.score_formulas`.
@@ -160,6 +162,8 @@ class RunResult(Scores, Document):
     learner: str
     retains: str
     summary: str
+    source: Literal["learned", "watched"] = "learned"
+    """Whether Lethe trains the model, or only watches it."""
     seed: int
     scenario: str | None
     broker: str

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from lethe.evaluation.boundary_scores import Boundaries
 from lethe.evaluation.history import History, HistorySnapshot
@@ -32,6 +32,7 @@ from lethe.events import (
     ScoresUpdated,
     SegmentStarted,
     SegmentWithdrawn,
+    TargetStatus,
     TopicRecreated,
     ViolationPersists,
 )
@@ -48,7 +49,7 @@ from lethe.observability.result import (
 from lethe.observability.throughput import Throughput, peak_rss_bytes
 from lethe.settings import Settings
 
-__all__ = ["RunSnapshot", "RunState"]
+__all__ = ["RunSnapshot", "RunState", "Subject"]
 
 _HISTORY_CHANGED = (
     BoundaryDetected,
@@ -111,6 +112,23 @@ class RunSnapshot(NamedTuple):
     broker: BrokerStatus = BrokerStatus(up=False, detail="not reached yet")
 
 
+class Subject(NamedTuple):
+    """What a run is about: a learner, or a model that is only watched."""
+
+    name: str
+    retains: str
+    summary: str
+    source: Literal["learned", "watched"] = "learned"
+    address: str | None = None
+    """Where a watched model is."""
+
+    @classmethod
+    def learner(cls, kind: type[Learner], settings: Settings) -> "Subject":
+        """Return the subject of a run with a learner of this ``kind``."""
+        retention = kind.retention(settings.sample, settings.learner.options)
+        return cls(kind.name, retention.value, kind.summary)
+
+
 class RunState:
     """A subscriber that keeps the state of a run.
 
@@ -121,13 +139,13 @@ class RunState:
     def __init__(
         self,
         settings: Settings,
-        kind: type[Learner],
+        kind: type[Learner] | Subject,
         history: History,
         clock: Callable[[], float] = time.monotonic,
         class_names: Sequence[str] = (),
     ) -> None:
-        self._settings, self._kind, self._history, self._clock = settings, kind, history, clock
-        self._retention = kind.retention(settings.sample, settings.learner.options)
+        self._subject = kind if isinstance(kind, Subject) else Subject.learner(kind, settings)
+        self._settings, self._history, self._clock = settings, history, clock
         self._started: float | None = None
         self._seconds_before = 0.0
         now = clock()
@@ -209,6 +227,8 @@ class RunState:
                 return now._replace(violated={**now.violated, event.rule: event.at})
             case BrokerStatus():
                 return now._replace(broker=event)
+            case TargetStatus():  # what a watched model is to its service, as the broker is to a run
+                return now._replace(broker=BrokerStatus(event.up, event.detail))
             case _:
                 return now if counts is now.counts else now._replace(counts=counts)
 
@@ -300,14 +320,25 @@ class RunState:
         """Whether partitions are assigned and the broker answers."""
         return self._snapshot.broker.up
 
+    @property
+    def probes(self) -> Sequence[str]:
+        """Names of the probes."""
+        return self._history.probes
+
+    @property
+    def watched(self) -> bool:
+        """Whether the model is only watched."""
+        return self._subject.source == "watched"
+
     def state(self) -> dict[str, Any]:
         """Return the state of the run as plain JSON."""
         now = self._snapshot
         latest, segments = now.scores, now.history.segments
         return {
-            "learner": self._kind.name,
-            "retains": self._retention.value,
-            "topic": self._settings.stream.topic,
+            "learner": self._subject.name,
+            "retains": self._subject.retains,
+            "source": self._subject.source,
+            "topic": self._subject.address or self._settings.stream.topic,
             "positions": {str(p): offset for p, offset in sorted(now.positions.items())},
             "lag": {str(p): records for p, records in sorted(now.lags.items())},
             "broker": {"up": now.broker.up, "detail": now.broker.detail},
@@ -341,12 +372,13 @@ class RunState:
         latest, history = now.scores, now.history
         scores = (latest.scores if latest else Scores()).model_dump()
         return RunResult(
-            learner=self._kind.name,
-            retains=self._retention.value,
-            summary=self._kind.summary,
+            learner=self._subject.name,
+            retains=self._subject.retains,
+            summary=self._subject.summary,
+            source=self._subject.source,
             seed=settings.learner.seed,
             scenario=None,
-            broker=settings.stream.bootstrap_servers,
+            broker=self._subject.address or settings.stream.bootstrap_servers,
             segments=list(history.segments),
             probes=list(history.probes),
             R=[list(row) for row in latest.R] if latest else [],

@@ -26,8 +26,12 @@ class Headline:
 
 def headline(run: RunResult) -> Headline:
     """Return the sentence that sums up ``run``."""
-    if run.samples.learned and not run.segments:
+    watched = run.source == "watched"
+    if (run.samples.learned or (watched and run.forgetting_by_probe)) and not run.segments:
         return _without_segments(run)
+    if watched and not run.forgetting_by_probe:
+        knows = " and ".join(dict.fromkeys(run.segments)) or "none of the probes yet"
+        return Headline(f"{run.learner} knows {knows}", percent(run.acc), "watched, nothing is old yet")
     if run.acc is None or not run.R:
         return Headline(
             f"{run.learner} has finished no segment", number(run.samples.learned), "samples learned"

@@ -37,7 +37,7 @@ def stream_layout(
             "range": [0, axes.samples],
             "tickformat": "~s",
             "nticks": 5,
-            "title": {"text": "samples learned"},
+            "title": {"text": "seconds watched" if run.source == "watched" else "samples learned"},
         },
         "yaxis": y,
         "shapes": [

@@ -17,6 +17,7 @@ from lethe.web.predict import PredictEndpoint, PredictMetrics, Problem
 from lethe.web.predict_fast_path import PredictFastPath
 from lethe.web.rejected_requests import RejectionReason
 from lethe.web.state import State, state_of
+from lethe.web.visits import Tell, visits_router
 
 __all__ = ["create_app"]
 
@@ -32,11 +33,13 @@ def create_app(
     predict: PredictEndpoint | None = None,
     token: str | None = None,
     on_rejected: Callable[[RejectionReason], None] = lambda _: None,
+    tell_visit: Tell | None = None,
 ) -> FastAPI:
     """Return the application that answers from ``run_state``, ``policy_status`` and ``registry``.
 
     ``predict`` adds the prediction endpoint. With a ``token``, every route requires it but health, the empty
     page and its assets. ``on_rejected`` is called for each listener to /events that is turned away.
+    ``tell_visit`` adds the route with which users tell the visits of a watched model.
     """
     app = FastAPI(
         title="Lethe",
@@ -60,6 +63,8 @@ def create_app(
             observe=PredictMetrics(registry),
         )
 
+    asked = "the watched model" if run_state.watched else "the broker"
+
     @app.get("/livez", summary="Liveness: 200 while the loop runs, 503 when it is stuck", responses=_HEALTH)
     async def livez() -> Response:  # not in the thread pool, which other requests may keep busy
         return _health(
@@ -73,7 +78,7 @@ def create_app(
     )
     async def readyz() -> Response:
         waiting = "" if token else run_state.waits_for  # the detail names addresses and the topic
-        return _health(run_state.ready, "the broker answers", waiting or "the broker does not answer")
+        return _health(run_state.ready, f"{asked} answers", waiting or f"{asked} does not answer")
 
     run = APIRouter()
 
@@ -90,7 +95,13 @@ def create_app(
         return JSONResponse(app.openapi())
 
     app.include_router(page_router())
-    for router in (run, script_router(), live_router(LiveFeed(run_state, policy_status), on_rejected)):
+    visits = [] if tell_visit is None else [visits_router(run_state.probes, tell_visit)]
+    for router in (
+        run,
+        script_router(),
+        live_router(LiveFeed(run_state, policy_status), on_rejected),
+        *visits,
+    ):
         app.include_router(router, dependencies=locked, responses=unlocked)
     return app
 

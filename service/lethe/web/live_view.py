@@ -70,6 +70,8 @@ def _classes(run: RunResult, axes: figures.Axes) -> list[Mapping[str, Any]]:
 
 
 def _headline(run: RunResult) -> Headline:
+    if run.source == "watched" and run.evaluations:
+        return headline(run)
     if not (run.segments or run.samples.learned):
         return Headline(f"{run.learner} is waiting for its first sample", "", "")
     if run.segments and not run.forgetting_by_probe:

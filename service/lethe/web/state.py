@@ -74,6 +74,9 @@ class State(_Model):
     learner: str
     retains: str
     """The most that the learner retains of a sample."""
+    source: str = "learned"
+    """``watched`` for a model that Lethe does not train; ``topic`` and ``broker`` are then its address and
+    whether it answers."""
     topic: str
     positions: dict[str, int]
     """The first offset not yet learned, by partition."""

@@ -1,0 +1,12 @@
+"""Watches a model that Lethe does not train: asks it about the probes, and measures what it forgets.
+
+::
+
+    targets/       how a model is asked: over HTTP, as a Python function, as checkpoints in a folder
+    asking.py      asks about many images at once, within a number of requests a minute
+    panel.py       the images of the probes, and the latest answer to each
+    visits.py      when another segment or version begins: told by the user, or found
+    watcher.py     the loop: round after round, evaluations as in a run
+    watch_state.py what survives a restart
+    service.py     puts all of it together
+"""
