@@ -38,6 +38,7 @@ EVERY_COMMAND = {
         "subtract",
         "chaos",
         "test",
+        "promote",
         "attack",
         "anatomy",
         "bench",

@@ -20,6 +20,7 @@ from lethe.cli.help import LOOK, MEASURE, PROVE, RUN, examples
 from lethe.cli.learners import learners
 from lethe.cli.limits import check_limits
 from lethe.cli.merge import merge
+from lethe.cli.promote import promote
 from lethe.cli.run import run
 from lethe.cli.settings import settings
 from lethe.cli.subtract import subtract
@@ -118,6 +119,14 @@ app.command(
         "lethe test report/ridge/run.json --min-bwt -0.01 --json",
     ),
 )(check_limits)
+app.command(
+    rich_help_panel=PROVE,
+    epilog=examples(
+        "lethe promote champion/run.json challenger/run.json --to served.json",
+        "lethe promote a/run.json b/run.json --to served.yaml --config-map digits",
+        "lethe promote --rollback --to served.json",
+    ),
+)(promote)
 app.command(
     rich_help_panel=MEASURE,
     epilog=examples("lethe attack --learner ridge --samples 1000", "lethe attack --json"),

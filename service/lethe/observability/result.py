@@ -171,6 +171,8 @@ class RunResult(Scores, Document):
     """Segments visited, in order; row i of ``R`` follows ``segments[i - 1]``."""
     probes: list[str]
     """The columns of ``R``."""
+    probe_hashes: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of each probe's images and labels; empty in files of older versions."""
     R: list[list[float]]
     forgetting_by_probe: dict[str, float]
     """How far each old probe is below its best; every probe while no segment has been named."""

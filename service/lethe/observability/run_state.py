@@ -143,7 +143,9 @@ class RunState:
         history: History,
         clock: Callable[[], float] = time.monotonic,
         class_names: Sequence[str] = (),
+        probe_hashes: Mapping[str, str] = _NOTHING,
     ) -> None:
+        self._probe_hashes = dict(probe_hashes)
         self._subject = kind if isinstance(kind, Subject) else Subject.learner(kind, settings)
         self._settings, self._history, self._clock = settings, history, clock
         self._started: float | None = None
@@ -381,6 +383,7 @@ class RunState:
             broker=self._subject.address or settings.stream.bootstrap_servers,
             segments=list(history.segments),
             probes=list(history.probes),
+            probe_hashes=self._probe_hashes,
             R=[list(row) for row in latest.R] if latest else [],
             **scores | dict(now.stream_scores),
             forgetting_by_probe=dict(latest.forgetting_by_probe) if latest else {},

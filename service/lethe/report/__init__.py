@@ -13,6 +13,7 @@
     class_heatmap.py   the accuracy on each class over the stream
     small_table.py     R alone, for a notebook
     themed_figure.py   a figure alone, for a notebook
+    promotion.py       which of several models is the best, by its worst case
     tables.py          tables as data: the matrix R, scores, sample counts, measurement
     page.py            renders all of it with report.html.jinja
 """

@@ -195,7 +195,10 @@ class Service:
         )
         names = inputs.labels.shown(inputs.probes)
         self._retention = learner.retention(settings.sample, settings.learner.options)
-        self._run_state = RunState(settings, type(learner), self._history, class_names=names)
+        hashes = {probe.name: probe.sha256 for probe in inputs.probes}
+        self._run_state = RunState(
+            settings, type(learner), self._history, class_names=names, probe_hashes=hashes
+        )
         self._registry = create_registry()
         self._snapshots = PredictorSnapshots(
             learner,

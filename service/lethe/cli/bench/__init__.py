@@ -4,6 +4,7 @@ import typer
 
 from lethe.cli.bench.canary import canary
 from lethe.cli.bench.checkpoint import checkpoint
+from lethe.cli.bench.drops import drops
 from lethe.cli.bench.learners import learners
 from lethe.cli.bench.pipeline import pipeline
 from lethe.cli.bench.ranks import ranks
@@ -38,3 +39,4 @@ app.command(epilog=examples("lethe bench restart --turns 3"))(restart)
 app.command(epilog=examples("lethe bench serving --rate 50"))(serving)
 app.command(epilog=examples("lethe bench canary --policy vault"))(canary)
 app.command(epilog=examples("lethe bench warning --scenario mnist-to-fashion --samples 8000"))(warning)
+app.command(epilog=examples("lethe bench drops", "lethe bench drops --lives 100 --rounds 1000"))(drops)

@@ -8,5 +8,6 @@
     visits.py      when another segment or version begins: told by the user, or found
     watcher.py     the loop: round after round, evaluations as in a run
     watch_state.py what survives a restart
+    served_model.py which of several models is to be served, with receipts
     service.py     puts all of it together
 """

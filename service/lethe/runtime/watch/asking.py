@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lethe.errors import TargetUnavailable, UnexpectedAnswer
 from lethe.events import Emit, LoopTurned, RequestsMade
 from lethe.runtime.watch.targets.target import Answers, Target
+from lethe.wire import Pixels
 
 __all__ = ["Asker", "Outcome", "Pace"]
 
@@ -81,7 +82,7 @@ class Asker:
         self._pace, self._emit, self._stopping, self._concurrency = pace, emit, stopping, concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="lethe-watch")
 
-    def ask(self, x_NCHW: npt.NDArray[np.uint8]) -> Outcome:
+    def ask(self, x_NCHW: Pixels) -> Outcome:
         """Return the answers to all images, or those up to the first failure."""
         outcome = Outcome(np.full(len(x_NCHW), -1, dtype=np.int64), np.zeros(len(x_NCHW)))
         starts = iter(range(0, len(x_NCHW), self.batch))
@@ -122,6 +123,6 @@ class Asker:
         self._pool.shutdown(cancel_futures=True)
         self.target.close()
 
-    def _one(self, x_BCHW: npt.NDArray[np.uint8]) -> Answers:
+    def _one(self, x_BCHW: Pixels) -> Answers:
         self._pace.wait()
         return self.target.ask(x_BCHW)

@@ -126,7 +126,8 @@ class _Service:
         names, self._probes = class_names(probes), [probe.name for probe in probes]
         self._history = History.from_json(state.history) if state.history else History(self._probes)
         subject = Subject(target.name, "unknown", f"watched at {target.address}", "watched", target.address)
-        self._run_state = RunState(settings, subject, self._history, class_names=names)
+        hashes = {probe.name: probe.sha256 for probe in probes}
+        self._run_state = RunState(settings, subject, self._history, class_names=names, probe_hashes=hashes)
         self._registry = WatchedRegistry()
         build = {"version": version("lethe"), "learner": target.name, "retains": "unknown"}
         build |= {"torch": torch.__version__, "python": platform.python_version()}

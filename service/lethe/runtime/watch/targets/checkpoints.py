@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -13,6 +12,7 @@ from torch import nn
 from lethe.errors import InvalidSetting, TargetUnavailable
 from lethe.runtime.watch.targets.function import imported
 from lethe.runtime.watch.targets.target import Answers, Form, read_outputs
+from lethe.wire import Pixels
 
 __all__ = ["CheckpointTarget"]
 
@@ -37,7 +37,7 @@ class CheckpointTarget:
         self._loaded: tuple[Path, int] | None = None
         self._past = set[tuple[Path, int]]()
 
-    def ask(self, x_BCHW: npt.NDArray[np.uint8]) -> Answers:
+    def ask(self, x_BCHW: Pixels) -> Answers:
         """Classify images. Raises TargetUnavailable while there is no checkpoint, UnexpectedAnswer."""
         if self._loaded is None:
             raise TargetUnavailable(f"{self._folder} holds no checkpoint yet: no *.safetensors")

@@ -5,12 +5,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from lethe.errors import InvalidSetting, TargetUnavailable
 from lethe.runtime.watch.targets.target import Answers, Form, read_outputs
+from lethe.wire import Pixels
 
 __all__ = ["FunctionTarget", "imported"]
 
@@ -29,7 +28,7 @@ class FunctionTarget:
         self._function = imported(reference, "--python")
         self.name, self.address, self._form = reference, f"python:{reference}", form
 
-    def ask(self, x_BCHW: npt.NDArray[np.uint8]) -> Answers:
+    def ask(self, x_BCHW: Pixels) -> Answers:
         """Classify images. Raises TargetUnavailable if the function raises, UnexpectedAnswer."""
         x = self._form.apply(x_BCHW)
         try:

@@ -9,13 +9,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-import numpy as np
-import numpy.typing as npt
 
 from lethe.errors import InvalidSetting, TargetUnavailable, UnexpectedAnswer
 from lethe.files.bounded_json import read_json
 from lethe.runtime.watch.targets.protocols import PROTOCOLS
 from lethe.runtime.watch.targets.target import Answers, Form
+from lethe.wire import Pixels
 
 __all__ = ["HttpOptions", "HttpTarget"]
 
@@ -76,7 +75,7 @@ class HttpTarget:
             transport=transport,
         )
 
-    def ask(self, x_BCHW: npt.NDArray[np.uint8]) -> Answers:
+    def ask(self, x_BCHW: Pixels) -> Answers:
         """Classify images. Raises TargetUnavailable, UnexpectedAnswer."""
         request = self._protocol.request(x_BCHW, self._options.form)
         shape = self._options.form.apply(x_BCHW).shape

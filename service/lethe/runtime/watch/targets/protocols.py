@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from lethe.errors import UnexpectedAnswer
+from lethe.errors import TargetUnavailable, UnexpectedAnswer
 from lethe.runtime.watch.targets.target import Answers, Form, read_outputs
+from lethe.wire import Pixels
 from lethe.wire.png import encode_png
 
 __all__ = ["PROTOCOLS", "WireProtocol"]
@@ -23,7 +23,7 @@ _DATATYPES: Final = {"uint8": "UINT8", "float32": "FP32"}
 class WireProtocol(Protocol):
     """How images become the JSON of a request, and the JSON of a response becomes answers."""
 
-    def request(self, x_BCHW: npt.NDArray[np.uint8], form: Form) -> dict[str, Any]:
+    def request(self, x_BCHW: Pixels, form: Form) -> dict[str, Any]:
         """Return the body of a request."""
 
     def answers(self, body: object, asked: tuple[int, ...]) -> Answers:
@@ -33,7 +33,7 @@ class WireProtocol(Protocol):
 class KServeV2:
     """``POST …/v2/models/NAME/infer``: the first output counts, and ``model_version`` is the version."""
 
-    def request(self, x_BCHW: npt.NDArray[np.uint8], form: Form) -> dict[str, Any]:
+    def request(self, x_BCHW: Pixels, form: Form) -> dict[str, Any]:
         """Return one input tensor, in row-major order."""
         x = form.apply(x_BCHW)
         tensor = {"name": "input", "shape": list(x.shape), "datatype": _DATATYPES[x.dtype.name]}
@@ -59,7 +59,7 @@ class KServeV2:
 class KServeV1:
     """``POST …/v1/models/NAME:predict``: instances in, predictions out."""
 
-    def request(self, x_BCHW: npt.NDArray[np.uint8], form: Form) -> dict[str, Any]:
+    def request(self, x_BCHW: Pixels, form: Form) -> dict[str, Any]:
         """Return one instance for each image."""
         return {"instances": form.apply(x_BCHW).tolist()}
 
@@ -71,7 +71,7 @@ class KServeV1:
 class MLflow:
     """``POST /invocations`` of ``mlflow models serve``: inputs as an array, predictions out."""
 
-    def request(self, x_BCHW: npt.NDArray[np.uint8], form: Form) -> dict[str, Any]:
+    def request(self, x_BCHW: Pixels, form: Form) -> dict[str, Any]:
         """Return the images as a tensor input."""
         return {"inputs": form.apply(x_BCHW).tolist()}
 
@@ -83,10 +83,15 @@ class MLflow:
 class LethePredict:
     """``POST /predict`` of another Lethe: PNGs in Base64; it takes no other form of images."""
 
-    def request(self, x_BCHW: npt.NDArray[np.uint8], form: Form) -> dict[str, Any]:
-        """Return each image as a PNG."""
+    def request(self, x_BCHW: Pixels, form: Form) -> dict[str, Any]:
+        """Return each image as a PNG. Raises TargetUnavailable for vectors."""
         del form
-        return {"images": [base64.b64encode(encode_png(x_CHW)).decode() for x_CHW in x_BCHW]}
+        if x_BCHW.dtype != np.uint8:
+            raise TargetUnavailable(
+                "the probes hold vectors, which cannot be sent as PNGs: use --protocol kserve-v2"
+            )
+        images = x_BCHW.astype(np.uint8, copy=False)
+        return {"images": [base64.b64encode(encode_png(x_CHW)).decode() for x_CHW in images]}
 
     def answers(self, body: object, asked: tuple[int, ...]) -> Answers:
         """Return the probabilities of each prediction."""

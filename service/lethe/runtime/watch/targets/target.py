@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lethe.errors import UnexpectedAnswer
+from lethe.wire import Pixels
 
 __all__ = ["Answers", "Form", "Target", "read_outputs"]
 
@@ -41,7 +42,7 @@ class Target(Protocol):
     def address(self) -> str:
         """Where it is."""
 
-    def ask(self, x_BCHW: npt.NDArray[np.uint8]) -> Answers:
+    def ask(self, x_BCHW: Pixels) -> Answers:
         """Classify images. Raises TargetUnavailable, UnexpectedAnswer."""
 
     def refresh(self) -> str | None:
@@ -60,13 +61,15 @@ class Form:
     shape: Literal["nchw", "nhwc", "flat"] = "nchw"
     """[B, C, H, W], [B, H, W, C] or [B, C·H·W]."""
 
-    def apply(self, x_BCHW: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """Return the images in this form.
+    def apply(self, x_BCHW: Pixels) -> npt.NDArray[Any]:
+        """Return the images in this form; vectors of float32, [B, F], stay as they are.
 
         >>> Form("unit", "flat").apply(np.full((2, 1, 1, 2), 255, np.uint8)).tolist()
         [[1.0, 1.0], [1.0, 1.0]]
         """
         x: npt.NDArray[Any] = x_BCHW
+        if x.dtype == np.float32:
+            return x
         if self.shape == "nhwc":
             x = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
         elif self.shape == "flat":
