@@ -31,6 +31,8 @@ EVERY_COMMAND = {
         "settings",
         "learners",
         "checkpoint",
+        "compare",
+        "export",
         "audit",
         "forget",
         "verify",

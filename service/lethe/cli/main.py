@@ -14,7 +14,9 @@ from lethe.cli.audit import audit
 from lethe.cli.bench import app as bench
 from lethe.cli.chaos import chaos
 from lethe.cli.checkpoint import app as checkpoint
+from lethe.cli.compare import compare
 from lethe.cli.demo import demo
+from lethe.cli.export import export_model
 from lethe.cli.forget import forget
 from lethe.cli.help import LOOK, MEASURE, PROVE, RUN, examples
 from lethe.cli.learners import learners
@@ -87,6 +89,21 @@ app.command(rich_help_panel=LOOK, epilog=examples("lethe settings stream", "leth
 )
 app.command(rich_help_panel=LOOK, epilog=examples("lethe learners", "lethe learners ridge"))(learners)
 app.add_typer(checkpoint, name="checkpoint", rich_help_panel=LOOK)
+app.command(
+    rich_help_panel=LOOK,
+    epilog=examples(
+        "lethe compare report/finetune/run.json report/ridge/run.json",
+        "lethe compare before/run.json after/run.json --html compared.html",
+    ),
+)(compare)
+app.command(
+    "export",
+    rich_help_panel=LOOK,
+    epilog=examples(
+        "lethe export state --to onnx --probes probes",
+        "lethe export state --to safetensors --out weights.safetensors",
+    ),
+)(export_model)
 app.command(
     rich_help_panel=PROVE,
     epilog=examples(

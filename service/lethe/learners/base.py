@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lethe.errors import DivergedLoss
+from lethe.errors import DivergedLoss, InvalidSetting
 from lethe.learners import options
 from lethe.learners.capabilities import Capability
 from lethe.learners.motion import Motion
@@ -111,6 +111,8 @@ class Learner(ABC):
     """The model of its options."""
     resumable: ClassVar[bool] = True
     """Whether `state` is all of it, so that a checkpoint can restore it."""
+    not_exported: ClassVar[str] = "it offers no torch module that predicts as it does"
+    """The reason why `module` raises InvalidSetting, if it does."""
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
     """What it can do beyond the contract; follows from the mix-ins among its bases."""
     lacks: ClassVar[Mapping[Capability, str]] = {
@@ -178,6 +180,14 @@ class Learner(ABC):
     @abstractmethod
     def predict_proba(self, x_BCHW: Tensor) -> Tensor:
         """Return class probabilities, float32 of shape [B, K] on the CPU, for samples as in `learn`."""
+
+    def module(self) -> nn.Module:
+        """Return what `predict_proba` computes now as a torch module on the CPU, to be exported.
+
+        It takes uint8 images of shape [B, C, H, W] and returns probabilities, float32 of shape [B, K]. Raises
+        InvalidSetting, with the reason, for a learner that cannot be exported.
+        """
+        raise InvalidSetting(f"learner {self.name} cannot be exported: {self.not_exported}")
 
     def predictor(self) -> Predictor:
         """Return a snapshot that predicts as this learner does at this moment, in another thread.

@@ -16,6 +16,7 @@ from lethe.wire.class_names import ClassNames
 
 __all__ = [
     "OPTIONS",
+    "context_of",
     "kind_of",
     "layout_of",
     "learner_of",
@@ -47,8 +48,7 @@ def learner_of(checkpoint: Checkpoint, kind: type[Learner]) -> Learner:
 
     Raises InvalidSetting for bad options.
     """
-    seed = int(cast("int", checkpoint.fingerprint["learner.seed"]))
-    context = LearnerContext(layout_of(checkpoint), seed, options=_options(checkpoint))
+    context = context_of(checkpoint)
     kind.Options.of(context.options)  # also for a learner that does not read its options
     learner = kind(context)
     if isinstance(learner, KeepsSums):
@@ -64,6 +64,12 @@ def retention_of(checkpoint: Checkpoint, kind: type[Learner]) -> Retention:
 def _options(checkpoint: Checkpoint) -> dict[str, JSON]:
     settings = cast("dict[str, Any]", checkpoint.fingerprint)
     return {name.removeprefix(OPTIONS): v for name, v in settings.items() if name.startswith(OPTIONS)}
+
+
+def context_of(checkpoint: Checkpoint) -> LearnerContext:
+    """Return the layout, seed and options of a checkpoint's learner."""
+    seed = int(cast("int", checkpoint.fingerprint["learner.seed"]))
+    return LearnerContext(layout_of(checkpoint), seed, options=_options(checkpoint))
 
 
 def sums_digest(learner: Learner) -> str:

@@ -25,6 +25,7 @@ from lethe.learners.capabilities import Capability, KeepsSums, UnlearnsFromRegim
 from lethe.learners.features.choice import feature_map
 from lethe.learners.features.vector_features import VectorFeatures
 from lethe.learners.fixed_features import FixedFeatures
+from lethe.learners.modules import MixtureClassifier
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
@@ -190,6 +191,13 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
     def predict_features(self, features_BD: Tensor) -> Tensor:
         """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
         return in_chunks(partial(self._mixture, self._exact()), features_BD)
+
+    def module(self) -> nn.Module:
+        """Return the features, the gate and all experts, solved for the samples so far."""
+        solution = self._exact()
+        return MixtureClassifier(
+            self._features.module(), solution.gate_DR, solution.W_RDK, 1 / self._options.temperature
+        )
 
     def predictor(self) -> Predictor:
         """Return a predictor with the last solution; solves first where that is missing or far out of date.

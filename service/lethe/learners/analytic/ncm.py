@@ -14,6 +14,7 @@ from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.sums import class_counts
 from lethe.learners.base import Learned, LearnerContext
 from lethe.learners.features.choice import FeatureOptions
+from lethe.learners.modules import LinearClassifier
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
@@ -73,6 +74,11 @@ class NCM(SumsLearner):
     def predict_features(self, features_BD: Tensor) -> Tensor:
         """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
         return in_chunks(partial(self._from_features, self._means()), features_BD)
+
+    def module(self) -> nn.Module:
+        """Return the features and the present means."""
+        means_DK, halves_K = self._means()
+        return LinearClassifier(self._features.module(), means_DK, -halves_K, 2 / self._options.temperature)
 
     def predictor(self) -> Predictor:
         """Return a predictor with the current means."""

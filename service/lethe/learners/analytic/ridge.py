@@ -14,6 +14,7 @@ from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.refresh import RefreshSchedule
 from lethe.learners.base import Learned, LearnerContext
 from lethe.learners.features.choice import FeatureOptions
+from lethe.learners.modules import LinearClassifier
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
@@ -114,6 +115,13 @@ class Ridge(SumsLearner):
     def predict_features(self, features_BD: Tensor) -> Tensor:
         """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
         return in_chunks(partial(self._from_features, self._exact()), features_BD)
+
+    def module(self) -> nn.Module:
+        """Return the features and the present solution."""
+        W_DK = self._exact()
+        return LinearClassifier(
+            self._features.module(), W_DK, torch.zeros_like(W_DK[0]), 1 / self._options.temperature
+        )
 
     def predictor(self) -> Predictor:
         """Return a predictor with the W of the last solve; solves first where there was none."""

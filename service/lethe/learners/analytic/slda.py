@@ -14,6 +14,7 @@ from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.refresh import RefreshSchedule
 from lethe.learners.base import Learned, LearnerContext
 from lethe.learners.features.choice import FeatureOptions
+from lethe.learners.modules import LinearClassifier
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
@@ -87,6 +88,11 @@ class SLDA(SumsLearner):
     def predict_features(self, features_BD: Tensor) -> Tensor:
         """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
         return in_chunks(partial(self._from_features, self._exact()), features_BD)
+
+    def module(self) -> nn.Module:
+        """Return the features and the present solution."""
+        W_DK, b_K = self._exact()
+        return LinearClassifier(self._features.module(), W_DK, b_K, 1.0)
 
     def predictor(self) -> Predictor:
         """Return a predictor with the last solution; solves first where there was none."""

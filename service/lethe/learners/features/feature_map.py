@@ -6,7 +6,9 @@ Shapes: B batch, D features.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from lethe.errors import InvalidSetting
 
 __all__ = ["FeatureMap"]
 
@@ -25,6 +27,13 @@ class FeatureMap(ABC):
     @abstractmethod
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return features, int8 of shape [B, D], on the device."""
+
+    def module(self) -> nn.Module:
+        """Return the same features, float32 and on the CPU, as a torch module that can be exported.
+
+        Raises InvalidSetting where there is none.
+        """
+        raise InvalidSetting("learners on these features cannot be exported yet: they have no torch module")
 
     @property
     def settled(self) -> bool:

@@ -11,6 +11,7 @@ Shapes: N maps, H height, W width, F filters, k pixels a side of a filter, h and
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from lethe.learners.integer_products import product
 
-__all__ = ["BLACK", "ModulusMaps", "morlet_bank", "whole_bank"]
+__all__ = ["BLACK", "ConvolvedMaps", "Maps", "ModulusMaps", "morlet_bank", "whole_bank"]
 
 BLACK: Final = -128
 """Of a pixel. As the weights of a filter sum to 0, the response is as if black were 0."""
@@ -59,6 +60,10 @@ def whole_bank(bank_Fkk: Tensor) -> tuple[Tensor, float]:
     middle = whole.shape[-1] // 2
     whole[..., middle, middle] -= whole.sum((-1, -2))
     return whole.to(torch.int8), units
+
+
+Maps = Callable[[Tensor], Tensor]
+"""Returns sums of moduli, float32 of shape [N, h, w, F], for int8 pixels, as `ModulusMaps` does."""
 
 
 class ModulusMaps:
@@ -114,3 +119,24 @@ class ModulusMaps:
                     2, 3, 0, 1
                 )
         return matrix.reshape(side * side, -1)
+
+
+class ConvolvedMaps:
+    """The same sums as `ModulusMaps` by ordinary convolutions, which can be exported and are slower on a CPU.
+
+    Whole numbers in float32: no sum of products reaches 2²⁴, so each is exact.
+    """
+
+    def __init__(self, whole_2Fkk: Tensor, step: int, device: torch.device) -> None:
+        """``whole_2Fkk`` is a bank as `whole_bank` returns it."""
+        self._weights = whole_2Fkk.flatten(0, 1)[:, None].to(device, torch.float32)
+        self._margin, self._step = whole_2Fkk.shape[-1] // 2, step
+
+    def __call__(self, x_NHW: Tensor) -> Tensor:
+        """Return sums of moduli, float32 of shape [N, h, w, F], for int8 pixels."""
+        padded = nn.functional.pad(x_NHW.to(torch.float32)[:, None], (self._margin,) * 4, value=BLACK)
+        real, imaginary = nn.functional.conv2d(padded, self._weights, stride=self._step).chunk(2, 1)
+        moduli = (real.square() + imaginary.square()).sqrt()
+        upper, lower = moduli[:, :, ::2], moduli[:, :, 1::2]
+        total = (upper[..., ::2] + upper[..., 1::2]) + (lower[..., ::2] + lower[..., 1::2])
+        return total.permute(0, 2, 3, 1)

@@ -51,6 +51,16 @@ class RandomFourierFeatures:
         self.count = waves
         """W."""
 
+    def module(self) -> nn.Module:
+        """Return the same features, on the CPU, as a torch module that can be exported.
+
+        It takes the angles as float64, and returns float32.
+        """
+        signs = [signs.cpu() for signs in (self._before, self._between)]
+        return _Waves(
+            torch.stack(signs), self._left.cpu(), self._right.cpu(), self._phases_W.cpu(), self._cosines.cpu()
+        )
+
     def __call__(self, angles_BC: Tensor) -> Tensor:
         """Return the cosines, int8 of shape [B, W] in units of 1/127.
 
@@ -80,3 +90,31 @@ class RandomFourierFeatures:
             whole = (self._left @ (grid @ self._right)).to(torch.int64)  # up to 2³¹ n, exact below 2⁵³
             x = whole.view(batch, -1, self.length).to(torch.int32)
         return x.reshape(batch, -1)[:, : self.count].contiguous()
+
+
+class _Waves(nn.Module):
+    """`RandomFourierFeatures` in float64, which holds all angles exactly, modulo a whole turn."""
+
+    def __init__(self, signs: Tensor, left: Tensor, right: Tensor, phases_W: Tensor, cosines: Tensor) -> None:
+        super().__init__()
+        self.signs = nn.Buffer(signs.to(torch.float64))
+        self.left, self.right = nn.Buffer(left), nn.Buffer(right)
+        self.phases_W = nn.Buffer(phases_W.to(torch.float64))
+        self.cosines = nn.Buffer(cosines.to(torch.float32))
+
+    def forward(self, angles_BC: Tensor) -> Tensor:
+        batch, coefficients = angles_BC.shape
+        _, blocks, length = self.signs.shape
+        x = nn.functional.pad(angles_BC, (0, length - coefficients))[:, None]
+        for signs in self.signs.unbind(0):
+            grid = (x * signs).reshape(batch * blocks, self.left.shape[0], self.right.shape[0])
+            x = _within_a_turn((self.left @ (grid @ self.right)).reshape(batch, blocks, length))
+        angles_BW = x.reshape(batch, blocks * length)[:, : self.phases_W.shape[0]]
+        steps_BW = torch.floor(_within_a_turn(angles_BW + self.phases_W) / (TURN >> COSINE_BITS))
+        index_BW = torch.remainder(steps_BW.to(torch.int64) + (1 << (COSINE_BITS - 1)), 1 << COSINE_BITS)
+        return self.cosines[index_BW]
+
+
+def _within_a_turn(angles: Tensor) -> Tensor:
+    """Return whole numbers modulo `TURN`, in 0 … `TURN` − 1; each step is exact."""
+    return angles - torch.floor(angles / TURN) * TURN

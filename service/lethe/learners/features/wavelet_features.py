@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H height, W width, D features; in `WaveletCoefficie
 """
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from lethe.learners.features.compression import COMPRESSION, LARGEST, logarithms
 from lethe.learners.features.feature_map import FeatureMap
-from lethe.learners.features.morlet import BLACK, ModulusMaps, morlet_bank, whole_bank
+from lethe.learners.features.feature_module import FeatureModule
+from lethe.learners.features.morlet import BLACK, ConvolvedMaps, Maps, ModulusMaps, morlet_bank, whole_bank
 from lethe.learners.features.parallel import share
 from lethe.learners.features.random_fourier import TURN, RandomFourierFeatures
 from lethe.wire import Layout
@@ -57,7 +59,7 @@ class WaveletFeatures(FeatureMap):
                 f"images of {layout.height}×{layout.width}: "
                 f"wavelet features take {SIDES.start} to {SIDES.stop - 1} pixels a side"
             )
-        self._device = device
+        self._device, self._layout = device, layout
         # order two is for the random waves alone
         self._coefficients = _WaveletCoefficients(layout, second_order=waves > 0, device=device)
         count, self._linear = self._coefficients.count, self._coefficients.linear
@@ -75,6 +77,19 @@ class WaveletFeatures(FeatureMap):
         The unit of logarithms is that of log 11, the unit of all others that of 1.
         """
         self.scales[: self._linear] *= math.log1p(COMPRESSION)
+
+    def module(self) -> FeatureModule:
+        """Return the same features, on the CPU, as a torch module that can be exported."""
+        cpu = torch.device("cpu")
+        second = self._waves.count > 0
+        indices = _WaveletCoefficients(self._layout, second_order=second, device=cpu, maps=ConvolvedMaps)
+        return FeatureModule(
+            indices,
+            self._logarithms.cpu(),
+            indices.linear,
+            self._angles.cpu(),
+            self._waves.module() if second else None,
+        )
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return features, int8 of shape [B, D], on the device, for uint8 images."""
@@ -106,14 +121,21 @@ class _WaveletCoefficients:
     pixels a side are first averaged over 2×2.
     """
 
-    def __init__(self, layout: Layout, *, second_order: bool, device: torch.device) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        second_order: bool,
+        device: torch.device,
+        maps: Callable[[Tensor, int, torch.device], Maps] = ModulusMaps,
+    ) -> None:
         self._shrink = max(layout.height, layout.width) > 32
         rows, columns = (-(-side // (1 + self._shrink)) for side in (layout.height, layout.width))
         self._padding = (0, -columns % _CELL, 0, -rows % _CELL)
         fine_2Fkk, fine_units = whole_bank(morlet_bank(*_FINE, _ORIENTATIONS))
         coarse_2Fkk, coarse_units = whole_bank(morlet_bank(*_COARSE, _ORIENTATIONS))
-        self._fine = ModulusMaps(fine_2Fkk, 1, device)
-        self._coarse = ModulusMaps(coarse_2Fkk, 2, device)
+        self._fine = maps(fine_2Fkk, 1, device)
+        self._coarse = maps(coarse_2Fkk, 2, device)
         brightest = _RESPONSES * _PIXEL * _BRIGHTEST
         self._brightest_fine, self._brightest_coarse = brightest * fine_units, brightest * coarse_units
         self._second_order = second_order
@@ -138,7 +160,7 @@ class _WaveletCoefficients:
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return where in a `table` the coefficients are, int32 of shape [B, N]."""
-        batch = len(x_BCHW)
+        batch = x_BCHW.shape[0]
         x_BCHW = x_BCHW.to(torch.float32)
         if self._shrink:
             odd = (0, x_BCHW.shape[3] % 2, 0, x_BCHW.shape[2] % 2)
