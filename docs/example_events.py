@@ -130,7 +130,11 @@ EVENTS: list[Event] = [
     Lag(offsets={3: 11}, records={3: 7}),
     LoopTurned(resident=5, kept=500),
     Resumed(received=70, learned=64, dead={"oversized": 4}, lost=2),
-    RoundLearned(seconds=0.5, ranks=(RankRound(64, 7, 0.25, 0.125, 0.0), RankRound(60, 9, 0.5, 0.125, 0.25))),
+    RoundLearned(
+        seconds=0.5,
+        ranks=(RankRound(64, 7, 0.25, 0.125, 0.0), RankRound(60, 9, 0.5, 0.125, 0.25)),
+        collective_bytes=784,
+    ),
     LearningStarted(seconds=4.25, imports_seconds=3.0),
     CheckpointWritten(samples=64, size_bytes=1000, seconds=0.25),
     CheckpointFailed("no space left"),

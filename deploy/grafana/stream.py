@@ -199,7 +199,15 @@ def _ranks() -> Row:
         percentile("lethe_round_duration_seconds"),
         limits=Limits(1, 5),
         nothing="no ranks",
-        span=WIDTH,
+        span=WIDTH // 2,
+    )
+    moved = chart(
+        "Moved between ranks",
+        "Bytes of the tensors that each rank exchanges with the others.",
+        "Bps",
+        _rate("lethe_collective_bytes_total"),
+        nothing="no ranks",
+        span=WIDTH // 2,
     )
     waited = _by_rank(
         "Waited for by rank",
@@ -231,7 +239,7 @@ def _ranks() -> Row:
     )
     panels = (waited, collective, learning, samples, lag)
     repeated = [panel.repeat("service").repeat_direction("h").max_per_row(2) for panel in panels]
-    return Row("Ranks", [rounds, *repeated], collapsed=True)
+    return Row("Ranks", [rounds, moved, *repeated], collapsed=True)
 
 
 def _by_rank(

@@ -26,6 +26,7 @@ WITHOUT_LIMITS = {
     "Lag": "its limit is in seconds: Is it keeping up?",
     "Lag by partition: $service": "the same",
     "Offset by partition: $service": "only grows",
+    "Moved between ranks": "as much as the network can carry",
     "Lag by rank: $service": "the same",
     "Learned by rank: $service": "the stream's rate is the producer's affair",
     "Time spent learning by rank: $service": "the more, the better; a rank with records does nothing else",

@@ -30,3 +30,5 @@ class RoundLearned:
     """From the round's start."""
     ranks: Sequence[RankRound]
     """By rank."""
+    collective_bytes: int
+    """Bytes of the tensors that each rank has exchanged with the others since the round before."""

@@ -33,6 +33,11 @@ class RankMetrics:
             ("rank",),
             registry=registry,
         )
+        self._moved = Counter(
+            "lethe_collective_bytes",
+            "Bytes of the tensors that each rank has exchanged with the others.",
+            registry=registry,
+        )
         self._samples = counter("samples_learned", "Samples that a rank has learned.")
         self._learning = counter(
             "learning_seconds", "Time in which a rank predicted and learned its batches."
@@ -50,6 +55,7 @@ class RankMetrics:
         if not isinstance(event, RoundLearned):
             return
         self._rounds.observe(event.seconds)
+        self._moved.inc(event.collective_bytes)
         for rank, part in enumerate(event.ranks):
             self._lag.labels(rank).set(part.lag)
             self._samples.labels(rank).inc(part.samples)

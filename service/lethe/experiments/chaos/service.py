@@ -59,6 +59,10 @@ class Service:
         state = self.state()
         return int(state["samples"]["learned"]) if state else 0
 
+    def metrics(self) -> str:
+        """Return its page of metrics. Raises httpx.TransportError while it does not respond."""
+        return self._client.get(self._url.removesuffix("state") + "metrics").text
+
     def state(self) -> dict[str, Any] | None:
         """Return its /state; None while it does not respond."""
         try:

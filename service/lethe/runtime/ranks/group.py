@@ -39,6 +39,8 @@ class Group:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.collective_seconds = 0.0
         """Seconds in which learners exchanged tensors, or waited for other ranks to."""
+        self.collective_bytes = 0
+        """Bytes of those tensors."""
 
     @property
     def leads(self) -> bool:
@@ -86,19 +88,20 @@ class Group:
 
     def all_reduce(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by the sum over all ranks."""
-        with self._timed(), _connected():
+        with self._timed(tensor), _connected():
             dist.all_reduce(tensor)  # with gloo faster than a sum for one rank alone
 
     def broadcast(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on every rank, by rank 0's."""
-        with self._timed(), _connected():
+        with self._timed(tensor), _connected():
             dist.broadcast(tensor, FIRST)
 
     @contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _timed(self, tensor: Tensor) -> Iterator[None]:
         began = time.monotonic()
         yield
         self.collective_seconds += time.monotonic() - began
+        self.collective_bytes += tensor.nbytes
 
 
 @contextmanager

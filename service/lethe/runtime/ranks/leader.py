@@ -66,6 +66,7 @@ class Leader(Ranks):
         self._sharing, self._key = sharing, dead_letter_key
         self._emit, self._times = emit, RoundTimes(group.size)
         self._collective_reported = self._collective_before = 0.0
+        self._bytes_reported = 0
         self._own_samples = 0  # learned by this rank in the round
         learner.join(group)
         self._opened = self._in_round = False
@@ -180,6 +181,8 @@ class Leader(Ranks):
         waited_for = self._times.end_round([note.learning_seconds for note in notes])
         collective = self._group.collective_seconds - self._collective_reported
         self._collective_reported = self._group.collective_seconds
+        moved = self._group.collective_bytes - self._bytes_reported
+        self._bytes_reported = self._group.collective_bytes
         self._emit(
             RoundLearned(
                 seconds,
@@ -193,6 +196,7 @@ class Leader(Ranks):
                     )
                     for rank, note in enumerate(notes)
                 ],
+                moved,
             )
         )
 

@@ -137,6 +137,7 @@ def _reached(
             Watched(
                 Service(children, client, f"service {number} of {side}", settings, logs / f"{number}.log"),
                 round_samples,
+                ranked=side == TOGETHER,
             )
             for number, settings in enumerate(services)
         ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Final
 
+from lethe.experiments.bench.ranks.costs import RoundCosts
+
 __all__ = ["ALONE", "APART", "SIDES", "TOGETHER", "RankSpeeds", "Reached"]
 
 ALONE: Final = "alone"
@@ -24,6 +26,8 @@ class Reached:
     """Of all its processes together."""
     cpu_seconds: float
     """Processor time a sample, of all its processes together."""
+    costs: RoundCosts | None = None
+    """What its rounds cost, if it has rounds."""
 
 
 @dataclass
@@ -33,6 +37,12 @@ class RankSpeeds:
     turns: dict[str, list[Reached]] = field(default_factory=lambda: {side: [] for side in SIDES})
     confined: bool = True
     """Whether each side had one core a rank, and no more."""
+
+    @property
+    def costs(self) -> RoundCosts:
+        """What the rounds of all turns cost together."""
+        first, *rest = [reached.costs for reached in self.turns[TOGETHER] if reached.costs is not None]
+        return sum(rest, start=first)
 
     def samples_per_second(self, side: str) -> float:
         """Median over the turns."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lethe.experiments.bench.ranks.cores import cpu_seconds
+from lethe.experiments.bench.ranks.costs import RoundCosts, read_costs
 from lethe.experiments.bench.ranks.speeds import Reached
 from lethe.experiments.chaos.kill_loop import NoProgress
 from lethe.experiments.chaos.service import Service
@@ -34,6 +35,8 @@ class Watched:
 
     service: Service
     round_samples: int
+    ranked: bool = False
+    """Whether it is rank 0 of several, whose metrics say what its rounds cost."""
 
     def mark(self) -> Mark | None:
         """Return where it is; None in mid-round, or while it does not respond. Raises LetheError."""
@@ -44,6 +47,10 @@ class Watched:
             return None
         return Mark(state["samples"]["learned"], state["seconds"], cpu_seconds(self.service.pid))
 
+    def costs(self, at: Mark) -> RoundCosts | None:
+        """Return what its rounds have cost until ``at``, which is now; None for a service without rounds."""
+        return read_costs(self.service.metrics(), at.seconds, at.samples) if self.ranked else None
+
 
 def reached_between(services: Sequence[Watched], warm: int, samples: int) -> Reached:
     """Return what ``services`` reach once each has learned ``warm`` samples, until one has ``samples`` more.
@@ -51,17 +58,20 @@ def reached_between(services: Sequence[Watched], warm: int, samples: int) -> Rea
     Raises LetheError if one ends before, or learns nothing.
     """
     before = _marks(services, lambda marks: all(mark.samples >= warm for mark in marks), LOOK_SECONDS)
+    costs_before = services[0].costs(before[0])
     ends = [mark.samples + samples for mark in before]
     after = _marks(
         services,
         lambda marks: any(mark.samples >= end for mark, end in zip(marks, ends, strict=True)),
         SELDOM_SECONDS,
     )
+    costs = services[0].costs(after[0])
     pairs = list(zip(before, after, strict=True))
     learned = sum(b.samples - a.samples for a, b in pairs)
     return Reached(
         sum((b.samples - a.samples) / (b.seconds - a.seconds) for a, b in pairs if b.samples > a.samples),
         sum(b.cpu - a.cpu for a, b in pairs) / learned,
+        None if costs is None or costs_before is None else costs - costs_before,
     )
 
 
