@@ -354,3 +354,10 @@ def test_a_delay_counts_from_the_record_of_the_switch_and_not_from_its_batchs_be
         detector=BoundaryDetector(),
     ).run()
     assert Boundaries.of(history).delays == [1536 - 1400]
+
+
+def test_features_that_were_bytes_are_the_same_to_the_last_bit() -> None:
+    features = sum_features(pictures(0, 33, 20))
+    again = FeatureSums.from_bytes(features.to_bytes(), features.count)
+    for one, other in zip(features.between(5, 30), again.between(5, 30), strict=True):
+        assert one.tobytes() == other.tobytes()

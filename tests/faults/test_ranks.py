@@ -23,9 +23,10 @@ from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
 from lethe.privacy.audit.verify import audit
 from lethe.settings import Settings
+from lethe.wire import Sample, encode
 from tests.support.faults.ranks import Team, team
 from tests.support.faults.services import FAILED, Stage, running
-from tests.support.faults.topics import Fill, Outgoing, records
+from tests.support.faults.topics import Fill, Outgoing, images, records
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
@@ -123,6 +124,20 @@ def test_ranks_that_average_gradients_learn_as_one_service_with_their_batches_in
     assert ours.values == theirs.values
     for name, tensor in ours.tensors.items():
         assert torch.allclose(tensor, theirs.tensors[name], rtol=0.05, atol=2e-3), name
+
+
+def test_a_boundary_is_detected_and_all_ranks_are_notified(fill: Fill, topic: str, tmp_path: Path) -> None:
+    dark, bright = (images(count, seed) for count, seed in ((2400, 1), (700, 2)))
+    pictures = [*zip(*dark, strict=True), *((255 - x, y) for x, y in zip(*bright, strict=True))]
+    stage = fill(topic, [encode(Sample(x, int(y))) for x, y in pictures], PARTITIONS)
+    state = tmp_path / "state"
+    settings = stage.settings("lwf", state, batch={"size": 16})
+    learn_all(settings, 3, tmp_path / "logs")  # it ends with an error if their weights differ
+    last = newest(state)
+    found = History.from_json(last.history).boundaries
+    assert [boundary.signal for boundary in found] == ["features"]
+    assert 2400 <= found[0].samples <= 2400 + 3 * 64
+    assert last.learner.values["taught"]
 
 
 @pytest.mark.parametrize("learner", ["ridge", "finetune"])

@@ -46,6 +46,16 @@ class FeatureSums:
         """Number of samples."""
         return len(self.sums_NF) - 1
 
+    def to_bytes(self) -> bytes:
+        """Return the sums as bytes."""
+        return np.stack((self.sums_NF, self.squares_NF)).tobytes()
+
+    @classmethod
+    def from_bytes(cls, given: bytes, count: int) -> Self:
+        """Return the sums over ``count`` images of which `to_bytes` returned ``given``."""
+        sums_NF, squares_NF = np.frombuffer(given).reshape(2, count + 1, -1)
+        return cls(sums_NF, squares_NF)
+
     def between(self, begin: int, end: int) -> tuple[Numbers, Numbers]:
         """Return the sums and the sums of squares over the samples ``begin`` to ``end`` − 1, each [F]."""
         return (

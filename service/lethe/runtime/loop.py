@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lethe.drift.detector import BoundaryDetector
+from lethe.drift.features import FeatureSums
 from lethe.errors import DivergedLoss, LetheError, RankLost, StateNotSaved
 from lethe.evaluation.evaluator import Evaluator, Interrupted
 from lethe.evaluation.history import History
@@ -21,7 +22,7 @@ from lethe.runtime.feed_events import FeedEvents
 from lethe.runtime.labels import Labels
 from lethe.runtime.persistence import CommitsOnly, Persistence
 from lethe.runtime.predictions import Predictions
-from lethe.runtime.ranks.interface import Ranks
+from lethe.runtime.ranks.interface import LearnedElsewhere, Ranks
 from lethe.runtime.segmentation import Segmentation
 from lethe.runtime.step import Step, TrainingStep
 from lethe.stream.source import Position
@@ -94,6 +95,7 @@ class Loop:
             self.oracle,
             self.controls.publishes_prequential,
             self.predictions.wanted,
+            self._boundary,
         )
         self._learning = False
         """Whether the feed delivers batches, outside of evaluations and waits."""
@@ -210,12 +212,19 @@ class Loop:
         self.feed.release(batch)
         if batch.filled.passed:  # this rank may have no batch in a round
             self._account(batch.filled, learned_at, step)
-        for filled, elsewhere in self.ranks.end_round():
-            if elsewhere is None:
-                self._account(filled, time.monotonic(), None)
-            else:
-                self._account(filled, elsewhere.at, self._step.account(elsewhere))
+        for elsewhere in self.ranks.end_round():
+            self._account_elsewhere(elsewhere)
         return True
+
+    def _account_elsewhere(self, elsewhere: LearnedElsewhere) -> None:
+        """Account for a batch that another rank has learned."""
+        learned, features = elsewhere.learned, None
+        if learned is None:
+            self._account(elsewhere.filled, time.monotonic(), None)
+            return
+        if elsewhere.features:
+            features = FeatureSums.from_bytes(elsewhere.features, learned.samples)
+        self._account(elsewhere.filled, learned.at, self._step.account(learned, features))
 
     def _account(self, filled: FilledBatch, learned_at: float, step: Step | None) -> None:
         """Account for a batch whose pixels are overwritten; learning is then at its end."""

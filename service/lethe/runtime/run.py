@@ -190,9 +190,7 @@ class Service:
         self._private = _secretly_private(learner)
         self._commit_first = storage.folder is not None and self._private is not None
         self._history = _load_history(inputs, storage)
-        self._detector = (
-            create_detector(settings.drift, storage.drift, controls, type(learner)) if group is None else None
-        )
+        self._detector = create_detector(settings.drift, storage.drift, controls, type(learner))
         names = inputs.labels.shown(inputs.probes)
         self._retention = learner.retention(settings.sample, settings.learner.options)
         hashes = {probe.name: probe.sha256 for probe in inputs.probes}
@@ -411,7 +409,6 @@ class Service:
     def _lead(self, group: Group, processes: ProcessContext) -> Leader:
         if not isinstance(self._learner, Pools):
             raise TypeError(f"{self._learner.name} cannot learn with other ranks, and was accepted")
-        logger.info("with several ranks no boundaries are detected in the stream yet")
         storage = self._storage
         resumed = None if storage.checkpoint is None else storage.checkpoint.position
         return Leader(
@@ -425,6 +422,7 @@ class Service:
             storage.dead_letter_key(),
             self._history.tracker.run,
             self._emit,
+            detects=self._detector is not None,
         )
 
     def _create_loop(

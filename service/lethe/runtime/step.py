@@ -1,7 +1,7 @@
 """The training step: a batch is predicted, learned and overwritten, and searched for a boundary."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -106,9 +106,9 @@ class TrainingStep:
     """One training step of ``learner``, called with each batch.
 
     ``detector`` finds boundaries in the stream; the learner is notified of each, unless an ``oracle``
-    notifies it of the switches instead. Without ``prequential`` the accuracy, the loss and the gradient of
-    the batch, which are exact numbers about its records, are neither emitted nor counted. With
-    ``predictions``, its steps hold what was predicted.
+    notifies it of the switches instead; ``notify`` does so in place of the learner's own method. Without
+    ``prequential`` the accuracy, the loss and the gradient of the batch, which are exact numbers about its
+    records, are neither emitted nor counted. With ``predictions``, its steps hold what was predicted.
     """
 
     learner: Learner
@@ -118,6 +118,7 @@ class TrainingStep:
     oracle: bool = False
     prequential: bool = True
     predictions: bool = False
+    notify: Callable[[], None] | None = None
     surges: SurgeTest = field(default_factory=SurgeTest)
     _reported: Motion | None = field(default=None, init=False)
 
@@ -133,15 +134,13 @@ class TrainingStep:
             predictions=self.predictions,
             known=known,
         )
-        step = self.account(learned)._replace(predicted=predicted)
-        if features is not None and self.detector is not None:
-            self._look_for_boundary(self.detector, features, learned.correct, learned.loss)
+        step = self.account(learned, features)._replace(predicted=predicted)
         if self.prequential:
             self._report_motion(learned.loss)
         return step
 
-    def account(self, learned: LearnedBatch) -> Step:
-        """Count a batch that was learned, here or by another rank."""
+    def account(self, learned: LearnedBatch, features: FeatureSums | None) -> Step:
+        """Count a batch that was learned, here or by another rank, and look for a boundary in it."""
         self.history.learned(learned.samples, learned.correct if self.prequential else None)
         event = BatchLearned(
             samples=learned.samples,
@@ -154,6 +153,8 @@ class TrainingStep:
             prequential=self.history.prequential.cumulative,
             prequential_fading=self.history.prequential.fading,
         )
+        if features is not None and self.detector is not None:
+            self._look_for_boundary(self.detector, features, learned.correct, learned.loss)
         return Step(event, learned.regimes)
 
     def privacy_spent(self) -> bool:
@@ -183,7 +184,7 @@ class TrainingStep:
             self.history.boundary_detected(found.signal, found.late)
             self.emit(BoundaryDetected(found.signal, self.history.samples))
             if not self.oracle:
-                self.learner.boundary()
+                (self.notify or self.learner.boundary)()
         if detector.regime is not None and (before is None or found is not None):
             self.history.regime_assigned(detector.regime)
             self.emit(RegimeAssigned(detector.regime, detector.regime <= met, self.history.samples))

@@ -40,7 +40,7 @@ def follow(group: Group, settings: Settings) -> None:
                 case Command.LEARN:
                     began, collective_before = time.monotonic(), group.collective_seconds
                     learned = reading.learn(learner)
-                    if learned is None or learned[1] is None:
+                    if learned is None or learned.learned is None:
                         learner.skip()
                     learning = time.monotonic() - began - (group.collective_seconds - collective_before)
                     reading.wait(0.0)

@@ -1,6 +1,9 @@
 """The interface between the loop and the other ranks; a service that learns alone has none."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Base64Bytes
 
 from lethe.ingest.batcher import FilledBatch
 from lethe.learners.state import JSON
@@ -8,8 +11,16 @@ from lethe.runtime.step import LearnedBatch
 
 __all__ = ["LearnedElsewhere", "Ranks"]
 
-LearnedElsewhere = tuple[FilledBatch, LearnedBatch | None]
-"""A batch that another rank read, and what it learned of it; None if every record was malformed."""
+
+@dataclass(frozen=True, slots=True)
+class LearnedElsewhere:
+    """A batch that another rank read, and what it learned of it."""
+
+    filled: FilledBatch
+    learned: LearnedBatch | None
+    """None if every record was malformed."""
+    features: Base64Bytes = b""
+    """`lethe.drift.features.FeatureSums` as bytes; empty if nobody looks for boundaries."""
 
 
 class Ranks:

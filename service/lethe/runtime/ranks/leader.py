@@ -56,9 +56,12 @@ class Leader(Ranks):
         dead_letter_key: bytes | None,
         segment: str | None,
         emit: Emit,
+        *,
+        detects: bool,
     ) -> None:
         """Continue at ``resumed``, or begin where the settings say.
 
+        ``detects`` says whether boundaries are looked for, which needs the features of all batches.
         ``segment`` is the one that was read last, and ``sharing`` is for other services on the topic.
         """
         self._group, self._learner, self._reading, self._settings = group, learner, reading, settings
@@ -67,6 +70,7 @@ class Leader(Ranks):
         self._emit, self._times = emit, RoundTimes(group.size)
         self._collective_reported = self._collective_before = 0.0
         self._bytes_reported = 0
+        self._detects = detects
         self._own_samples = 0  # learned by this rank in the round
         learner.join(group)
         self._opened = self._in_round = False
@@ -166,9 +170,8 @@ class Leader(Ranks):
         learned: list[LearnedElsewhere] = []
         for rank, note in self._answers():
             if note.learned is not None:
-                filled, numbers = note.learned
-                self._others += filled.samples
-                learned.append((self._whole(filled), numbers))
+                self._others += note.learned.filled.samples
+                learned.append(replace(note.learned, filled=self._whole(note.learned.filled)))
             self._hear(rank, note)
         self._in_round = False
         self._report_round([own, *self._notes[1:]])
@@ -188,7 +191,11 @@ class Leader(Ranks):
                 seconds,
                 [
                     RankRound(
-                        samples=note.learned[0].samples if note.learned else 0 if rank else self._own_samples,
+                        samples=note.learned.filled.samples
+                        if note.learned
+                        else 0
+                        if rank
+                        else self._own_samples,
                         lag=self._lag(rank),
                         learning_seconds=note.learning_seconds,
                         collective_seconds=note.collective_seconds if rank else collective,
@@ -268,6 +275,7 @@ class Leader(Ranks):
             keep=self._sharing.keep,
             service=self._sharing.service,
             dead_letter_key=None if self._key is None else self._key.hex(),
+            detects=self._detects,
         )
         self._group.command(Command.OPEN)
         self._group.broadcast_bytes(OPENING.dump_json(opening))

@@ -50,6 +50,8 @@ class Opening:
     """What identifies the state folder."""
     dead_letter_key: str | None
     """In hex."""
+    detects: bool = False
+    """Whether rank 0 looks for boundaries, for which it needs the features of all batches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class Reading:
         self._heard = clock()
         self._broker: BrokerState | None = None
         self._dead: AcknowledgedDeadLetters | None = None
+        self._detects = False
         self.batch: Batch | None = None
         """The batch that is ready."""
         self.ended = False
@@ -47,6 +48,7 @@ class Reading:
     def open(self, opening: Opening) -> None:
         """Start the reader process."""
         whole, rank, size = opening.position, self._rank, self._size
+        self._detects = opening.detects
         own = {p: offset for p, offset in whole.offsets.items() if p % size == rank}
         position = replace(whole, offsets=own, turn=opening.turns[rank] if opening.turns else 0)
         until = None if opening.until is None else {p: opening.until[p] for p in own}
@@ -87,10 +89,13 @@ class Reading:
         batch = self.batch
         if batch is None:
             return None
-        learned = learn_batch(learner, batch)[0] if batch.filled.samples else None
+        learned, features = None, None
+        if batch.filled.samples:
+            learned, features, _ = learn_batch(learner, batch, features=self._detects)
         self.release(batch)
         # the places of samples are for learners with regimes, and no rank learns one
-        return replace(batch.filled, rank=self._rank, places=()), learned
+        filled = replace(batch.filled, rank=self._rank, places=())
+        return LearnedElsewhere(filled, learned, b"" if features is None else features.to_bytes())
 
     def note(self, *, stop: bool, learned: LearnedElsewhere | None = None) -> Note:
         """Return how this rank stands; changes are in one note. ``learned`` is the last round's batch."""
