@@ -1,6 +1,7 @@
 """Experts: regimes are found in the images alone, recognised when they recur, and kept apart."""
 
 from dataclasses import replace
+from threading import Barrier
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from lethe.learners.analytic.regime_tracker import RegimeTracker
 from lethe.learners.analytic.regimes import MIN_CHUNK, MIN_TO_OPEN, NEW, SETTLED, assign, assign_in_chunks
 from lethe.learners.analytic.thumbnails import PIXELS, Thumbnails, ThumbnailStatistics
 from lethe.learners.base import LearnerContext
+from lethe.learners.capabilities import Pools
 from lethe.wire import Layout
+from tests.support.pools import together
 from tests.support.subjects import LAYOUT, OPTIONS, Assigned, subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -306,3 +309,92 @@ def test_all_regimes_together_have_the_same_sums_whatever_the_batches() -> None:
     _, x_NCHW, y_N, _ = recorded(0, 1, 2)
     whole.learn_as(x_NCHW, y_N, torch.zeros(len(y_N), dtype=torch.int64))
     assert totals == {digest(whole.total(), "")}
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 150), min_size=10, max_size=24),
+    ranks=st.integers(2, 4),
+    pooled_after=st.sets(st.integers(0, 24)),
+)
+def test_ranks_find_the_regimes_of_one_learner_of_their_batches_in_one(
+    sizes: list[int], ranks: int, pooled_after: set[int]
+) -> None:
+    alone, team = taught(), [taught() for _ in range(ranks)]
+    batches = [subject(8 * number // len(sizes) % 3, number, size) for number, size in enumerate(sizes)]
+    for x_BCHW, y_B in batches:
+        alone.learn(x_BCHW, y_B)
+
+    def act(rank: int, learner: Pools) -> None:
+        assert isinstance(learner, Experts)
+        learner.share(refresh=False)
+        for number, (x_BCHW, y_B) in enumerate(batches):
+            part = slice(rank * len(y_B) // ranks, (rank + 1) * len(y_B) // ranks)
+            if len(y_B[part]):
+                learner.learn(x_BCHW[part], y_B[part])
+            else:
+                learner.skip()
+            if number in pooled_after:
+                learner.pool()
+        learner.pool()
+
+    together(team, act)
+    assert team[0].regimes == alone.regimes
+    assert digest(team[0].sums(), "") == digest(alone.sums(), "")
+    assert all(other.state().values == alone.state().values for other in team)
+    unseen = subject(1, 99, 30)[0]
+    assert torch.equal(team[0].predict_proba(unseen), alone.predict_proba(unseen))
+
+
+def test_all_ranks_predict_from_the_solutions_of_all_regimes() -> None:
+    alone, team = taught(), [taught(), taught()]
+    predicted: dict[int, list[Tensor]] = {0: [], 1: []}
+    batches = [subject(number // 12, number, 128) for number in range(24)]
+    expected = [alone.learn(*batch).predicted_B for batch in batches]
+    due = [False]
+
+    def act(rank: int, learner: Pools) -> None:
+        assert isinstance(learner, Experts)
+        for x_BCHW, y_B in batches:
+            if rank == 0:
+                due[0] = learner.refresh_due(0)
+            meet.wait()
+            if due[0]:
+                learner.pool()
+                learner.share(refresh=True)
+            meet.wait()
+            part = slice(64 * rank, 64 * rank + 64)
+            predicted[rank].append(learner.learn(x_BCHW[part], y_B[part]).predicted_B)
+
+    meet = Barrier(2, timeout=60)
+    together(team, act)
+    assert team[0].regimes == 2
+    together_B = [torch.cat(parts) for parts in zip(*predicted.values(), strict=True)]
+    assert torch.equal(torch.cat(together_B), torch.cat(expected))
+
+
+def test_a_rank_that_joins_later_has_all_but_the_sums() -> None:
+    before, team = taught(0, 1), [taught(), taught()]
+    team[0].load_state(before.state())
+    together(team, lambda rank, learner: learner.share(refresh=False))
+    ours, theirs = team[1].state(), before.state()
+    assert ours.values == theirs.values
+    for name, tensor in theirs.tensors.items():
+        summed = name.rpartition(".")[2] in {"A", "A_high", "B"}
+        assert torch.equal(ours.tensors[name], torch.zeros_like(tensor) if summed else tensor), name
+
+
+def test_a_predictor_does_not_solve_from_the_sums_of_one_rank() -> None:
+    team = [taught(), taught()]
+
+    def act(rank: int, learner: Pools) -> None:
+        assert isinstance(learner, Experts)
+        learner.learn(*subject(0, rank))
+        if rank == 0:
+            assert learner.predictor().behind == 128
+        learner.pool()
+        if rank == 0:
+            learner.predict_proba(subject(0, 9, 1)[0])
+            assert learner.predictor().behind == 0
+
+    together(team, act)

@@ -43,7 +43,7 @@ def digest(learner: SumsLearner) -> str:
 
 def test_learners_that_pool_are_known_and_the_others_say_why_they_do_not() -> None:
     assert SUMS == ["ncm", "ridge", "slda"]
-    assert set(POOLING) == {*SUMS, "finetune", "ewc", "si", "mas", "lwf", "generative-replay"}
+    assert set(POOLING) == {*SUMS, "experts", "finetune", "ewc", "si", "mas", "lwf", "generative-replay"}
     assert all(kind.why_not(Capability.POOLS) for name, kind in LEARNERS.items() if name not in POOLING)
 
 

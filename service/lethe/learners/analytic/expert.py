@@ -12,6 +12,7 @@ from torch import Tensor
 from lethe.learners.analytic.refresh import RefreshSchedule
 from lethe.learners.analytic.sums import Sums
 from lethe.learners.analytic.thumbnails import ThumbnailStatistics
+from lethe.learners.capabilities import Pool
 from lethe.learners.features.choice import FeatureOptions
 
 __all__ = ["Expert", "ExpertsOptions"]
@@ -36,7 +37,10 @@ class ExpertsOptions(FeatureOptions):
 
 
 class Expert:
-    """One regime: its thumbnail statistics, its sums, and W of the last scheduled solve."""
+    """One regime: its thumbnail statistics, its sums, and W of the last scheduled solve.
+
+    Among several ranks, each has the statistics of all samples of the regime, and sums over its own.
+    """
 
     def __init__(self, sums: Sums, penalty_D: Tensor, options: ExpertsOptions, size: int) -> None:
         """``sums`` are empty, ``penalty_D`` is that of `Sums.ridge`, and ``size`` is S."""
@@ -45,6 +49,7 @@ class Expert:
         self.W_DK = torch.zeros(sums.B_DK.shape, device=sums.B_DK.device)
         self._penalty_D = penalty_D
         self._schedule = RefreshSchedule(options.first_refresh, options.refresh_every)
+        self._pooled = 0  # number of samples at the last pooling
         self.solved: tuple[int, Tensor] = (0, self.W_DK)
         """The number of samples, and the exact W after them."""
 
@@ -53,12 +58,24 @@ class Expert:
         """Number of samples of the regime."""
         return self.signature.count
 
-    def add(self, features_BD: Tensor, y_B: Tensor, z_BS: Tensor) -> None:
-        """Add samples of the regime, with their thumbnails; solve when that is due."""
-        self.sums.add(features_BD, y_B)
-        self.signature.add(z_BS)
-        if self._schedule.passed(self.samples):
-            self.W_DK = self.exact()
+    def refresh_due(self) -> bool:
+        """Return whether `W_DK` is out of date, and if so schedule the next solve."""
+        return self._schedule.passed(self.samples)
+
+    def refresh(self) -> None:
+        """Solve for the `W_DK` of all samples so far."""
+        self.W_DK = self.exact()
+
+    def pool(self, pool: Pool) -> None:
+        """Move the sums of all ranks to the leading one, if the regime has new samples."""
+        if not self.pooled:
+            self.sums.pool(pool)
+            self._pooled = self.samples
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the leading rank has the sums over all samples of the regime."""
+        return self._pooled == self.samples
 
     def subtract(self, features_BD: Tensor, y_B: Tensor, z_BS: Tensor) -> None:
         """Subtract samples that were added before; what follows from them is computed anew."""
@@ -92,4 +109,5 @@ class Expert:
         self.signature.load(tensors["signature"])
         self.W_DK = tensors["W"].to(self.W_DK.device, copy=True)
         self._schedule.due = int(tensors["counts"])
+        self._pooled = self.samples
         self.solved = (-1, self.W_DK)

@@ -3,7 +3,7 @@
 Shapes: B batch, C channels, H height, W width, D features, K classes, R regimes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final, cast
@@ -18,10 +18,11 @@ from lethe.learners.analytic.membership import check_membership
 from lethe.learners.analytic.refresh import samples_until_refresh
 from lethe.learners.analytic.regime_tracker import RegimeTracker
 from lethe.learners.analytic.regimes import MIN_CHUNK, NEW, assign_in_chunks
+from lethe.learners.analytic.rounds import rows_of_all
 from lethe.learners.analytic.sums import Sums
 from lethe.learners.analytic.thumbnails import Thumbnails, ThumbnailStatistics, VectorThumbnails
 from lethe.learners.base import Learned, Learner, LearnerContext, Retention
-from lethe.learners.capabilities import Capability, KeepsSums, UnlearnsFromRegimes
+from lethe.learners.capabilities import Capability, KeepsSums, Pool, Pools, UnlearnsFromRegimes
 from lethe.learners.features.choice import feature_map
 from lethe.learners.features.vector_features import VectorFeatures
 from lethe.learners.fixed_features import FixedFeatures
@@ -32,6 +33,7 @@ from lethe.learners.state import State
 __all__ = ["Experts", "ExpertsOptions"]
 
 _LARGE: Final = ("A", "A_high")  # the large tensors of an expert
+_SUMS: Final = (*_LARGE, "B")
 _NEVER: Final = -1e4  # weight of the constant feature in the gate of a regime without samples
 
 
@@ -44,7 +46,7 @@ class _Solution:
     gate_DR: Tensor
 
 
-class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
+class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, FixedFeatures):
     """A ridge regression per regime, and a gating regression between the regimes.
 
     *The regime* of the samples is recognised while learning by Hotelling's T² of 7×7 thumbnails, for each 64
@@ -61,6 +63,10 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
     as two digits at a time, the gate is the classifier that a single ridge would be.
 
     `learn` predicts a batch from the W of the last scheduled solve of its regime, as `Ridge` does.
+
+    *Among several ranks* every one sees the thumbnails of a round's batches and assigns all of them, in the
+    order of the ranks, as one learner does whose batch they are. So all have the same regimes, and what is
+    pooled are the sums of that learner, to the last bit.
 
     Cost per sample: that of `Ridge`, and ~50² multiply-adds per regime; one solve for the gate per prediction
     after new samples. State: R (½ D² numbers of 40 bits, D K of 64).
@@ -79,7 +85,6 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
     reports_probabilities: ClassVar[bool] = True
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.MERGES: "two learners need not have found the same regimes",
-        Capability.POOLS: "ranks do not agree on a new regime yet",
     }
 
     def __init__(self, context: LearnerContext) -> None:
@@ -95,6 +100,8 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
         self._experts = [self._new()]
         self._trail = RegimeTracker()
         self._solution = _Solution(-1, [], torch.zeros(0))
+        self._joined: Pool | None = None
+        self._due: Sequence[Expert] = ()
 
     @property
     def regimes(self) -> int:
@@ -109,24 +116,86 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
         """
         self._features.settle(x_BCHW)
         features_BD = self._features(x_BCHW)
-        z_BS = self._thumbnails(x_BCHW)
-        regime_B, trail = self._regimes(z_BS)
-        scores_BK = self._scores(features_BD, regime_B)
+        z_NS, own = rows_of_all(self._joined, self._thumbnails(x_BCHW))
+        regime_N, trail = self._regimes(z_NS)
+        scores_BK = self._scores(features_BD, regime_N[own])
         onehot_BK = nn.functional.one_hot(y_B, self._classes).to(scores_BK)
         loss = nn.functional.mse_loss(scores_BK, onehot_BK).item()
         self.require_finite(len(y_B), squared_error=loss)
         predicted_B = scores_BK.argmax(1).cpu()
-        if (regime_B == NEW).any():
-            regime_B[regime_B == NEW] = len(self._experts)
-            self._experts.append(self._new())
-        self._trail = replace(trail, regime=int(regime_B[-1]))
+        regime_B = self._settle(z_NS, regime_N, trail)[own]
         for regime in sorted(set(regime_B.tolist())):
             own_B = regime_B == regime
             rows_B = own_B.to(self._device)
             own_BD = features_BD if own_B.all() else features_BD[rows_B]
-            self._experts[regime].add(own_BD, y_B[own_B], z_BS[own_B])
+            self._experts[regime].sums.add(own_BD, y_B[own_B])
+            if self._joined is None and self._experts[regime].refresh_due():
+                self._experts[regime].refresh()
         temperature = self._options.temperature
         return Learned(predicted_B, loss, regime_B, lambda: (scores_BK / temperature).softmax(1).cpu())
+
+    def skip(self) -> None:
+        """Take note of the other ranks' batches: `Pools`."""
+        z_NS, _ = rows_of_all(self._joined, torch.empty(0, self._thumbnails.size, dtype=torch.float64))
+        if len(z_NS):
+            self._settle(z_NS, *self._regimes(z_NS))
+
+    def _settle(self, z_NS: Tensor, regime_N: Tensor, trail: RegimeTracker) -> Tensor:
+        """Open the regime of samples that fit none, and count all in theirs; return the regimes."""
+        if (regime_N == NEW).any():
+            regime_N[regime_N == NEW] = len(self._experts)
+            self._experts.append(self._new())
+        self._trail = replace(trail, regime=int(regime_N[-1]))
+        for regime in sorted(set(regime_N.tolist())):
+            self._experts[regime].signature.add(z_NS[regime_N == regime])
+        return regime_N
+
+    def join(self, pool: Pool) -> None:
+        """Learn with other ranks from now on: `Pools`."""
+        if pool.leads and self._solution.seen < 0:
+            self._exact()  # later, this rank's sums are not all
+        self._joined = pool
+
+    def pool(self) -> None:
+        """Move the sums of all regimes that have new samples to the leading rank: `Pools`."""
+        for expert in self._experts:
+            expert.pool(self._ranks)
+
+    def refresh_due(self, others: int) -> bool:
+        """Return whether `learn` should predict from a new solution of a regime: `Pools`."""
+        del others  # every rank counts the samples of all
+        self._due = [expert for expert in self._experts if expert.refresh_due()]
+        return bool(self._due)
+
+    def share(self, *, refresh: bool) -> None:
+        """Give all but the sums to the other ranks; with ``refresh``, only each regime's W: `Pools`."""
+        ranks = self._ranks
+        if not refresh:
+            given = ranks.broadcast_bytes(self._without_sums().to_bytes() if ranks.leads else b"")
+            if not ranks.leads:
+                self._load_without_sums(State.from_bytes(given))
+            return
+        for expert in self._due:
+            expert.refresh()
+        for expert in self._experts:
+            ranks.broadcast(expert.W_DK)
+
+    @property
+    def _ranks(self) -> Pool:
+        if self._joined is None:
+            raise ValueError(f"{self.name} has not joined other ranks")
+        return self._joined
+
+    def _without_sums(self) -> State:
+        state = self.state()
+        kept = {name: t for name, t in state.tensors.items() if name.rpartition(".")[2] not in _SUMS}
+        return State(kept, state.values)
+
+    def _load_without_sums(self, state: State) -> None:
+        regimes = sum(name.endswith(".counts") for name in state.tensors)
+        empty = self._empty().tensors()
+        sums = {f"{index}.{name}": empty[name] for index in range(regimes) for name in _SUMS}
+        self.load_state(State({**state.tensors, **sums}, state.values))
 
     def unlearn(self, x_BCHW: Tensor, y_B: Tensor, regime_B: Tensor | None = None) -> None:
         """Subtract samples from the sums and the statistics of their regimes: `UnlearnsFromRegimes`.
@@ -202,11 +271,13 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, FixedFeatures):
     def predictor(self) -> Predictor:
         """Return a predictor with the last solution; solves first where that is missing or far out of date.
 
+        Among several ranks it does not solve before the sums are pooled.
         A state contains the last solution, so that a restart need not solve for every regime.
         """
         solution, options = self._solution, self._options
         old = self._seen - solution.seen > samples_until_refresh(solution.seen, options.refresh_every)
-        if old or len(solution.W_RDK) < len(self._experts):
+        pooled = self._joined is None or all(expert.pooled for expert in self._experts)
+        if pooled and (old or len(solution.W_RDK) < len(self._experts)):
             solution = self._exact()
         return Predictor(partial(self._probabilities, solution), self._seen - solution.seen)
 

@@ -93,8 +93,8 @@ class Reading:
         if batch.filled.samples:
             learned, features, _ = learn_batch(learner, batch, features=self._detects)
         self.release(batch)
-        # the places of samples are for learners with regimes, and no rank learns one
-        filled = replace(batch.filled, rank=self._rank, places=())
+        regimes = learned is not None and learned.regimes  # for which receipts need each sample's place
+        filled = replace(batch.filled, rank=self._rank, places=batch.filled.places if regimes else ())
         return LearnedElsewhere(filled, learned, b"" if features is None else features.to_bytes())
 
     def note(self, *, stop: bool, learned: LearnedElsewhere | None = None) -> Note:

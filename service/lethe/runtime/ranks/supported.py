@@ -33,6 +33,11 @@ def check_ranks(settings: Settings) -> None:
             "labels.names, labels.max_classes: several ranks take numbers as labels yet; names would have to "
             "be numbered alike in all of them"
         )
+    if settings.sample.features is not None and "spread" not in settings.learner.options:
+        raise InvalidSetting(
+            "learner.options: several ranks need the location and spread of vectors, which each would "
+            "otherwise estimate from its own batches"
+        )
     if settings.stream.predictions_topic:
         raise InvalidSetting(
             f"stream.predictions_topic {settings.stream.predictions_topic}: several ranks do not write "
