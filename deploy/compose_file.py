@@ -31,8 +31,12 @@ class Composition:
 
     @property
     def learners(self) -> list[str]:
-        """Names of the services that run a learner."""
-        return [name for name in self._services if "LETHE_LEARNER__NAME" in self.environment(name)]
+        """Names of the services that run a learner; without those that only a profile starts."""
+        return [
+            name
+            for name, service in self._services.items()
+            if "LETHE_LEARNER__NAME" in self.environment(name) and "profiles" not in service
+        ]
 
     def environment(self, service: str) -> dict[str, str]:
         """Return a service's environment variables."""

@@ -18,6 +18,7 @@ from deploy.compose_file import COMPOSE, Composition
 from deploy.grafana.command import PACKAGED_HOME, find_grafana, grafana_command
 from deploy.kafka.kraft import PROPERTIES
 from deploy.prometheus.files import write_prometheus
+from lethe.runtime.ranks.supported import check_ranks
 from lethe.settings import OTHER_VARIABLES, Settings, variable
 from tests.support.monitoring import DEPLOY, rules
 
@@ -46,6 +47,20 @@ def resolved() -> dict[str, Any]:
 def test_docker_compose_accepts_the_file_without_any_variable_being_set(resolved: dict[str, Any]) -> None:
     services = {"kafka", "topic", "probes", "finetune", "ridge", "producer", "prometheus", "grafana"}
     assert set(resolved["services"]) == services
+
+
+def test_a_profile_adds_ranks_that_have_a_partition_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("-f", str(COMPOSE), "--profile", "ranks", "config", "--format", "json")
+    services = json.loads(program("docker-compose", *words))["services"]
+    composition = Composition(variables={"LETHE_PARTITIONS": "2"})
+    assert "ridge-ranks" in services
+    assert "ridge-ranks" not in composition.learners
+    for name, value in composition.environment("ridge-ranks").items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.read({})
+    check_ranks(settings)
+    assert settings.run.ranks == int(composition.option("topic", "--partitions"))
+    assert Composition(variables={}).option("topic", "--partitions") == "1"
 
 
 def test_every_image_has_a_version(resolved: dict[str, Any]) -> None:

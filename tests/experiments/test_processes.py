@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lethe.experiments.processes import PORTS, ChildFailed, Children, free_port
+from lethe.experiments.processes import PORTS, ChildFailed, Children, environment, free_port
+from lethe.runtime.factories import with_learners_defaults
+from lethe.settings import Settings
 from tests.support.waiting import until
 
 HOST = """
@@ -48,6 +50,27 @@ def test_a_host_that_is_asked_to_end_ends_its_children_first(number: signal.Sign
         host.kill()
         if there(child):
             os.kill(child, signal.SIGKILL)
+
+
+def test_what_was_given_reaches_a_child_also_if_it_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Settings.read(
+        {
+            "learner": {"name": "ridge", "seed": 3, "options": {"waves": 0}},
+            "batch": {"size": 64},
+            "evaluation": {"probes": None},
+        }
+    )
+    variables = environment(given)
+    assert variables == {
+        "LETHE_LEARNER__NAME": "ridge",
+        "LETHE_LEARNER__SEED": "3",
+        "LETHE_LEARNER__OPTIONS": '{"waves": 0}',
+        "LETHE_BATCH__SIZE": "64",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    found = with_learners_defaults(Settings.read({}))
+    assert found.batch.size == 64, "and not ridge's own 512"
 
 
 def test_signal_handlers_of_the_host_process_are_kept() -> None:

@@ -10,6 +10,7 @@ from kafka import KafkaAdminClient
 
 from deploy.kafka.kraft import KafkaNode
 from lethe.observability.result import RunResult
+from tests.support.commands import Lethe
 from tests.support.demos import run, start
 from tests.support.pictures import write_pictures
 from tests.support.waiting import until
@@ -64,6 +65,26 @@ def test_the_demo_prints_one_document_and_leaves_a_report(tmp_path: Path) -> Non
     assert document["learners"]["finetune"]["R"] == result.R
     assert result.seed == 3
     assert "mnist-to-fashion" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.needs("embedded")
+def test_services_of_a_demo_learn_in_several_processes(tmp_path: Path) -> None:
+    document = run(tmp_path, "--learner", "ncm", "--ranks", "2")
+    result = document["learners"]["ncm"]
+    assert result["samples"]["learned"] == 1200
+    assert result["samples"]["lost"] == 0
+    assert [len(row) for row in result["R"]] == [2, 2, 2]
+    assert "2 ranks learn 2 partitions" in (tmp_path / "ncm" / "service.log").read_text()
+
+
+def test_what_ranks_cannot_do_is_refused_before_anything_is_started(lethe: Lethe, tmp_path: Path) -> None:
+    report = ["--report", str(tmp_path / "report"), "--ranks", "2"]
+    assert "several ranks cannot learn it" in lethe.refuses("demo", "--learner", "dp-finetune", *report)
+    assert "a policy is not enforced in several ranks" in lethe.refuses(
+        "demo", "--learner", "ridge", "--policy", "clinic", *report
+    )
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.needs("embedded")

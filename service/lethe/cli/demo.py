@@ -32,13 +32,16 @@ def demo(
     policy: Annotated[
         str | None, Option(help="Policy to enforce: lab, clinic, vault, or a file: ./NAME.yaml.")
     ] = None,
+    ranks: Annotated[
+        int | None, Option(metavar="N", min=1, help="Processes in which each service learns one model.")
+    ] = None,
     keep_serving: Annotated[bool, Option("--keep-serving", help="Keep serving after the end.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Stream a scenario to several services side by side, and report what each of them forgets."""
     from lethe.experiments.demo.run import Demo, document, run_demo
 
-    chosen = Demo(scenario, learner or (), broker, samples, seed, rate, report, keep_serving, policy)
+    chosen = Demo(scenario, learner or (), broker, samples, seed, rate, report, keep_serving, policy, ranks)
     shown = run_demo(chosen, Console(stderr=as_json))
     if as_json:
         write_json(document(chosen, shown), indent=1)

@@ -121,11 +121,15 @@ class Children:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the variables with which ``lethe run`` has these settings, without the defaults."""
+    """Return the variables with which ``lethe run`` has these settings: those that were given, and no other.
+
+    One that was given and is equal to the default counts: a learner's own value may take a default's place.
+    """
     return {
         variable(section, name): json.dumps(value) if isinstance(value, dict) else str(value)
         for section in Settings.model_fields
-        for name, value in getattr(settings, section).model_dump(exclude_defaults=True).items()
+        for name, value in getattr(settings, section).model_dump(exclude_unset=True).items()
+        if value is not None
     }
 
 

@@ -26,6 +26,7 @@ from lethe.privacy.audit.verify import Verdict
 from lethe.privacy.controls import Controls, load_controls
 from lethe.privacy.policy import load_policy
 from lethe.report import write_report
+from lethe.runtime.ranks.supported import check_ranks
 from lethe.settings import PrivacySettings, Settings, variable
 from lethe.stream.settings import StreamSettings
 from lethe.wire import Layout
@@ -41,7 +42,8 @@ REFRESH_SECONDS: Final = 0.5
 RETENTION_SECONDS: Final = 3600.0
 """retention.ms of the topic on a cluster, in seconds: the upper limit for records that are not purged."""
 WINDOW: Final = 3000
-"""Maximum records between producer and slowest service: well below the embedded broker's 5 MiB."""
+"""Maximum records of a partition between producer and slowest service: well below the embedded broker's
+5 MiB, and more than a batch."""
 
 
 DEFAULT_LEARNERS: Final = ("finetune", "ridge")
@@ -66,12 +68,19 @@ class Demo:
     keep_serving: bool = False
     policy: str | None = None
     """Name of a built-in policy or path of a policy file; None is no policy."""
+    ranks: int | None = None
+    """Processes in which each service learns; None is one that has no ranks."""
     root: Path = field(default_factory=default_root)
 
     @property
+    def processes(self) -> int:
+        """Processes in which each service learns."""
+        return self.ranks or 1
+
+    @property
     def threads(self) -> int:
-        """Threads of each service: all services together use one per core."""
-        return max(1, (os.cpu_count() or 1) // len(self.learners))
+        """Threads of each process: all services together use one per core."""
+        return max(1, (os.cpu_count() or 1) // (len(self.learners) * self.processes))
 
     @property
     def broker_name(self) -> str:
@@ -99,6 +108,9 @@ def run_demo(demo: Demo, console: Console) -> DemoResult:
     """
     controls = load_controls(PrivacySettings(policy=demo.policy))
     demo = replace(demo, learners=_chosen(demo.learners, controls))
+    if demo.ranks is not None:
+        for name in demo.learners:
+            check_ranks(Settings.read(_ranked(demo, name)))
     with console.status("fetching and verifying the data sets"):
         scenario = load_scenario(demo.scenario, demo.root)
         for name in scenario.datasets:
@@ -107,7 +119,10 @@ def run_demo(demo: Demo, console: Console) -> DemoResult:
     with console.status("writing the probe sets"):
         write_probes(scenario, demo.root, folder / "probes")
     readers, configs = (demo.learners, short_lived(RETENTION_SECONDS)) if controls.purges else ((), None)
-    with temporary_topic(demo.broker, "demo", 1, readers, configs) as stream, Children() as children:
+    with (
+        temporary_topic(demo.broker, "demo", demo.processes, readers, configs) as stream,
+        Children() as children,
+    ):
         runs = _stream(demo, scenario, stream, children, console)
         write_report(runs, folder / "report.html")
         console.print(display.results(runs))
@@ -200,6 +215,15 @@ def _stream(
     ]
 
 
+def _ranked(demo: Demo, learner: str) -> dict[str, dict[str, Any]]:
+    """Return the settings that say how a service learns in its processes."""
+    device = {} if demo.ranks is None else {"device": "cpu"}
+    return {
+        "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads, **device},
+        "privacy": {"policy": demo.policy},
+    }
+
+
 def _audit(demo: Demo, folder: Path, stream: StreamSettings) -> Mapping[str, Verdict]:
     """Return the verdict on each learner's ledger; without a policy there is nothing to audit."""
     if not demo.policy:
@@ -217,13 +241,12 @@ def _settings(
         {
             "stream": stream.model_dump(exclude_unset=True) | own,
             "sample": layout.model_dump(),
-            "privacy": {"policy": demo.policy},
+            **_ranked(demo, learner),
             "batch": {"size": find(learner).batch_size},
-            "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads},
             "evaluation": {"probes": demo.report / "probes", "every": find(learner).evaluate_every},
             "checkpoint": {"folder": folder / STATE, "fresh": True},
             "serve": {"port": port, "keep": demo.keep_serving},
-            "run": {"report": folder},
+            "run": {"report": folder, "ranks": demo.ranks},
         }
     )
 
@@ -242,7 +265,7 @@ def _producer(demo: Demo, stream: StreamSettings, states: Mapping[str, str]) -> 
     command = ["stream", "--no-progress"]
     command += [str(argument) for pair in arguments.items() if pair[1] is not None for argument in pair]
     if demo.broker is None:  # a cluster retains what the services have not read yet
-        command += ["--window", str(WINDOW)]
+        command += ["--window", str(WINDOW * demo.processes)]
         command += [argument for url in states.values() for argument in ("--hold-back", url)]
     return command
 

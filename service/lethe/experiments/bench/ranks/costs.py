@@ -15,7 +15,7 @@ from lethe.experiments.bench.pipeline import noise_images
 from lethe.learners.capabilities import KeepsSums
 from lethe.learners.registry import find
 from lethe.runtime.factories import create_learner
-from lethe.settings import EvaluationSettings, LearnerSettings
+from lethe.settings import LearnerSettings
 from lethe.wire import Layout
 
 __all__ = ["Fit", "RoundCosts", "expected_largest", "fit", "read_costs"]
@@ -135,7 +135,7 @@ def fit(learner: str, batch: int, ranks: int, costs: RoundCosts, solving: float 
         local=costs.collective_seconds / costs.collective_bytes if costs.collective_bytes else 0.0,
         solving=solving,
         evaluating=costs.evaluation_seconds / costs.evaluations if costs.evaluations else 0.0,
-        evaluated_every=EvaluationSettings().every,
+        evaluated_every=find(learner).evaluate_every,
     )
 
 
