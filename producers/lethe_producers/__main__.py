@@ -231,7 +231,8 @@ def stream(
         raise InvalidSetting(f"--burst {burst} requires --rate")
     _fetch_for(chosen, root)
     configs = None if retention is None else short_lived(retention)
-    order = (EndlessOrder if loop else Order)(chosen, seed, samples)
+    endless = "stream" if loop else chosen.loop
+    order = Order(chosen, seed, samples) if endless is None else EndlessOrder(chosen, seed, samples, endless)
     records = Records(order, root, PNG if content_type is Encoding.png else RAW)
     with (
         Publisher(cluster, topic, partitions, replication_factor, configs) as publisher,

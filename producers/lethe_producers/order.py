@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lethe.wire import Reason
 from lethe_producers.malformed import kinds_of
-from lethe_producers.scenario import Scenario
+from lethe_producers.scenario import Loop, Scenario
 
 __all__ = ["EndlessOrder", "Order", "Place"]
 
@@ -87,6 +87,11 @@ class Order:
             for start, half in zip(self._starts[1:], self._halves, strict=True)
             if half
         ]
+
+    @property
+    def after_last_blend(self) -> int:
+        """Records of the last segment alone, without those that blend with the one before."""
+        return self.lengths[-1] - (self._halves[-2] if len(self._halves) > 1 else 0)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -156,6 +161,8 @@ class Order:
         pool = self.scenario.segments[segment].pool
         if pool not in self._shuffles:
             size = self.scenario.segments[segment].pool_size
+            if self.scenario.segments[segment].source.ordered:
+                return self._shuffles.setdefault(pool, np.arange(size))
             # seeded by the pool's content, not its number: inserting a segment must not change its shuffle
             generator = self._generator(_Use.SHUFFLE, crc32(repr(pool).encode()))
             self._shuffles[pool] = generator.permutation(size)
@@ -190,11 +197,19 @@ class Order:
 
 
 class EndlessOrder:
-    """The laps of a scenario, one after the other, without an end."""
+    """The laps of a scenario, one after the other, without an end.
 
-    def __init__(self, scenario: Scenario, seed: int, samples: int | None = None) -> None:
+    With ``loop`` segment, the laps after the first are of the last segment alone.
+    """
+
+    def __init__(
+        self, scenario: Scenario, seed: int, samples: int | None = None, loop: Loop = "stream"
+    ) -> None:
         first = Order(scenario, seed, samples)
-        self.scenario, self.run, self.lap_length = scenario, f"{first.run}+", len(first)
+        self.scenario, self._first_length = scenario, len(first)
+        self.run = f"{first.run}+" if loop == "stream" else f"{first.run}+last"
+        self.lap_length = len(first) if loop == "stream" else first.after_last_blend
+        """Records of a lap after the first."""
         self._lap_of: Callable[[int], Order] = lru_cache(2)(lambda lap: Order(scenario, seed, samples, lap))
 
     @property
@@ -206,5 +221,7 @@ class EndlessOrder:
         """Return the place at ``index``; raises IndexError below 0."""
         if index < 0:
             raise IndexError(f"index {index} of an endless stream")
-        lap, place = divmod(index, self.lap_length)
-        return self._lap_of(lap).at(place)
+        if index < self._first_length:
+            return self._lap_of(0).at(index)
+        lap, place = divmod(index - self._first_length, self.lap_length)
+        return self._lap_of(lap + 1).at(self._first_length - self.lap_length + place)

@@ -66,11 +66,11 @@ class Records:
         pool = segments[place.source].pool
         rows = self._pools[pool]
         key = f"{self.order.run}/{index}".encode()
-        image = rows.read(np.array([place.row]))
-        image = transformed(image, segments[place.source].transform, [crc32(key)])[0]
+        pixels = rows.read(np.array([place.row]))
+        pixels = transformed(pixels, segments[place.source].transform, [crc32(key)])[0]
         label = self._labels[pool][int(rows.y_N[place.row])]
         label = (label + place.label_shift) % scenario.stream_classes.count
-        sample = Sample(image, label, segments[place.segment].subject)
+        sample = Sample(pixels, label, segments[place.segment].subject)
         if place.fault is not None:
             return Record(index, key, *malformed(sample, place.fault, scenario.layout))
         return Record(index, key, *encode(sample, self._content_type))

@@ -3,7 +3,7 @@
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from pydantic import (
@@ -26,21 +26,24 @@ from lethe_producers.sources.arrays import Npy, Npz
 from lethe_producers.sources.base import Facts, Part, Source, SourceContext
 from lethe_producers.sources.files import FileSource
 from lethe_producers.sources.folder import Folder
+from lethe_producers.sources.generated import Synth
 from lethe_producers.sources.pinned import PinnedDataset
+from lethe_producers.sources.tables import Csv, Parquet
 from lethe_producers.sources.torchvision_datasets import TorchvisionDataset
 from lethe_producers.stream_classes import StreamClasses
 from lethe_producers.transforms import Transform, transformed
 
-__all__ = ["SHIPPED", "Scenario", "Segment", "load_scenario", "scenario_schema", "shipped_scenarios"]
+__all__ = ["SHIPPED", "Loop", "Scenario", "Segment", "load_scenario", "scenario_schema", "shipped_scenarios"]
 
 SHIPPED: Final = Path(__file__).parent / "scenarios"
 
-SOURCES: Final = ("dataset", "torchvision", "folder", "npz", "npy")
+SOURCES: Final = ("dataset", "torchvision", "folder", "npz", "npy", "parquet", "csv", "synth")
 """The keys of a segment that name a source."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 """Restricted because it becomes a Kafka key, a header, a metric's label and a file name."""
 Share = Annotated[float, Field(ge=0, le=1)]
+Loop = Literal["stream", "segment"]
 Class = Annotated[int, Field(ge=0)] | str
 
 
@@ -78,6 +81,12 @@ class Segment(_Strict):
     """Source: arrays of numpy in one file."""
     npy: Npy | None = None
     """Source: arrays of numpy in two files."""
+    parquet: Parquet | None = None
+    """Source: a table, each row a vector, in a Parquet file."""
+    csv: Csv | None = None
+    """Source: a table, each row a vector, in a CSV file."""
+    synth: Synth | None = None
+    """Source: vectors that a generator of river draws."""
     split: Part = "train"
     """The part of the source that is streamed; the probe is the other one."""
     count: int | None = Field(default=None, ge=1)
@@ -175,11 +184,14 @@ class Scenario(_Strict):
     source adds later would renumber the others."""
     rate: float | None = Field(default=None, ge=0.01)
     """Records per second, unless --rate gives another number; by default as fast as possible."""
+    loop: Loop | None = None
+    """Without an end: stream begins again at the end, segment repeats the last segment; each time in another
+    order. lethe demo streams one lap."""
     segments: Annotated[tuple[Segment, ...], Field(min_length=1)]
     """What is streamed, in this order."""
 
     _labels: StreamClasses = PrivateAttr()
-    _shape: tuple[int, int, int] = PrivateAttr()
+    _shape: tuple[int, ...] = PrivateAttr()
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> Self:
@@ -201,6 +213,8 @@ class Scenario(_Strict):
     @property
     def layout(self) -> Layout:
         """Shape and classes of every record, and the largest value: that of raw pixels."""
+        if len(self._shape) == 1:
+            return Layout(features=self._shape[0], classes=self._labels.count)
         channels, height, width = self._shape
         return Layout(
             channels=channels,
@@ -263,23 +277,26 @@ class Scenario(_Strict):
             except ValueError as error:
                 raise ValueError(f"segments.{index}.classes: {error}") from error
 
-    def _common_shape(self) -> tuple[int, int, int]:
-        shapes = []
+    def _common_shape(self) -> tuple[int, ...]:
+        shapes: list[tuple[int, ...]] = []
         for index, segment in enumerate(self.segments):
             shape = segment.facts.shape
+            if len(shape) == 1 and segment.transform:
+                raise ValueError(
+                    f"segments.{index}.transform: the source has vectors, and transforms are of images"
+                )
             if any(transform.torchvision for transform in segment.transform):
                 try:
                     blank = transformed(np.zeros((1, *shape), np.uint8), segment.transform)
                 except ValueError as error:
                     raise ValueError(f"segments.{index}.transform: {error}") from error
-                channels, height, width = blank.shape[1:]
-                shape = channels, height, width
+                shape = blank.shape[1:]
             shapes.append(shape)
             if shape != shapes[0]:
                 raise ValueError(
-                    f"segments.{index}.{segment.source_key}: its images have shape {_by(shape)}, those of the"
-                    f" first segment {_by(shapes[0])}; size and channels of a source, or the transforms"
-                    " Resize and Grayscale, change that"
+                    f"segments.{index}.{segment.source_key}: its {_by(shape)}, those of the first segment"
+                    f" {_by(shapes[0])}; size and channels of a source of images, or the transforms Resize"
+                    " and Grayscale, change that"
                 )
         return shapes[0]
 
@@ -366,4 +383,6 @@ def _few(names: tuple[str, ...]) -> str:
 
 
 def _by(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape))
+    if len(shape) == 1:
+        return f"vectors have {shape[0]} numbers"
+    return f"images have shape {' × '.join(map(str, shape))}"

@@ -44,7 +44,7 @@ class Transform(BaseModel):
 
 
 def transformed(x_NCHW: Pixels, transforms: Sequence[Transform], seeds: Sequence[int] = ()) -> Pixels:
-    """Return images (uint8, [N, C, H, W]) after ``transforms``, one after the other.
+    """Return images (uint8, [N, C, H, W]) after ``transforms``, one after the other; vectors have none.
 
     ``seeds`` has a number for each image, by default its place: a random transform of torchvision does the
     same to an image under the same seed. Raises ValueError for a class or arguments that torchvision does not

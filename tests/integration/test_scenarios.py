@@ -46,6 +46,7 @@ def test_every_record_of_a_scenario_is_accounted_for(
     settings = Settings(
         stream=send_all(broker, topic, order, PARTITIONS),
         evaluation=EvaluationSettings(probes=write_probes(scenario, tmp_path / "probes", IMAGES)),
+        sample=scenario.layout,
         learner=LearnerSettings(name="finetune", device="cpu", threads=1),
         serve=ServeSettings(port=0),
         run=RunSettings(report=tmp_path / "report"),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lethe.wire import Reason
+from lethe.wire import Layout
+from lethe_producers.malformed import kinds_of
 from lethe_producers.order import Order, Place
 from lethe_producers.scenario import Scenario, load_scenario, shipped_scenarios
 
@@ -112,7 +113,7 @@ def test_the_declared_share_is_malformed_in_every_way_equally_often() -> None:
     for segment in (0, 1):
         faults = Counter(place.fault for place in found if place.segment == segment)
         assert faults.pop(None) == 5880
-        assert faults == dict.fromkeys(Reason, 10)
+        assert faults == dict.fromkeys(kinds_of(Layout()), 10)
 
 
 def test_the_declared_share_of_labels_is_wrong() -> None:

@@ -35,6 +35,7 @@ def test_every_scenario_that_was_promised_is_shipped_under_its_own_name() -> Non
     assert totals == {
         "fashion-to-mnist": 120_000,
         "gradual": 120_000,
+        "loans": 32_000,
         "mnist": 60_000,
         "mnist-to-fashion": 120_000,
         "permuted": 60_000,

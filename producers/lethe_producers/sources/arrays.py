@@ -19,13 +19,14 @@ Array = npt.NDArray[Any]
 
 
 class Npz(FileSource):
-    """Images and labels in one .npz file: x and y, or x_train, y_train, x_test and y_test, as Keras has them.
+    """Samples and labels in one .npz file: x and y, or x_train, y_train, x_test and y_test as of Keras.
 
-    Images are uint8 of shape [N, H, W], [N, H, W, C] or [N, C, H, W]; labels are integers or names.
+    Images are uint8 of shape [N, H, W], [N, H, W, C] or [N, C, H, W], vectors are float32 of shape [N, F];
+    labels are integers or names.
     """
 
     images: str = "x"
-    """Name of the array of images."""
+    """Name of the array of images or vectors."""
     labels: str = "y"
     """Name of the array of labels."""
 
@@ -64,7 +65,7 @@ class Npz(FileSource):
 
 
 class Npy(FileSource):
-    """Images in one .npy file and labels in another; as for npz."""
+    """Images or vectors in one .npy file and labels in another; as for npz."""
 
     short: ClassVar[str] = "path"
 
@@ -91,9 +92,18 @@ def labelled(x: Array, y: Array, place: Path) -> Rows:
 
 
 def images_of(x: Array, place: Path) -> Pixels:
-    """Return images as uint8 [N, C, H, W]. Raises DataUnavailable for another dtype or shape."""
+    """Return images as uint8 [N, C, H, W], vectors as they are.
+
+    Raises DataUnavailable for another dtype or shape, and for vectors with a number that is not finite.
+    """
+    if x.dtype == np.float32 and x.ndim == 2:
+        if not np.isfinite(x).all():
+            raise DataUnavailable(f"{place}: vectors have numbers that are not finite")
+        return x
     if x.dtype != np.uint8:
-        raise DataUnavailable(f"{place}: images are {x.dtype}, expected uint8 from 0 to 255")
+        raise DataUnavailable(
+            f"{place}: images are {x.dtype}, expected uint8 from 0 to 255 (vectors: float32 [N, F])"
+        )
     if x.ndim == 3:
         return x[:, np.newaxis]
     if x.ndim == 4 and x.shape[1] <= 4:

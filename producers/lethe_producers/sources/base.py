@@ -1,6 +1,6 @@
-"""What a source is: labelled images in rows, and the classes that their labels stand for.
+"""What a source is: labelled images or vectors in rows, and the classes that their labels stand for.
 
-Arrays carry their shape in their names: N images, C channels, H rows, W columns.
+Arrays carry their shape in their names: N rows, C channels, H height, W width, F numbers of a vector.
 """
 
 from abc import ABC, abstractmethod
@@ -69,20 +69,22 @@ class Facts:
     """What a scenario has to know of a source: the number of rows of each class, and their shape."""
 
     rows_of_class: tuple[int, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
+    """Channels, height, width; of vectors, their length."""
     classes: Classes
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Labelled images of one `Part`, in the source's own order.
+    """Labelled images or vectors of one `Part`, in the source's own order.
 
-    ``read`` returns the images of the given rows, uint8 of shape [len(rows), C, H, W]. It raises
-    DataUnavailable, naming the file or the row, for an image that cannot be read or has another shape.
+    ``read`` returns the images of the given rows, uint8 of shape [len(rows), C, H, W], or their vectors,
+    float32 of shape [len(rows), F]. It raises DataUnavailable, naming the file or the row, for an image that
+    cannot be read or has another shape.
     """
 
     y_N: Labels
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: Classes
     read: Callable[[Integers], Pixels]
 
@@ -95,13 +97,12 @@ class Rows:
 
 
 def rows_of_array(x_NCHW: Pixels, y_N: Labels, classes: Classes) -> Rows:
-    """Return the rows of images in memory."""
-    channels, height, width = x_NCHW.shape[1:]
-    return Rows(y_N, (channels, height, width), classes, lambda rows: x_NCHW[rows])
+    """Return the rows of images or vectors in memory."""
+    return Rows(y_N, x_NCHW.shape[1:], classes, lambda rows: x_NCHW[rows])
 
 
 class Source(BaseModel, ABC):
-    """A source of labelled images, as a scenario names it; one of its keys stands alone as a string."""
+    """A source of labelled samples, as a scenario names it; one of its keys stands alone as a string."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -137,7 +138,7 @@ class Source(BaseModel, ABC):
     @property
     @abstractmethod
     def licence(self) -> str:
-        """Why its images may be used, for probe files."""
+        """Why its samples may be used, for probe files."""
 
     @abstractmethod
     def rows(self, part: Part, root: Path) -> Rows:
@@ -148,6 +149,11 @@ class Source(BaseModel, ABC):
         rows = self.rows(part, root)
         counts = np.bincount(rows.y_N, minlength=rows.classes.count)
         return Facts(tuple(counts.tolist()), rows.shape, rows.classes)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether rows are streamed in their own order, and not shuffled."""
+        return False
 
     @property
     def key(self) -> object:

@@ -24,7 +24,7 @@ class FileSource(Source):
     holdout: float = Field(default=0.2, gt=0, lt=1)
     """Share of each class that is held out of the stream, for the probe."""
     consent: str = "not stated"
-    """Why these images may be kept as a probe; it is written into the probe file."""
+    """Why these samples may be kept as a probe; it is written into the probe file."""
 
     @property
     def place(self) -> Path:
@@ -45,7 +45,7 @@ class FileSource(Source):
         """Open a part. Raises DataUnavailable if it cannot be read or has no rows."""
         every = self.every_row()
         if not len(every):
-            raise DataUnavailable(f"{self.place} holds no labelled images")
+            raise DataUnavailable(f"{self.place} holds no labelled rows")
         held = held_out(every.y_N, self.holdout)
         return every.chosen(np.flatnonzero(held if part == "test" else ~held))
 
