@@ -190,7 +190,7 @@ def test_npy_files_of_images_and_names(tmp_path: Path) -> None:
         (np.zeros((2, 8, 8), np.uint8), np.zeros(3, np.int64), "2 images, but 3 labels"),
         (np.zeros((2, 8, 8), np.uint8), np.zeros(2), "labels are float64"),
         (np.zeros((2, 8, 8), np.uint8), np.array([0, -1]), "label -1 is negative"),
-        (np.zeros((0, 8, 8), np.uint8), np.zeros(0, np.int64), "holds no labelled images"),
+        (np.zeros((0, 8, 8), np.uint8), np.zeros(0, np.int64), "holds no labelled rows"),
         (np.zeros((1, 8, 8), np.uint8), np.array([None]), "cannot be read: .*allow_pickle"),
     ],
 )
