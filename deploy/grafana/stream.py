@@ -93,8 +93,8 @@ def _time() -> Row:
 def _bad_records() -> Row:
     outcomes = crosstab(
         "Record outcomes",
-        "Of the whole run, as stored in checkpoints: received = learned + dead-lettered. After a crash it"
-        " resumes from the newest checkpoint, slightly further back.",
+        "Of the whole run, as stored in checkpoints: received = learned + unlabelled + dead-lettered. "
+        "After a crash it resumes from the newest checkpoint, slightly further back.",
         f"max by (service, outcome) (lethe_run_samples{{{CHOSEN}}})",
         rows="service",
         columns="outcome",

@@ -69,6 +69,9 @@ class LabelSettings(Section):
 
     names: Path | None = None
     """File with the names of the classes, one a line: labels are then these names instead of numbers."""
+    unlabelled: Literal["refuse", "predict"] = "refuse"
+    """What happens to records without a label: refuse dead-letters them; predict predicts them, for
+    stream.predictions_topic, and discards them without learning."""
     max_classes: int | None = Field(default=None, ge=2, le=1000)
     """Labels are names, and new ones become classes as they appear, up to this many, after those in
     labels.names. A learner is built for all of them; what it predicts is one that has appeared."""

@@ -18,6 +18,7 @@ ABSENT: Final[dict[str, str]] = {
     "lethe_policy_last_violation_timestamp_seconds": "for the alert; the panel shows the count rise",
     "lethe_samples_last_lost_timestamp_seconds": "the same",
     "lethe_witness_up": "for the alert; the panel shows how far the witness is behind",
+    "lethe_samples_unlabelled": "the panel shows those of the whole run",
     "lethe_samples_lost": "the panel shows those of the whole run",
     "lethe_batches_given_back": "the panel shows how often in a row",
     "lethe_partitions_added": "each has a line of its own in Offset by partition",

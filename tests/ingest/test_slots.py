@@ -10,7 +10,7 @@ import pytest
 from lethe.errors import InvalidSetting
 from lethe.ingest.slots import Slots
 from lethe.settings import BatchSettings
-from lethe.wire import Layout, Sample
+from lethe.wire import UNLABELLED, Layout, Sample
 
 LAYOUT = Layout(channels=1, height=2, width=3)
 SETTINGS = BatchSettings(size=4, slots=3)
@@ -130,3 +130,21 @@ def test_pixels_that_do_not_fit_into_memory_are_not_put_on_a_disk() -> None:
     large = Layout(channels=3, height=4096, width=4096)
     with pytest.raises(InvalidSetting, match=r"batch\.slots times batch\.size: .* bytes of shared memory"):
         Slots(large, BatchSettings(size=65536, slots=1024), CONTEXT)
+
+
+def test_samples_without_a_label_fill_a_slot_from_its_end() -> None:
+    slots = Slots(LAYOUT, SETTINGS, CONTEXT)
+    fill(slots, 1, 2)
+    for index in range(2):
+        slots.put_unlabelled(1, index, sample(50 + index, UNLABELLED))
+    assert slots.x_SBCHW[1, :, 0, 0, 0].tolist() == [200, 201, 51, 50]
+    assert slots.y_SB[1].tolist() == [1, 2, UNLABELLED, UNLABELLED]
+    assert slots.resident == 4
+    assert slots.discard(1) == 2
+    assert not slots.x_SBCHW.any()
+    assert not slots.y_SB.any()
+    assert slots.resident == 0
+    slots.put_unlabelled(0, 0, sample(9, UNLABELLED))
+    slots.discard_all()
+    assert not slots.x_SBCHW.any()
+    assert slots.resident == 0

@@ -93,9 +93,10 @@ def test_the_scoreboards_files_have_every_score_by_its_key() -> None:
 
 
 def test_the_counts_balance_until_a_record_is_unaccounted_for() -> None:
-    assert BALANCE == "received = learned + dead-lettered + resident"
+    assert BALANCE == "received = learned + unlabelled + dead-lettered + resident"
     assert SampleCounts(received=8, learned=5, dead_lettered=2, resident=1).unaccounted == 0
     assert SampleCounts(received=9, learned=5, dead_lettered=2, resident=1).unaccounted == 1
+    assert SampleCounts(received=9, learned=5, unlabelled=1, dead_lettered=2, resident=1).unaccounted == 0
 
 
 SHOWING = [

@@ -68,6 +68,7 @@ class Rig:
         until: dict[int, int] | None = None,
         origin_headers: Sequence[str] | None = None,
         names: Sequence[str] | None = None,
+        unlabelled: bool = False,
     ) -> None:
         self.source = MemorySource(logs, script)
         self.letters = letters or Letters()
@@ -86,6 +87,7 @@ class Rig:
             until=until,
             origin_headers=origin_headers,
             names=names,
+            unlabelled=unlabelled,
         )
         self.failures: list[Exception] = []
 

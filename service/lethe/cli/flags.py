@@ -31,6 +31,7 @@ FLAGS: Final = {
     "evaluation.probes": "--probes",
     "labels.max_classes": "--max-classes",
     "labels.names": "--classes",
+    "labels.unlabelled": "--unlabelled",
     "learner.device": "--device",
     "learner.name": "--learner",
     "learner.options": "--option",

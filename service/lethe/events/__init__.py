@@ -55,6 +55,7 @@ from lethe.events.records import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    RecordsUnlabelled,
     TopicRecreated,
 )
 from lethe.events.scores import SCORES, ScoreInfo, Scores
@@ -97,6 +98,7 @@ __all__ = [
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
+    "RecordsUnlabelled",
     "RegimeAssigned",
     "RequestsMade",
     "Resumed",
@@ -122,6 +124,7 @@ Event = (
     RecordsReceived
     | RecordsDeadLettered
     | RecordsLost
+    | RecordsUnlabelled
     | PartitionsAdded
     | PredictionsStatus
     | PredictionsWritten

@@ -35,6 +35,8 @@ class Resumed:
     prequential: float | None = None
     """Prequential accuracy; None before the first batch."""
     prequential_fading: float | None = None
+    unlabelled: int = 0
+    """Samples without a label."""
 
 
 @dataclass(frozen=True, slots=True)

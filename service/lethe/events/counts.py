@@ -7,7 +7,14 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from lethe.events.checkpoints import Resumed
-from lethe.events.records import BatchLearned, LoopTurned, RecordsDeadLettered, RecordsLost, RecordsReceived
+from lethe.events.records import (
+    BatchLearned,
+    LoopTurned,
+    RecordsDeadLettered,
+    RecordsLost,
+    RecordsReceived,
+    RecordsUnlabelled,
+)
 
 __all__ = ["BALANCE", "COUNTS", "CountInfo", "SampleCounts"]
 
@@ -23,7 +30,7 @@ class CountInfo:
 
 
 class SampleCounts(BaseModel):
-    """What became of every record: received = learned + dead-lettered + resident."""
+    """What became of every record: received = learned + unlabelled + dead-lettered + resident."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -33,6 +40,8 @@ class SampleCounts(BaseModel):
     """Samples learned, each once."""
     discarded: Annotated[NonNegativeInt, CountInfo("discarded")] = 0
     """Samples whose pixels were overwritten after they were learned."""
+    unlabelled: Annotated[NonNegativeInt, CountInfo("unlabelled", total=True)] = 0
+    """Samples without a label, discarded without being learned."""
     dead_lettered: Annotated[NonNegativeInt, CountInfo("dead-lettered", total=True)] = 0
     """Malformed records, sent to the dead-letter topic with the reason."""
     lost: Annotated[NonNegativeInt, CountInfo("lost", total=True)] = 0
@@ -44,8 +53,8 @@ class SampleCounts(BaseModel):
 
     @property
     def unaccounted(self) -> int:
-        """Records received but neither learned, dead-lettered nor resident; 0 as long as `BALANCE` holds."""
-        return self.received - self.learned - self.dead_lettered - self.resident
+        """Records received but in no other part of the balance; 0 as long as `BALANCE` holds."""
+        return self.received - self.learned - self.unlabelled - self.dead_lettered - self.resident
 
     def after(self, event: object) -> Self:
         """Return the counts after ``event``; the same object if the event changes none."""
@@ -56,6 +65,7 @@ class SampleCounts(BaseModel):
                         "received": event.received,
                         "learned": event.learned,
                         "discarded": event.learned,  # the process that learned them has ended
+                        "unlabelled": event.unlabelled,
                         "dead_lettered": sum(event.dead.values()),
                         "lost": event.lost,
                     }
@@ -64,6 +74,8 @@ class SampleCounts(BaseModel):
                 return self._plus(received=event.count)
             case BatchLearned():
                 return self._plus(learned=event.samples, discarded=event.discarded)
+            case RecordsUnlabelled():
+                return self._plus(unlabelled=event.count)
             case RecordsDeadLettered():
                 return self._plus(dead_lettered=event.count)
             case RecordsLost():
@@ -88,6 +100,6 @@ def _infos() -> Mapping[str, CountInfo]:
 COUNTS: Final = _infos()
 """What is written about each count, by its name, in the order of the fields of `SampleCounts`."""
 BALANCE: Final = "received = " + " + ".join(
-    COUNTS[name].label for name in ("learned", "dead_lettered", "resident")
+    COUNTS[name].label for name in ("learned", "unlabelled", "dead_lettered", "resident")
 )
 """What holds while `SampleCounts.unaccounted` is 0."""

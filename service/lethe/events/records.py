@@ -17,6 +17,7 @@ __all__ = [
     "RecordsDeadLettered",
     "RecordsLost",
     "RecordsReceived",
+    "RecordsUnlabelled",
     "TopicRecreated",
 ]
 
@@ -34,6 +35,15 @@ class RecordsDeadLettered:
 
     reason: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsUnlabelled:
+    """Samples without a label were predicted, if that is wanted, and discarded without being learned."""
+
+    count: int
+    residency_seconds: float
+    """From the arrival of the first sample of their batch to its discard."""
 
 
 @dataclass(frozen=True, slots=True)

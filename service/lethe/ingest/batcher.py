@@ -16,7 +16,7 @@ from lethe.ingest.slots import Slots
 from lethe.settings import BatchSettings
 from lethe.stream.dead_letters import DeadLetters
 from lethe.stream.source import Position, Record, Source
-from lethe.wire import Layout, Reason, Sample, decode
+from lethe.wire import UNLABELLED, Layout, Reason, Sample, decode
 from lethe.wire.class_names import ClassNames
 
 __all__ = ["AcknowledgedDeadLetters", "Batcher", "FilledBatch", "Start", "count_segment"]
@@ -50,6 +50,7 @@ class FilledBatch:
 
     slot: int
     samples: int
+    """Those with a label."""
     first: Mapping[int, int]
     """By partition, the offset at which this batch begins."""
     position: Position
@@ -69,7 +70,9 @@ class FilledBatch:
     places: Sequence[tuple[int, int]] = ()
     """Partition and offset of each sample; empty if they are in no topic."""
     origins: Sequence[Origin] = ()
-    """Where each sample came from, with its key; empty unless they are kept."""
+    """Where each sample came from, with its key, those without a label last; empty unless they are kept."""
+    unlabelled: int = 0
+    """Samples without a label, at the end of the slot."""
     rank: int = 0
     """The rank that read it; 0 for a service that learns alone."""
 
@@ -122,6 +125,8 @@ class Batcher:
     With ``names``, labels are names: these come first, or those of the position, and further ones are
     numbered as they appear, up to the number of classes of the layout. Positions hold the names up to there.
 
+    With ``unlabelled``, records without a label are samples as well. They count towards the size of a batch.
+
     With ``origin_headers``, batches name the origin of each sample, with those of its headers.
     """
 
@@ -140,7 +145,9 @@ class Batcher:
         until: Mapping[int, int] | None = None,
         origin_headers: Collection[str] | None = None,
         names: Sequence[str] | None = None,
+        unlabelled: bool = False,
     ) -> None:
+        self._accepts_unlabelled = unlabelled
         self._origin_headers = origin_headers
         self._source, self._dead_letters, self._slots = source, dead_letters, slots
         self._layout, self._size, self._linger = layout, settings.size, settings.linger
@@ -163,7 +170,7 @@ class Batcher:
 
     def _begin(self) -> None:
         self._first = dict(self._next)
-        self._samples = self._received = self._lost = self._skipped = 0
+        self._samples = self._unlabelled = self._received = self._lost = self._skipped = 0
         self._dead: Counter[str] = Counter()
         self._acknowledged = 0
         """Malformed records whose dead letters are acknowledged."""
@@ -171,6 +178,7 @@ class Batcher:
         self._segments: list[tuple[str | None, int]] = []
         self._places: list[tuple[int, int]] = []
         self._origins: list[Origin] = []
+        self._unlabelled_origins: list[Origin] = []
         self._arrived = self._produced = 0.0
         self._taken = self._clock()
         self._start = Start(self._position({}), self._left)
@@ -189,7 +197,7 @@ class Batcher:
     def waited(self) -> float:
         """Seconds since the oldest record that is not in a complete batch was received."""
         arrived = [waiting[0].at for waiting in self._waiting.values() if waiting]
-        arrived += [self._arrived] if self._samples else []
+        arrived += [self._arrived] if self._samples or self._unlabelled else []
         return self._clock() - min(arrived) if arrived else 0.0
 
     @property
@@ -284,11 +292,11 @@ class Batcher:
 
     def _all_malformed(self) -> bool:
         """Return whether to return a batch without samples."""
-        return self._samples == 0 and self._reports_due()
+        return self._samples + self._unlabelled == 0 and self._reports_due()
 
     def _take(self, slot: int) -> bool:
         """Move waiting records into the slot, in rotation; return whether the batch is complete."""
-        while self._samples < self._size and not self.ended:
+        while self._samples + self._unlabelled < self._size and not self.ended:
             partition = self._partitions[self._turn]
             queue = self._waiting[partition]
             if self._until is not None and self._next[partition] >= self._until.get(partition, 0):
@@ -331,17 +339,10 @@ class Batcher:
                 self._unreported_since = self._clock()
             self._dead[error.reason] += 1
         else:
-            self._slots.put(slot, self._samples, sample)
-            if self._samples == 0:
+            if self._samples + self._unlabelled == 0:
                 self._arrived, self._produced = polled.at, record.timestamp / 1000
             self._arrived = min(self._arrived, polled.at)
-            self._samples += 1
-            if self._names is not None and sample.name is not None:
-                self._names.add(sample.name)
-            self._places.append((record.partition, record.offset))
-            if self._origin_headers is not None:
-                self._origins.append(origin_of(record, self._origin_headers))
-            count_segment(self._segments, sample.segment)
+            self._put(slot, record, sample)
         self._taken = self._clock()
         self._received += 1
         lost = self._account_gap(record.partition, expected, record.offset)
@@ -351,16 +352,42 @@ class Batcher:
         elif self._left is not None:
             self._left -= 1 + lost
 
+    def _put(self, slot: int, record: Record, sample: Sample) -> None:
+        """Copy a sample into the slot, and note where it came from."""
+        origin = None if self._origin_headers is None else origin_of(record, self._origin_headers)
+        if sample.label == UNLABELLED:
+            self._slots.put_unlabelled(slot, self._unlabelled, sample)
+            self._unlabelled += 1
+            self._unlabelled_origins += [origin] if origin else []
+            return
+        self._slots.put(slot, self._samples, sample)
+        self._samples += 1
+        if self._names is not None and sample.name is not None:
+            self._names.add(sample.name)
+        self._places.append((record.partition, record.offset))
+        self._origins += [origin] if origin else []
+        count_segment(self._segments, sample.segment)
+
     def _decode(self, record: Record) -> Sample:
         if self._decoding_seconds is None:
-            return decode(record.value, record.headers, self._layout, self._segment_names, self._names)
+            return self._sample(record)
         began = time.thread_time()  # wall-clock time would count pauses of the process, too
-        sample = decode(record.value, record.headers, self._layout, self._segment_names, self._names)
+        sample = self._sample(record)
         if time.thread_time() - began > self._decoding_seconds:
             raise MalformedRecord(
                 Reason.TOO_COSTLY, f"decoding takes longer than {self._decoding_seconds:g} s"
             )
         return sample
+
+    def _sample(self, record: Record) -> Sample:
+        return decode(
+            record.value,
+            record.headers,
+            self._layout,
+            self._segment_names,
+            self._names,
+            unlabelled=self._accepts_unlabelled,
+        )
 
     def _account_gap(self, partition: int, expected: int, offset: int) -> int:
         """Count the offsets before ``offset`` that were not served; return how many were lost records."""
@@ -396,7 +423,8 @@ class Batcher:
             ends=ends,
             left=self._left,
             places=tuple(self._places),
-            origins=tuple(self._origins),
+            origins=(*self._origins, *reversed(self._unlabelled_origins)),
+            unlabelled=self._unlabelled,
         )
         self._begin()
         return filled

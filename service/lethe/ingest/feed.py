@@ -12,16 +12,21 @@ __all__ = ["Batch", "Feed", "FeedMessage"]
 
 
 class Batch:
-    """A filled slot. ``x_BCHW`` (uint8) and ``y_B`` (int64) are views that `discard` sets to zero."""
+    """A filled slot. ``x_BCHW`` (uint8) and ``y_B`` (int64) are views that `discard` sets to zero.
+
+    So is ``unlabelled_UCHW``, the samples without a label, the last one first.
+    """
 
     def __init__(self, slots: Slots, filled: FilledBatch) -> None:
         self.filled = filled
         self.x_BCHW: Pixels = slots.x_SBCHW[filled.slot, : filled.samples]
         self.y_B: Labels = slots.y_SB[filled.slot, : filled.samples]
+        places = len(slots.y_SB[filled.slot])
+        self.unlabelled_UCHW: Pixels = slots.x_SBCHW[filled.slot, places - filled.unlabelled :]
         self._slots = slots
 
     def discard(self) -> int:
-        """Overwrite pixels and labels with zeros; return the number of samples discarded."""
+        """Overwrite pixels and labels with zeros; return the number of samples discarded that had a label."""
         return self._slots.discard(self.filled.slot)
 
 

@@ -103,3 +103,5 @@ class ReaderTask:
     """Headers that go with a sample's origin; None if nobody wants to know its origin."""
     names: Sequence[str] | None = None
     """The first names of classes where labels are names; None where they are numbers."""
+    unlabelled: bool = False
+    """Whether records without a label are samples."""

@@ -70,7 +70,11 @@ class _Reader:
         self._position, self._left = task.position, task.stream.stop_after
         self._residency, self._paused, self._epoch = task.residency, task.paused, 0
         self._segments, self._until = task.segments, task.until
-        self._origin_headers, self._names = task.origin_headers, task.names
+        self._origin_headers, self._names, self._unlabelled = (
+            task.origin_headers,
+            task.names,
+            task.unlabelled,
+        )
         self._awaiting_batch = False
         """An incomplete batch was discarded: nothing is read until the broker has a whole one."""
         self._malformed = 0
@@ -217,6 +221,7 @@ class _Reader:
                 until=self._until,
                 origin_headers=self._origin_headers,
                 names=self._names,
+                unlabelled=self._unlabelled,
             )
             if connected:
                 self._purger.publish_start(self._source, self._batcher.start.position.offsets)

@@ -47,7 +47,8 @@ class ReaderProcess:
     services on the topic. Only names of ``segments`` are kept, if these are given. Dead letters hash
     values with ``dead_letter_key``. The child disables core dumps if its parent has. With ``until``, each
     partition is read up to that offset. With ``origin_headers``, batches name the origin of each sample, with
-    those of its headers. With ``names``, labels are names, of which these come first.
+    those of its headers. With ``names``, labels are names, of which these come first; with ``unlabelled``,
+    records without a label are samples.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class ReaderProcess:
         until: Mapping[int, int] | None = None,
         origin_headers: Collection[str] | None = None,
         names: Sequence[str] | None = None,
+        unlabelled: bool = False,
     ) -> None:
         self._epoch = 0
         self._slots = Slots(layout, batch, context)
@@ -85,6 +87,7 @@ class ReaderProcess:
             until=until,
             origin_headers=origin_headers,
             names=names,
+            unlabelled=unlabelled,
         )
         self._process = context.Process(
             target=read_stream,

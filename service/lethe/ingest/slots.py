@@ -17,7 +17,7 @@ import numpy as np
 
 from lethe.errors import InvalidSetting
 from lethe.settings import BatchSettings
-from lethe.wire import Labels, Layout, Pixels, Sample
+from lethe.wire import UNLABELLED, Labels, Layout, Pixels, Sample
 
 __all__ = ["INCOMPLETE_SHARE", "MEMORY", "Slots"]
 
@@ -43,7 +43,7 @@ class Slots:
             ctypes.c_uint8 if layout.features is None else ctypes.c_float, samples * layout.size
         )
         self._labels = context.RawArray(ctypes.c_int64, samples)
-        self._counts = context.RawArray(ctypes.c_int64, settings.slots + 1)  # the last one is `queued`
+        self._counts = context.RawArray(ctypes.c_int64, 2 * settings.slots + 1)  # the last one is `queued`
         self._view()
 
     def _view(self) -> None:
@@ -52,7 +52,9 @@ class Slots:
         self.x_SBCHW: Pixels = as_array(self._pixels).reshape(self._shape)
         self.y_SB: Labels = as_array(self._labels).reshape(count, size)
         counts: Labels = as_array(self._counts)
-        self._count_S, self._queued = counts[:-1], counts[-1:]
+        slots = self._shape[0]
+        self._count_S, self._unlabelled_S = counts[:slots], counts[slots:-1]
+        self._queued = counts[-1:]
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -72,17 +74,27 @@ class Slots:
         self.y_SB[slot, index] = sample.label
         self._count_S[slot] = index + 1
 
+    def put_unlabelled(self, slot: int, index: int, sample: Sample) -> None:
+        """Copy the sample without a label that is number ``index`` among them; they fill a slot from its end.
+
+        So the samples with a label, and those without, are each in successive places.
+        """
+        self.x_SBCHW[slot, -1 - index] = sample.pixels
+        self.y_SB[slot, -1 - index] = UNLABELLED
+        self._unlabelled_S[slot] = index + 1
+
     def discard(self, slot: int) -> int:
-        """Overwrite a slot's pixels and labels with zeros; return the number of samples."""
-        used = int(self._count_S[slot])
-        self.x_SBCHW[slot, :used] = 0
-        self.y_SB[slot, :used] = 0
-        self._count_S[slot] = 0
+        """Overwrite a slot's pixels and labels with zeros; return the number of samples that had a label."""
+        used, unlabelled = int(self._count_S[slot]), int(self._unlabelled_S[slot])
+        for places in (slice(used), slice(len(self.y_SB[slot]) - unlabelled, None)):
+            self.x_SBCHW[slot, places] = 0
+            self.y_SB[slot, places] = 0
+        self._count_S[slot] = self._unlabelled_S[slot] = 0
         return used
 
     def discard_all(self) -> None:
         """Overwrite every slot, complete or not."""
-        for array in (self.x_SBCHW, self.y_SB, self._count_S, self._queued):
+        for array in (self.x_SBCHW, self.y_SB, self._count_S, self._unlabelled_S, self._queued):
             array.fill(0)
 
     @property
@@ -97,7 +109,7 @@ class Slots:
     @property
     def resident(self) -> int:
         """Samples in slots and records that wait for one."""
-        return int(self._count_S.sum()) + self.queued
+        return int(self._count_S.sum() + self._unlabelled_S.sum()) + self.queued
 
 
 def _require(size: int) -> None:

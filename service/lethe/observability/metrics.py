@@ -29,6 +29,7 @@ from lethe.events import (
     RecordsDeadLettered,
     RecordsLost,
     RecordsReceived,
+    RecordsUnlabelled,
     Resumed,
     SamplesRetained,
     ViolationPersists,
@@ -79,6 +80,9 @@ class Metrics:
         self._learned = counter("samples_learned", "Samples learned, each once.")
         self._discarded = counter(
             "samples_discarded", "Samples whose pixels were overwritten after they were learned."
+        )
+        self._unlabelled = counter(
+            "samples_unlabelled", "Samples without a label, discarded without being learned."
         )
         self._dead = counter("samples_dead_lettered", "Malformed records, by reason.", ("reason",))
         self._lost = counter("samples_lost", "Offsets that the broker never served.")
@@ -207,6 +211,8 @@ class Metrics:
             case BatchReturned():
                 self._given_back.inc()
                 self._returns.set(event.times)
+            case RecordsUnlabelled():
+                self._unlabelled.inc(event.count)
             case RecordsDeadLettered():
                 self._dead.labels(event.reason).inc(event.count)
             case RecordsLost():

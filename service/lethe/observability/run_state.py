@@ -278,6 +278,7 @@ class RunState:
             dict(Counter(now.dead_letters) - again),
             now.counts.lost,
             dict(now.boundaries),
+            unlabelled=now.counts.unlabelled,
         )
 
     def timing(self) -> dict[str, JSON]:

@@ -11,6 +11,7 @@ from lethe.events import (
     PolicyViolated,
     PrivacySpent,
     PurgeLag,
+    RecordsUnlabelled,
     SamplesRetained,
     ViolationPersists,
 )
@@ -57,7 +58,7 @@ class PolicyEnforcer(Enforcer):
     def __call__(self, event: Event) -> None:
         """Check one event of the run."""
         match event:
-            case BatchLearned():
+            case BatchLearned() | RecordsUnlabelled():
                 self._check_residency(event.residency_seconds)
             case PrivacySpent():
                 self._check_budget(event)

@@ -157,6 +157,7 @@ def _receipt(
         spans=tuple(spans[partition] for partition in sorted(spans)),
         received=counts.received,
         learned=counts.learned,
+        unlabelled=counts.unlabelled,
         dead_lettered=sum(counts.dead.values()),
         lost=counts.lost,
         skipped=offsets - counts.received - counts.lost,
@@ -178,6 +179,7 @@ def _counted(states: Iterable[SummedState]) -> Resumed:
         sum(counts.learned for counts in each),
         dict(dead),
         sum(counts.lost for counts in each),
+        unlabelled=sum(counts.unlabelled for counts in each),
     )
 
 

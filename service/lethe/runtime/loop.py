@@ -5,12 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import torch
+
 from lethe.drift.detector import BoundaryDetector
 from lethe.drift.features import FeatureSums
 from lethe.errors import DivergedLoss, LetheError, RankLost, StateNotSaved
 from lethe.evaluation.evaluator import Evaluator, Interrupted
 from lethe.evaluation.history import History
-from lethe.events import ClassesNamed, Emit, Evaluated, PartitionsAdded, TopicRecreated
+from lethe.events import ClassesNamed, Emit, Evaluated, PartitionsAdded, RecordsUnlabelled, TopicRecreated
 from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.feed import Batch, Feed
 from lethe.ingest.messages import BrokerState
@@ -21,7 +23,7 @@ from lethe.privacy.controls import Controls
 from lethe.runtime.feed_events import FeedEvents
 from lethe.runtime.labels import Labels
 from lethe.runtime.persistence import CommitsOnly, Persistence
-from lethe.runtime.predictions import Predictions
+from lethe.runtime.predictions import Predicted, Predictions
 from lethe.runtime.ranks.interface import LearnedElsewhere, Ranks
 from lethe.runtime.segmentation import Segmentation
 from lethe.runtime.step import Step, TrainingStep
@@ -204,9 +206,11 @@ class Loop:
         self.ranks.start_round()
         before = self.history.samples
         known = len(self._classes or ()) if self.labels.collected else None
+        unlabelled = self._step.predict_unlabelled(batch, known) if batch.filled.unlabelled else None
         step = self._step(batch, known) if batch.filled.samples else None
-        if step is not None and step.predicted is not None:
-            self.predictions.add(batch.filled, step.predicted, before)
+        learned = None if step is None else step.predicted
+        if learned is not None or unlabelled is not None:
+            self.predictions.add(batch.filled, _joined(learned, unlabelled), before)
         self._segmentation.learned()
         learned_at = time.monotonic()
         self.feed.release(batch)
@@ -231,6 +235,8 @@ class Loop:
         regimes = () if step is None else step.regimes
         self.receipts.discarded(filled, learned_at, self.history.samples, regimes)
         self._feed_events.account(filled)
+        if filled.unlabelled:
+            self.emit(RecordsUnlabelled(filled.unlabelled, learned_at - filled.arrived))
         if step is not None:
             self.emit(step.event)
         self._note_classes(filled.position.classes)
@@ -401,6 +407,12 @@ class Loop:
             return False
         self.receipts.only_newest_checkpoint_left()
         return True
+
+
+def _joined(learned: Predicted | None, unlabelled: Predicted | None) -> Predicted:
+    """Return the predictions of a whole batch, in the order of `FilledBatch.origins`."""
+    both = [predicted for predicted in (learned, unlabelled) if predicted is not None]
+    return Predicted(*(torch.cat(parts) for parts in zip(*both, strict=True)))
 
 
 def _is_other_topic(position: Position, before: Position) -> bool:

@@ -40,6 +40,7 @@ ADDED: Final[dict[str, JSON]] = {
     "evaluation.min_segment": MIN_SEGMENT,
     "labels.max_classes": None,
     "labels.names": None,
+    "labels.unlabelled": "refuse",
     "sample.fit": "refuse",
     "sample.formats": "png,raw",
 }
@@ -60,6 +61,7 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         **{f"sample.{name}": value for name, value in settings.sample.model_dump().items()},
         "labels.max_classes": settings.labels.max_classes,
         "labels.names": _names(settings.labels.names),
+        "labels.unlabelled": settings.labels.unlabelled,
         "stream.topic": settings.stream.topic,
         "stream.rank": settings.stream.rank,
         "stream.world": settings.stream.world,

@@ -398,6 +398,7 @@ class Service:
             dead_letter_key=storage.dead_letter_key(),
             origin_headers=self._origin_headers(),
             names=self._inputs.labels.names,
+            unlabelled=settings.labels.unlabelled == "predict",
         )
 
     def _origin_headers(self) -> Sequence[str] | None:

@@ -22,6 +22,7 @@ from lethe.events import (
 )
 from lethe.ingest.feed import Batch
 from lethe.learners.base import Learner
+from lethe.learners.fixed_features import FixedFeatures
 from lethe.learners.motion import Motion
 from lethe.learners.predictor import restricted
 from lethe.learners.private.base import PrivateLearner
@@ -138,6 +139,22 @@ class TrainingStep:
         if self.prequential:
             self._report_motion(learned.loss)
         return step
+
+    def predict_unlabelled(self, batch: Batch, known: int | None = None) -> Predicted | None:
+        """Return what is predicted for the samples without a label; None if nobody wants to know.
+
+        Called before the others of the batch are learned. A learner on fixed features, which would have to
+        solve for it, predicts from its last solution.
+        """
+        if not self.predictions:
+            return None
+        kind = self.learner.predictor() if isinstance(self.learner, FixedFeatures) else self.learner
+        proba_BK = kind.predict_proba(torch.from_numpy(batch.unlabelled_UCHW))
+        class_B = proba_BK.argmax(1)
+        if known is not None:
+            proba_BK = restricted(proba_BK, known)
+            class_B = proba_BK.argmax(1) if known else torch.full_like(class_B, -1)
+        return Predicted(class_B, proba_BK)
 
     def account(self, learned: LearnedBatch, features: FeatureSums | None) -> Step:
         """Count a batch that was learned, here or by another rank, and look for a boundary in it."""

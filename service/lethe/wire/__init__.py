@@ -47,6 +47,7 @@ __all__ = [
     "JPEG",
     "PNG",
     "RAW",
+    "UNLABELLED",
     "WEBP",
     "Format",
     "Headers",
@@ -67,6 +68,8 @@ JPEG: Final = "image/jpeg"
 WEBP: Final = "image/webp"
 VERSION: Final = b"1"
 _LITTLE_ENDIAN: Final = np.dtype("<f4")
+UNLABELLED: Final = -1
+"""The label of a sample without one."""
 
 Format = Literal["png", "jpeg", "webp", "raw"]
 CONTENT_TYPES: Final[dict[Format, str]] = {"png": PNG, "jpeg": JPEG, "webp": WEBP, "raw": RAW}
@@ -206,13 +209,17 @@ def decode(
     layout: Layout,
     segments: Collection[str] | None = None,
     names: ClassNames | None = None,
+    *,
+    unlabelled: bool = False,
 ) -> Sample:
     """Return the sample that a record encodes.
 
     If ``segments`` is given, any other segment name is dropped, so that no unknown text is passed on. With
-    ``names``, labels are names; a new one is not added. Raises
-    MalformedRecord, with a `Reason`, for everything that is not a sample of ``layout``; the message describes
-    what was expected, never what was sent. No other exception is raised, whatever the bytes are.
+    ``names``, labels are names; a new one is not added. With ``unlabelled``, the label may be missing:
+    `UNLABELLED`.
+
+    Raises MalformedRecord, with a `Reason`, for everything that is not a sample of ``layout``; the message
+    describes what was expected, never what was sent. No other exception is raised, whatever the bytes are.
     """
     if value is None:
         raise MalformedRecord(Reason.NULL_VALUE, "the record has no value")
@@ -221,9 +228,11 @@ def decode(
     by_name = dict(headers)
     if by_name.get("lethe-version", VERSION) != VERSION:
         raise MalformedRecord(Reason.UNSUPPORTED_VERSION, "lethe-version is not 1")
-    given, name = _required(by_name, "label"), None
-    if names is None:
-        label = _label(given, layout)
+    given, name = by_name.get("label"), None
+    if given is None and unlabelled:
+        label = UNLABELLED
+    elif given is None or names is None:
+        label = _label(_required(by_name, "label"), layout)
     else:
         label, name = names.find(given)
     pixels = decode_pixels(value, by_name, layout)

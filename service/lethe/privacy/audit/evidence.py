@@ -36,6 +36,7 @@ def checkpoint_totals(folder: Path) -> CheckpointTotals | None:
             learned=counts["learned"],
             dead_lettered=sum(counts["dead"].values()),
             lost=counts["lost"],
+            unlabelled=counts.get("unlabelled", 0),  # missing in older checkpoints
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidFile(f"{files[-1]} does not state the totals of its ledger: {error}") from error

@@ -15,7 +15,7 @@ from lethe.learners.base import Retention
 __all__ = ["AddedState", "Receipt", "RegimeSpan", "Span", "parse_receipt", "regime_spans"]
 
 NEWER: Final = frozenset(
-    {"skipped", "back_to", "clock_step", "sums_before", "sums_after", "states", "regimes"}
+    {"skipped", "back_to", "clock_step", "sums_before", "sums_after", "states", "regimes", "unlabelled"}
 )
 """Fields that receipts of older versions lack."""
 DIGEST: Final = re.compile("[0-9a-f]{64}")
@@ -82,6 +82,8 @@ class Receipt:
     spans: Sequence[Span]
     received: int = 0
     learned: int = 0
+    unlabelled: int = 0
+    """Samples without a label, discarded without being learned."""
     dead_lettered: int = 0
     lost: int = 0
     skipped: int = 0
@@ -120,7 +122,14 @@ def parse_receipt(body: dict[str, Any]) -> Receipt:
     regimes = tuple(map(_regime, body.get("regimes", ())))
     spans = tuple(map(_span, body["spans"]))
     receipt = Receipt(**body | {"spans": spans, "states": states, "regimes": regimes})
-    counts = (receipt.received, receipt.learned, receipt.dead_lettered, receipt.lost, receipt.skipped)
+    counts = (
+        receipt.received,
+        receipt.learned,
+        receipt.unlabelled,
+        receipt.dead_lettered,
+        receipt.lost,
+        receipt.skipped,
+    )
     back_to = 0 if receipt.back_to is None else receipt.back_to
     if not all(type(count) is int and count >= 0 for count in (*counts, receipt.erased, back_to)):
         raise ValueError("a count is not a whole number from 0 on")

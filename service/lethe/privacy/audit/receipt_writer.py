@@ -161,7 +161,8 @@ class LedgerReceipts(Receipts):
         now, ticks = time.time(), time.monotonic()
         learned = now - max(0.0, ticks - learned_at)
         # a batch without a valid sample has no arrival time: nothing of it was ever in a slot
-        received = min(learned, now - (ticks - filled.arrived)) if filled.samples else learned
+        held = filled.samples or filled.unlabelled
+        received = min(learned, now - (ticks - filled.arrived)) if held else learned
         if filled.samples:
             self.deadlines.learned(filled.arrived, samples - filled.samples, filled.first)
         self._backlog.learned(filled.position.offsets)
@@ -172,6 +173,7 @@ class LedgerReceipts(Receipts):
                 spans=_spans(filled.first, filled.position.offsets),
                 received=filled.received,
                 learned=filled.samples,
+                unlabelled=filled.unlabelled,
                 dead_lettered=sum(filled.dead.values()),
                 lost=filled.lost,
                 skipped=filled.skipped,

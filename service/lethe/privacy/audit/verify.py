@@ -16,7 +16,7 @@ from lethe.privacy.policy import Policy
 
 __all__ = ["CheckpointTotals", "Finding", "Verdict", "audit"]
 
-COUNTS: Final = ("received", "learned", "dead_lettered", "lost")
+COUNTS: Final = ("received", "learned", "unlabelled", "dead_lettered", "lost")
 COUNTING: Final = frozenset({"batch", "merge", "recreation"})
 """Kinds of receipts that count records."""
 SLACK: Final = 0.1
@@ -62,6 +62,7 @@ class CheckpointTotals:
     learned: int
     dead_lettered: int
     lost: int
+    unlabelled: int = 0
 
 
 def audit(
@@ -291,8 +292,10 @@ class _Tally:
         offsets = sum(span.next - span.first for span in receipt.spans)
         if receipt.received + receipt.lost + receipt.skipped != offsets:
             self._unbalanced.append(f"receipt {sequence}: {offsets} offsets, {receipt.received} received")
-        if receipt.learned + receipt.dead_lettered != receipt.received:
-            self._unbalanced.append(f"receipt {sequence}: received is not learned + dead-lettered")
+        if receipt.learned + receipt.unlabelled + receipt.dead_lettered != receipt.received:
+            self._unbalanced.append(
+                f"receipt {sequence}: received is not learned + unlabelled + dead-lettered"
+            )
         firsts = {span.partition: span.first for span in receipt.spans}
         ends = {span.partition: span.next for span in receipt.spans}
         self._live.append(_Learned(sequence, receipt.topic, firsts, ends, self._count(receipt)))
@@ -358,7 +361,7 @@ class _Tally:
     def _take_recreation(self, receipt: Receipt, sequence: int) -> None:
         """Forget the topic's old records; none of the new ones was learned yet."""
         self._live.append(_Learned(sequence, receipt.topic, {}, {}, self._count(receipt), self._next))
-        if receipt.received != receipt.dead_lettered or receipt.learned or receipt.lost:
+        if receipt.received != receipt.dead_lettered or receipt.learned or receipt.unlabelled or receipt.lost:
             self._unbalanced.append(f"receipt {sequence}: a recreation counts dead letters alone")
         self._next = {place: offset for place, offset in self._next.items() if place[0] != receipt.topic}
         self._next |= {(receipt.topic, span.partition): span.first for span in receipt.spans}
@@ -379,7 +382,10 @@ class _Tally:
         if self._parts:
             answer = f"in the ledgers that end with {', '.join(self._parts)}: audit them with --head"
             yield Finding("Where are the receipts from before the merge?", passed=True, answer=answer)
-        balance = "; ".join(self._unbalanced[:3]) or "received = learned + dead-lettered, in every receipt"
+        balance = (
+            "; ".join(self._unbalanced[:3])
+            or "received = learned + unlabelled + dead-lettered, in every receipt"
+        )
         yield Finding("Is every record accounted for?", not self._unbalanced, balance)
         times = "; ".join(self._untimely[:3]) or "in every receipt, and from one to the next"
         if self._steps:

@@ -38,6 +38,11 @@ def check_ranks(settings: Settings) -> None:
             "learner.options: several ranks need the location and spread of vectors, which each would "
             "otherwise estimate from its own batches"
         )
+    if settings.labels.unlabelled != "refuse":
+        raise InvalidSetting(
+            f"labels.unlabelled {settings.labels.unlabelled}: several ranks do not predict records without a "
+            "label yet"
+        )
     if settings.stream.predictions_topic:
         raise InvalidSetting(
             f"stream.predictions_topic {settings.stream.predictions_topic}: several ranks do not write "
