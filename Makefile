@@ -67,7 +67,7 @@ dashboards: $(READY) ## regenerate deploy/grafana/dashboards and deploy/kubernet
 	$(BIN)/python deploy/grafana/generate.py
 	$(BIN)/python deploy/kubernetes/generate.py
 
-pictures: $(READY) ## draw the dashboards of the documentation from a run of some minutes (ARGS="--samples 5000")
+pictures: $(READY) ## draw the pictures of the documentation, in some minutes (ARGS="--only report")
 	$(BIN)/python -m tests.boards.pictures $(ARGS)
 
 constraints: ## update deploy/constraints.txt to the newest versions allowed by pyproject.toml

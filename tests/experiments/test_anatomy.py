@@ -1,6 +1,7 @@
 """An anatomy from end to end: what it rejects, its document and its page."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,23 @@ def test_a_learner_without_a_network_is_dissected_by_what_it_predicts(tmp_path: 
     page = (tmp_path / "anatomy.html").read_text()
     assert "What the old classes became" in page
     assert "The barrier" not in page
+
+
+@pytest.mark.needs("datasets")
+def test_the_path_and_the_barrier_of_a_solution_are_shown(tmp_path: Path, lethe: Lethe) -> None:
+    arguments = ("--samples", "640", "--seeds", "1", "--option", "waves=64", "--out", str(tmp_path))
+    done = lethe("anatomy", "--learner", "ridge", *arguments)
+    assert re.search(r"[\d.]+\s(s|min .* s), at most [\d\s]+\sMiB of memory", done.stdout)
+    (found,) = json.loads((tmp_path / "anatomy.json").read_text())["dissections"]
+    solution = found["solution"]
+    assert len(solution["path"]) == len(found["travelled"]) == len(found["samples"])
+    assert found["travelled"][0] == 0 < found["travelled"][-1]
+    assert 0 < solution["share"] <= 1
+    assert found["barrier_old"] >= 0
+    page = (tmp_path / "anatomy.html").read_text()
+    for title in ("The path of the solution", "The barrier", "What the old classes became"):
+        assert title in page
+    assert "Where it was lost" not in page
 
 
 @pytest.mark.needs("datasets")

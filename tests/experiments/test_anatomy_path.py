@@ -60,6 +60,15 @@ def test_the_solution_of_a_learner_without_a_network_is_its_weights(tmp_path: Pa
     assert list(read_path(tmp_path).layers) == ["W"]
 
 
+def test_a_regime_of_experts_has_weights_from_its_first_checkpoint_on(tmp_path: Path) -> None:
+    write(tmp_path, 1, 64, State({"0.A": torch.eye(2), "0.W": torch.tensor([[3.0, 4.0]])}, {}))
+    both = {"0.W": torch.tensor([[3.0, 4.0]]), "1.W": torch.tensor([[0.0, 2.0]])}
+    write(tmp_path, 2, 128, State({}, {}, both))
+    path = read_path(tmp_path)
+    assert path.steps == pytest.approx([2])
+    assert path.layers == {"regime 0": [0, 0], "regime 1": [0, 1]}
+
+
 def test_what_has_no_path_is_rejected(tmp_path: Path, lethe: Lethe) -> None:
     empty = lethe.refuses("anatomy", "--from", str(tmp_path / "none"))
     assert "holds 0 checkpoints, and a path needs 2" in empty

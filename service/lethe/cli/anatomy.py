@@ -1,5 +1,6 @@
 """The command ``lethe anatomy``: where in a network a skill was lost."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +50,10 @@ def anatomy(
     from lethe.experiments.anatomy.run import run_anatomy, write_document
     from lethe.experiments.anatomy.sections import write_page
     from lethe.experiments.anatomy.study import load_study
+    from lethe.observability.throughput import peak_rss_bytes
+    from lethe.report.formatting import mebibytes, seconds
 
+    started = time.perf_counter()
     if from_ is not None:
         if learner or option:
             raise InvalidSetting("--learner and --from exclude each other, as do --option and --from")
@@ -85,6 +89,8 @@ def anatomy(
         write_json(document)
         return
     Console().print(_table(result))
+    took = f"{seconds(time.perf_counter() - started)}, at most {mebibytes(peak_rss_bytes())} of memory"
+    Console().print(took, soft_wrap=True)
     Console().print(markup(str(out / "anatomy.html")), soft_wrap=True)
 
 
@@ -106,7 +112,9 @@ def _table(result: "Result") -> Table:
         weights = [one.weights for one in found if one.weights is not None]
         if not weights:
             lost = Spread.of([one.accuracy[one.switch] - one.accuracy[-1] for one in found])
-            table.add_row(name, _shown(lost, 100, 1), "", "", "")
+            barriers = [one.solution.old_line.barrier for one in found if one.solution is not None]
+            barrier = _shown(Spread.of(barriers), 1, 3) if barriers else ""
+            table.add_row(name, _shown(lost, 100, 1), "", barrier, "")
             continue
         table.add_row(
             name,

@@ -17,6 +17,8 @@ from lethe.errors import InvalidFile
 from lethe.experiments.anatomy import figures
 from lethe.experiments.anatomy.network import model_weights
 from lethe.experiments.anatomy.page import Panel, Section, Table, write_sections
+from lethe.experiments.anatomy.plane import principal_plane
+from lethe.experiments.anatomy.solution import aligned
 from lethe.learners.state import State
 from lethe.report.figures import colour, legend
 from lethe.report.formatting import UNDEFINED, number, percent
@@ -25,7 +27,7 @@ __all__ = ["WeightPath", "read_path", "write_path_page"]
 
 SCHEMA: Final = "lethe-weight-path/1"
 SOLUTION: Final = "W"
-"""Name of the weights that a learner without a network solves for."""
+"""Name of the weights that a learner without a network solves for; `experts` has them for each regime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class WeightPath:
     turns: list[float | None]
     """Cosine between successive steps; None where one has no length. Two entries fewer than `samples`."""
     layers: dict[str, list[float]]
-    """Of each layer, the distance from the first checkpoint relative to its weights there."""
+    """Of each layer, the distance from the first checkpoint relative to its weights there; if they are 0,
+    relative to the first weights that are not."""
     plane: list[tuple[float, float]]
     """Coordinates in the plane of the first two principal components."""
     share: float
@@ -74,7 +77,7 @@ def read_path(folder: Path) -> WeightPath:
         )
     samples = sorted(read)
     learner, _ = read[samples[0]]
-    weights = [read[count][1] for count in samples]
+    weights = aligned([read[count][1] for count in samples])
     return _path(learner, samples, weights)
 
 
@@ -82,13 +85,18 @@ def _weights(path: Path, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     state: State = checkpoint.learner
     if found := {name: t for name, t in model_weights(state).items() if t.is_floating_point()}:
         return found
-    solution = state.solved.get(SOLUTION, state.tensors.get(SOLUTION))
-    if solution is None:
+    named = {**state.tensors, **state.solved}  # the newer ones, if both are there
+    solution = {_regime(name): t for name, t in named.items() if name.rpartition(".")[2] == SOLUTION}
+    if not solution:
         raise InvalidFile(
             f"{path} is of the learner {checkpoint.fingerprint['learner.name']}, which has neither a network "
             "nor a matrix of weights"
         )
-    return {SOLUTION: solution}
+    return solution
+
+
+def _regime(name: str) -> str:
+    return name if name == SOLUTION else f"regime {name}"
 
 
 def _path(learner: str, samples: list[int], weights: Sequence[Mapping[str, Tensor]]) -> WeightPath:
@@ -100,10 +108,7 @@ def _path(learner: str, samples: list[int], weights: Sequence[Mapping[str, Tenso
         float(product / length) if length > 0 else None
         for product, length in zip(products, steps[1:] * steps[:-1], strict=True)
     ]
-    centred_PV = points_PV - points_PV.mean(0)
-    left, values, _ = torch.linalg.svd(centred_PV, full_matrices=False)
-    coordinates = [(float(x), float(y)) for x, y in (left * values)[:, :2]]
-    total = float(values.square().sum())
+    plane = principal_plane(points_PV)
     return WeightPath(
         learner=learner,
         samples=samples,
@@ -111,8 +116,8 @@ def _path(learner: str, samples: list[int], weights: Sequence[Mapping[str, Tenso
         steps=steps.tolist(),
         turns=turns,
         layers={layer: _relative(layer, weights) for layer in dict.fromkeys(map(_layer_of, weights[0]))},
-        plane=coordinates,
-        share=float(values[:2].square().sum()) / total if total else 1.0,
+        plane=plane.coordinates,
+        share=plane.share,
     )
 
 
@@ -127,8 +132,8 @@ def _layer_of(weight: str) -> str:
 def _relative(layer: str, weights: Sequence[Mapping[str, Tensor]]) -> list[float]:
     names = [name for name in weights[0] if _layer_of(name) == layer]
     points = [_flat(named[name] for name in names) for named in weights]
-    size = points[0].norm().clamp_min(1e-12)
-    return [float((point - points[0]).norm() / size) for point in points]
+    size = next((norm for point in points if (norm := float(point.norm()))), 1.0)
+    return [float((point - points[0]).norm()) / size for point in points]
 
 
 def write_path_page(path: WeightPath, file: Path) -> None:

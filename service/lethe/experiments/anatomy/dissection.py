@@ -13,6 +13,13 @@ from lethe.experiments.anatomy.network import Images, Network, model_weights
 from lethe.experiments.anatomy.plane import Plane, Surface, best_share, grid, surfaces
 from lethe.experiments.anatomy.readout import Diagnosis, diagnose
 from lethe.experiments.anatomy.similarity import MINIBATCH, linear_cka
+from lethe.experiments.anatomy.solution import (
+    Solution,
+    aligned,
+    flat_weights,
+    measure_solution,
+    solved_weights,
+)
 from lethe.experiments.anatomy.study import Study
 from lethe.experiments.anatomy.training import Path, Point, train
 from lethe.learners.base import Learner
@@ -145,6 +152,8 @@ class Dissection:
     forgotten: Forgotten
     weights: Weights | None
     """None for a learner without a network."""
+    solution: Solution | None
+    """None for a learner that does not solve for its weights."""
 
 
 def dissect(
@@ -166,13 +175,15 @@ def dissect(
 
     def see(learner: Learner, samples: int) -> Point:
         if network is None:
-            return Point(samples, None, learner.predict_proba(shown).argmax(1))
+            predicted_N = learner.predict_proba(shown).argmax(1)
+            return Point(samples, None, predicted_N, solved_weights(learner))
         vector_V = network.flatten(model_weights(learner.state()))
         return Point(samples, vector_V, network.predict(vector_V, old))
 
     path = train(learner, study, seed, see, tick)
     predicted_PN = path.predictions()
     kept_PN = predicted_PN[path.switch :]
+    solved = [point.solved for point in path.points]
     return Dissection(
         learner=learner.name,
         retains=learner.retains.value,
@@ -181,14 +192,21 @@ def dissect(
         switch=path.switch,
         detected=path.detected,
         accuracy=(predicted_PN == old.y_N).double().mean(1).tolist(),
-        travelled=None if network is None else (path.weights() - path.weights()[0]).norm(dim=1).tolist(),
+        travelled=_travelled(
+            path.weights() if network else flat_weights(aligned(solved)) if all(solved) else None
+        ),
         forgotten=Forgotten(
             count_events(kept_PN, old.y_N),
             confusion(kept_PN[0], old.y_N, classes),
             confusion(kept_PN[-1], old.y_N, classes),
         ),
         weights=None if network is None else _weights(network, path, study, seed, probes, classes, tick),
+        solution=measure_solution(learner, solved, path.switch, probes, LINE_IMAGES, LINE_STEPS),
     )
+
+
+def _travelled(points_PV: Tensor | None) -> list[float] | None:
+    return None if points_PV is None else [float((at_V - points_PV[0]).norm()) for at_V in points_PV]
 
 
 def _weights(

@@ -20,6 +20,7 @@ __all__ = [
     "grouped",
     "histogram",
     "landscape",
+    "path_across",
     "path_only",
     "theory",
 ]
@@ -141,6 +142,19 @@ def landscape(portrait: Portrait, probe: str, switch: int, top: float) -> Figure
                 "zaxis": {**axis, "title": {"text": "log₁₀ loss"}},
                 "camera": {"eye": {"x": 1.3, "y": -1.5, "z": 0.9}},
             },
+        },
+    }
+
+
+def path_across(path: Sequence[tuple[float, float]], switch: int) -> Figure:
+    """Draw a path across a switch by its points alone, in the plane of their principal components."""
+    return {
+        "data": _walk(path, switch),
+        "layout": {
+            "height": 340,
+            "xaxis": {"title": {"text": "first principal component"}},
+            "yaxis": {"scaleanchor": "x"},
+            "margin": {"t": 20},
         },
     }
 

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from lethe.experiments.anatomy.network import Images, Network
 
-__all__ = ["Plane", "Surface", "best_share", "grid", "surfaces"]
+__all__ = ["Plane", "PrincipalPlane", "Surface", "best_share", "grid", "principal_plane", "surfaces"]
 
+GRAM: Final = 1 << 16
+"""Weights of which products are added up at a time, in double precision: it bounds the memory."""
 MARGIN: Final = 0.3
 """Room around the path, as a share of its extent."""
 
@@ -44,7 +46,7 @@ class Plane:
 
     def coordinates(self, points_PV: Tensor) -> Tensor:
         """Return the coordinates of points projected onto the plane, float64 [P, 2]."""
-        return (points_PV - self.origin_V).double() @ self.axes_2V.T
+        return torch.stack([(point_V - self.origin_V).double() @ self.axes_2V.T for point_V in points_PV])
 
     def at(self, x: float, y: float) -> Tensor:
         """Return the weights at coordinates of the plane, float32 [V]."""
@@ -52,15 +54,37 @@ class Plane:
 
     def share(self, points_PV: Tensor) -> float:
         """Return which share of the variance of points the plane shows."""
-        centred_PV = (points_PV - points_PV.mean(0)).double()
-        return float((centred_PV @ self.axes_2V.T).square().sum() / centred_PV.square().sum())
+        centred_PV = points_PV - points_PV.mean(0)
+        shown = sum(float((point_V.double() @ self.axes_2V.T).square().sum()) for point_V in centred_PV)
+        return shown / sum(float(point_V.double().square().sum()) for point_V in centred_PV)
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalPlane:
+    """The plane of the first two principal components of points, which shows most of their variance."""
+
+    coordinates: list[tuple[float, float]]
+    share: float
+    """Share of the variance of the points that it shows; 1 if they do not differ."""
+
+
+def principal_plane(points_PV: Tensor) -> PrincipalPlane:
+    """Return the points in their principal plane, from their Gram matrix: P is much smaller than V."""
+    centred_PV = points_PV - points_PV.mean(0)
+    gram_PP = torch.zeros(len(points_PV), len(points_PV), dtype=torch.float64)
+    for part in torch.split(centred_PV, GRAM, dim=1):
+        gram_PP += part.double() @ part.double().T
+    values_P, vectors_PP = torch.linalg.eigh(gram_PP)
+    values_P = values_P.clamp_min(0)
+    coordinates_P2 = (vectors_PP * values_P.sqrt())[:, [-1, -2]]
+    total = float(values_P.sum())
+    share = float(values_P[-2:].sum()) / total if total else 1.0
+    return PrincipalPlane([(float(x), float(y)) for x, y in coordinates_P2], share)
 
 
 def best_share(points_PV: Tensor) -> float:
-    """Return the largest share that any plane shows: that of the first two principal components."""
-    centred_PV = (points_PV - points_PV.mean(0)).double()
-    values = torch.linalg.eigvalsh(centred_PV @ centred_PV.T)
-    return float(values[-2:].sum() / values.sum())
+    """Return the largest share that any plane shows."""
+    return principal_plane(points_PV).share
 
 
 @dataclass(frozen=True, slots=True)

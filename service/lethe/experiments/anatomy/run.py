@@ -70,17 +70,18 @@ class Result:
         }
 
 
-def _derived(found: Dissection) -> dict[str, object]:
+def _derived(found: Dissection) -> dict[str, float]:
     """Return what follows from other numbers of a dissection, for readers of the JSON."""
+    lines = found.weights or found.solution
+    barriers = {"barrier_old": lines.old_line.barrier, "barrier_new": lines.new_line.barrier} if lines else {}
     if found.weights is None:
-        return {}
-    weights, diagnosis = found.weights, found.weights.diagnosis
+        return barriers
+    diagnosis = found.weights.diagnosis
     return {
         "lost": diagnosis.lost,
         "recovered_by_readout": diagnosis.recovered,
         "lost_in_representation": diagnosis.representation,
-        "barrier_old": weights.old_line.barrier,
-        "barrier_new": weights.new_line.barrier,
+        **barriers,
     }
 
 

@@ -7,8 +7,10 @@ from typing import Final
 
 from lethe.experiments.anatomy import figures
 from lethe.experiments.anatomy.dissection import Dissection, Weights
+from lethe.experiments.anatomy.line import Line
 from lethe.experiments.anatomy.page import Panel, Section, Table, write_sections
 from lethe.experiments.anatomy.run import Result, Spread
+from lethe.experiments.anatomy.solution import Solution
 from lethe.report.figures import RATIO, LegendEntry, colour, legend
 from lethe.report.formatting import UNDEFINED, number, percent, points
 
@@ -32,13 +34,21 @@ def write_page(result: Result, path: Path) -> None:
     seeds = "one seed" if study.seeds == 1 else f"mean ± standard deviation over {study.seeds} seeds"
     shown = [result.of(name)[0] for name in names]
     dissected = [(found, found.weights) for found in shown if found.weights is not None]
+    solved = [(found, found.solution) for found in shown if found.solution is not None]
+    lines = {name: [one.weights or one.solution for one in result.of(name)] for name in names}
+    between = {name: [(one.old_line, one.new_line) for one in found if one] for name, found in lines.items()}
+    barrier = _lines({name: found for name, found in between.items() if found}, names, old, new)
     sections = [_accuracy(shown, names, old)]
+    if solved:
+        sections.append(_solutions(solved, old, new))
+    if solved and not dissected:
+        sections.append(barrier)
     if dissected:
         of = {name: [one.weights for one in result.of(name) if one.weights is not None] for name in names}
         by_name = {name: weights for name, weights in of.items() if weights}
         sections += [
             _surfaces(dissected, old, new),
-            _lines(by_name, names, old, new),
+            barrier,
             _layers(by_name, names, old),
             _diagnosis(by_name, old),
             _theory(dissected, names),
@@ -115,10 +125,7 @@ def _surfaces(dissected: Sequence[tuple[Dissection, Weights]], old: str, new: st
         "projected onto it. In three dimensions the path has the loss measured at its own points, so it can "
         "run above or below the surface.",
         panels,
-        legend=[
-            LegendEntry(f"path while {old} is learned", f"var({figures.OLD_PART})"),
-            LegendEntry(f"path while {new} is learned", f"var({figures.NEW_PART})"),
-        ],
+        legend=_legend_of_path(old, new),
         width=19,
     )
 
@@ -133,24 +140,46 @@ def _drawn(
     return {name: (colour(names, name), [values(one) for one in seeds]) for name, seeds in by_name.items()}
 
 
-def _lines(by_name: _Of, names: Sequence[str], old: str, new: str) -> Section:
-    alphas = next(iter(by_name.values()))[0].old_line.alphas
-    y = {"rangemode": "tozero"}
+def _solutions(solved: Sequence[tuple[Dissection, Solution]], old: str, new: str) -> Section:
     panels = [
-        Panel(f"loss on {probe}", figures.curves(drawn, alphas, "loss %{y:.3f}", y, "α, from A to B"))
-        for probe, drawn in (
-            (old, _drawn(by_name, names, lambda one: one.old_line.loss)),
-            (new, _drawn(by_name, names, lambda one: one.new_line.loss)),
+        Panel(
+            found.learner,
+            figures.path_across(solution.path, found.switch),
+            f"This plane shows {percent(solution.share)} of the variance of the path's points.",
         )
+        for found, solution in solved
     ]
-    rows = [
-        [
-            name,
-            _shown(Spread.of([one.old_line.barrier for one in seeds]), ".3f"),
-            _shown(Spread.of([one.new_line.barrier for one in seeds]), ".3f"),
-        ]
-        for name, seeds in by_name.items()
+    return Section(
+        "The path of the solution",
+        "These learners train no network. They solve for the weights W of a readout on fixed features. Each "
+        "point is a solution, in the plane of the first two principal components of all; a regime that does "
+        "not exist yet has the weights 0.",
+        panels,
+        legend=_legend_of_path(old, new),
+        width=26,
+    )
+
+
+def _legend_of_path(old: str, new: str) -> Sequence[LegendEntry]:
+    return [
+        LegendEntry(f"path while {old} is learned", f"var({figures.OLD_PART})"),
+        LegendEntry(f"path while {new} is learned", f"var({figures.NEW_PART})"),
     ]
+
+
+def _lines(
+    by_name: Mapping[str, Sequence[tuple[Line, Line]]], names: Sequence[str], old: str, new: str
+) -> Section:
+    """Draw the lines on the old and on the new probe, of each learner and seed."""
+    panels, barriers = [], []
+    for place, probe in enumerate((old, new)):
+        lines = {name: [pair[place] for pair in seeds] for name, seeds in by_name.items()}
+        drawn = {name: (colour(names, name), [one.loss for one in seeds]) for name, seeds in lines.items()}
+        alphas = next((seeds[0].alphas for seeds in lines.values()), [])
+        figure = figures.curves(drawn, alphas, "loss %{y:.3f}", {"rangemode": "tozero"}, "α, from A to B")
+        panels.append(Panel(f"loss on {probe}", figure))
+        barriers.append({name: Spread.of([one.barrier for one in seeds]) for name, seeds in lines.items()})
+    rows = [[name, *(_shown(found[name], ".3f") for found in barriers)] for name in by_name]
     return Section(
         "The barrier",
         "Loss along the straight line from A to B. The barrier is how far it rises above the chord between "

@@ -3,8 +3,8 @@
 Shapes: P recorded points, V weights, N images.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Final
 
@@ -36,6 +36,8 @@ class Point:
     samples: int
     vector_V: Tensor | None
     predicted_N: Tensor
+    solved: Mapping[str, Tensor] = field(default_factory=dict)
+    """The weights that a learner on fixed features solved for, by name."""
 
 
 @dataclass(slots=True)
@@ -47,13 +49,20 @@ class Path:
     """Index of the point at the switch."""
     detected: list[int] = field(default_factory=list)
     """Samples learned when a boundary was detected."""
+    _points_PV: Tensor | None = None
 
     def weights(self) -> Tensor:
-        """Return the weights at each point, [P, V]; raises ValueError for a learner without such a vector."""
-        vectors = [point.vector_V for point in self.points if point.vector_V is not None]
-        if len(vectors) != len(self.points):
-            raise ValueError("the learner has no vector of weights")
-        return torch.stack(vectors)
+        """Return the weights at each point, [P, V], once the path is complete.
+
+        Raises ValueError for a learner without such a vector.
+        """
+        if self._points_PV is None:
+            vectors = [point.vector_V for point in self.points if point.vector_V is not None]
+            if len(vectors) != len(self.points):
+                raise ValueError("the learner has no vector of weights")
+            self._points_PV = torch.stack(vectors)
+            self.points = [replace(point, vector_V=None) for point in self.points]  # not kept twice
+        return self._points_PV
 
     def predictions(self) -> Tensor:
         """Return the predictions on the old probe at each point, int64 [P, N]."""

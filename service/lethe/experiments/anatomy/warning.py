@@ -26,7 +26,7 @@ from lethe_producers.probes import probes_of
 from lethe_producers.records import Records
 from lethe_producers.scenario import Scenario, load_scenario, shipped_scenarios
 
-__all__ = ["LOST", "Warned", "WarnedSwitch", "measure_warnings", "require_network", "warnings_of"]
+__all__ = ["EARLIER", "LOST", "Warned", "WarnedSwitch", "measure_warnings", "require_network", "warnings_of"]
 
 LOST: Final = 0.05
 """Accuracy on the old probe whose loss a warning should precede."""
@@ -34,6 +34,8 @@ IMAGES: Final = 500
 """Images of the old probe."""
 LEAST: Final = 2000
 """Least number of samples after a switch in which a surge counts for it."""
+EARLIER: Final = (64, 128, 192, 256, 320, 512, 1024)
+"""Samples by which a warning can be earlier, for the curve of how often it is."""
 DENSE: Final = 40
 """Batches after a switch that are each followed by a measurement; later on every eighth is."""
 
@@ -50,6 +52,11 @@ class WarnedSwitch:
     """Samples until the boundary was detected."""
     lost: int | None
     """Samples until the accuracy on the old probe was first measured 5 points below that at the switch."""
+
+    @property
+    def earlier(self) -> int | None:
+        """By how many samples the warning preceded the loss; None if there was no warning or no loss."""
+        return None if self.lost is None or self.warned is None else self.lost - self.warned
 
     @property
     def in_time(self) -> bool:
@@ -176,16 +183,16 @@ def require_network(learner: str) -> None:
 def warnings_of(
     learner: str,
     scenarios: Sequence[str],
-    seed: int,
+    seeds: int,
     samples: int | None,
     progress: Callable[[float], None] = lambda _: None,
-) -> dict[str, Warned]:
-    """Measure each of ``scenarios``, by name or path; of all built-in ones if there are none.
+) -> dict[str, list[Warned]]:
+    """Measure each of ``scenarios``, by name or path, with each seed from 0; without any, all built-in ones.
 
     Raises InvalidScenario, and DataUnavailable if a data set is not on this machine.
     """
     loaded = [load_scenario(name) for name in scenarios] if scenarios else shipped_scenarios()
-    total = sum(scenario.total(samples) for scenario in loaded)
+    total = seeds * sum(scenario.total(samples) for scenario in loaded)
     done = 0
 
     def tick(count: int) -> None:
@@ -193,8 +200,17 @@ def warnings_of(
         done += count
         progress(done / total)
 
-    found = {}
-    for scenario in loaded:
-        untrained = create(learner, LearnerContext(scenario.layout, seed))
-        found[scenario.name] = measure_warnings(untrained, scenario, seed, samples, default_root(), tick)
-    return found
+    return {
+        scenario.name: [
+            measure_warnings(
+                create(learner, LearnerContext(scenario.layout, seed)),
+                scenario,
+                seed,
+                samples,
+                default_root(),
+                tick,
+            )
+            for seed in range(seeds)
+        ]
+        for scenario in loaded
+    }

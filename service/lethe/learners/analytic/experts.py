@@ -30,11 +30,11 @@ from lethe.learners.modules import MixtureClassifier
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
 
-__all__ = ["Experts", "ExpertsOptions"]
+__all__ = ["NEVER", "Experts", "ExpertsOptions"]
 
 _LARGE: Final = ("A", "A_high")  # the large tensors of an expert
 _SUMS: Final = (*_LARGE, "B")
-_NEVER: Final = -1e4  # weight of the constant feature in the gate of a regime without samples
+NEVER: Final = -1e4  # weight of the constant feature in the gate of a regime without samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +388,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, FixedFeatures):
         populated = [regime for regime, expert in enumerate(self._experts) if expert.samples]
         if len(populated) < 2:
             gate_DR = torch.zeros(features, regimes, device=self._device)
-            gate_DR[-1] = _NEVER
+            gate_DR[-1] = NEVER
             gate_DR[-1, populated or slice(None)] = 0
             return gate_DR
         total_DD = torch.zeros(features, features, dtype=torch.float64, device=self._device)
@@ -400,5 +400,5 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, FixedFeatures):
             b_DR[:, regime] = weight * expert.sums.B_DK.sum(1)
         gate_DR = ridge_solution(total_DD, b_DR, self._penalty_D)
         empty = [regime for regime in range(regimes) if regime not in populated]
-        gate_DR[-1, empty] = _NEVER
+        gate_DR[-1, empty] = NEVER
         return gate_DR
