@@ -37,7 +37,10 @@ def test_distances_and_turns_are_those_of_the_networks_weights(tmp_path: Path, l
     assert path.steps == pytest.approx([2, 1, 3])
     assert path.from_first == pytest.approx([0, 2, 1, (9 + 1) ** 0.5])
     assert path.turns == pytest.approx([-1, 0])
-    assert path.layers == {"0": pytest.approx([0, 0, 0, 1]), "2": pytest.approx([0, 0.5, 0.25, 0.25])}
+    assert path.layers == {
+        "0 1": pytest.approx([0, 0, 0, 1]),
+        "2 1×2": pytest.approx([0, 0.5, 0.25, 0.25]),
+    }
     assert path.share == pytest.approx(1), "two numbers move"
     gaps = torch.cdist(torch.tensor(path.plane).double(), torch.tensor(path.plane).double())
     assert gaps[0].tolist() == pytest.approx(path.from_first, abs=1e-6), "a plane keeps distances on it"
@@ -57,7 +60,7 @@ def test_the_solution_of_a_learner_without_a_network_is_its_weights(tmp_path: Pa
         solved = {"W": torch.full((2, 2), float(number)), "count": torch.tensor(9)}
         write(tmp_path, number, number, State({"A": torch.eye(5), "W": torch.zeros(2, 2)}, {}, solved))
     assert read_path(tmp_path).steps == pytest.approx([2])
-    assert list(read_path(tmp_path).layers) == ["W"]
+    assert list(read_path(tmp_path).layers) == ["W 2×2"]
 
 
 def test_a_regime_of_experts_has_weights_from_its_first_checkpoint_on(tmp_path: Path) -> None:
@@ -66,7 +69,7 @@ def test_a_regime_of_experts_has_weights_from_its_first_checkpoint_on(tmp_path: 
     write(tmp_path, 2, 128, State({}, {}, both))
     path = read_path(tmp_path)
     assert path.steps == pytest.approx([2])
-    assert path.layers == {"regime 0": [0, 0], "regime 1": [0, 1]}
+    assert path.layers == {"regime 0 1×2": [0, 0], "regime 1 1×2": [0, 1]}
 
 
 def test_what_has_no_path_is_rejected(tmp_path: Path, lethe: Lethe) -> None:

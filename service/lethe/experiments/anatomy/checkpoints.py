@@ -43,8 +43,8 @@ class WeightPath:
     turns: list[float | None]
     """Cosine between successive steps; None where one has no length. Two entries fewer than `samples`."""
     layers: dict[str, list[float]]
-    """Of each layer, the distance from the first checkpoint relative to its weights there; if they are 0,
-    relative to the first weights that are not."""
+    """Of each layer, by its name and shape, the distance from the first checkpoint relative to its weights
+    there; if they are 0, relative to the first weights that are not."""
     plane: list[tuple[float, float]]
     """Coordinates in the plane of the first two principal components."""
     share: float
@@ -115,7 +115,10 @@ def _path(learner: str, samples: list[int], weights: Sequence[Mapping[str, Tenso
         from_first=(points_PV - points_PV[0]).norm(dim=1).tolist(),
         steps=steps.tolist(),
         turns=turns,
-        layers={layer: _relative(layer, weights) for layer in dict.fromkeys(map(_layer_of, weights[0]))},
+        layers={
+            f"{layer} {_shape(layer, weights[0])}": _relative(layer, weights)
+            for layer in dict.fromkeys(map(_layer_of, weights[0]))
+        },
         plane=plane.coordinates,
         share=plane.share,
     )
@@ -127,6 +130,12 @@ def _flat(tensors: Iterable[Tensor]) -> Tensor:
 
 def _layer_of(weight: str) -> str:
     return weight.rpartition(".")[0] or weight
+
+
+def _shape(layer: str, weights: Mapping[str, Tensor]) -> str:
+    """Return the shape of a layer's largest tensor."""
+    largest = max((t for name, t in weights.items() if _layer_of(name) == layer), key=Tensor.numel)
+    return "×".join(map(str, largest.shape))
 
 
 def _relative(layer: str, weights: Sequence[Mapping[str, Tensor]]) -> list[float]:
@@ -171,6 +180,7 @@ def write_path_page(path: WeightPath, file: Path) -> None:
         ),
     ]
     length, end = sum(path.steps), path.from_first[-1]
+    first, last = (number(path.samples[place]) for place in (0, -1))
     write_sections(
         file,
         title=f"the path of {path.learner}",
@@ -178,8 +188,8 @@ def write_path_page(path: WeightPath, file: Path) -> None:
         headlines=[
             f"{path.learner} travelled {length:.2f} in weight space and ended {end:.2f} from where it began"
         ],
-        lead=f"{len(path.samples)} checkpoints, from {path.samples[0]:,} to {path.samples[-1]:,} samples "
-        "learned. They hold weights and no samples, so this says how far they moved and not what was lost.",
+        lead=f"{len(path.samples)} checkpoints, from {first} to {last} samples learned. "
+        "They hold weights and no samples, so this says how far they moved and not what was lost.",
         colours=(),
         sections=sections,
     )

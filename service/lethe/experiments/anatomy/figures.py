@@ -9,6 +9,7 @@ from typing import Final
 from lethe.experiments.anatomy.dissection import Dissection, Portrait, Theory
 from lethe.experiments.anatomy.line import Line
 from lethe.report.figures import RATIO, Figure, line
+from lethe.report.formatting import number
 
 __all__ = [
     "NEW_PART",
@@ -93,6 +94,7 @@ def _walk(path: Sequence[tuple[float, float]], switch: int) -> list[Figure]:
             "text": [name for _, name in marks],
             "textposition": "top center",
             "textfont": {"color": "--ink", "size": 14},
+            "cliponaxis": False,  # a label above a point at the edge
             "marker": {"color": "--ink", "size": 8},
             "hoverinfo": "skip",
         }
@@ -168,14 +170,14 @@ def path_only(path: Sequence[tuple[float, float]], samples: Sequence[int]) -> Fi
         "y": [y for _, y in path],
         "line": {"color": "--p0", "width": 2},
         "marker": {"color": "--p0", "size": 6},
-        "text": [f"{count:,} samples" for count in samples],
+        "text": [f"{number(count)} samples" for count in samples],
         "hovertemplate": "%{text}<extra></extra>",
     }
     ends = [
         {
             "x": path[place][0],
             "y": path[place][1],
-            "text": f"{samples[place]:,}",
+            "text": number(samples[place]),
             "showarrow": False,
             "yshift": 14,
             "font": {"color": "--ink", "size": 12},

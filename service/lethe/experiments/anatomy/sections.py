@@ -74,6 +74,8 @@ def _headline(seeds: Sequence[Dissection], old: str) -> str:
     found = [one.weights.diagnosis for one in seeds if one.weights is not None]
     if not found:
         lost = Spread.of([one.accuracy[one.switch] - one.accuracy[-1] for one in seeds])
+        if lost.mean < 0:
+            return f"{name} gained {_points(Spread(-lost.mean, lost.deviation))} points on {old}"
         return f"{name} lost {_points(lost)} points of {old}"
     lost, recovered = (Spread.of([getattr(one, what) for one in found]) for what in ("lost", "recovered"))
     return (
@@ -326,6 +328,8 @@ def _largest(found: Dissection, old: Sequence[str], new: Sequence[str]) -> str:
     before, after = found.forgotten.before, found.forgotten.after
     lost = [(before[k][k] - after[k][k]) / max(1, sum(before[k])) for k in range(len(after))]
     worst = max(range(len(lost)), key=lost.__getitem__)
+    if lost[worst] <= 0:
+        return "No class lost accuracy."
     others = [count if k != worst else -1 for k, count in enumerate(after[worst])]
     to = max(range(len(others)), key=others.__getitem__)
     share = after[worst][to] / max(1, sum(after[worst]))
