@@ -61,12 +61,14 @@ def _now() -> Row:
             f'1000 * {each} (ALERTS_FOR_STATE{{alertname="LetheProbeForgotten", {CHOSEN}}})',
         ],
         {
-            "service": Column("Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), least=90),
-            "probe": Column("Probe", least=90),
+            "service": Column(
+                "Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), least=100
+            ),
+            "probe": Column("Probe", least=80),
             "Value #A": Column("Lost", "percentunit", 1, FORGOTTEN),
+            "Value #D": Column("Since", "dateTimeFromNow", least=110),
             "Value #B": Column("Left", "percentunit", 1),
             "Value #C": Column("Noise ±", "percentunit", 1, least=72),
-            "Value #D": Column("Since", "dateTimeFromNow", least=110),
         },
         nothing="nothing is forgotten",
         sort="Lost",

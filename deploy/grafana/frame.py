@@ -264,7 +264,9 @@ def alerts(span: int = WIDTH) -> Builder[model.Panel]:
                 "Severity", words={"critical": ("critical", BAD), "warning": ("warning", DOUBTFUL)}, width=76
             ),
             "alertname": Column("Alert", leads_to="${runbook}#${__value.raw}", width=245),
-            "service": Column("Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), least=90),
+            "service": Column(
+                "Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), least=100
+            ),
             "Value": Column("Count", "short", 0),
         },
         nothing="no alert is firing",

@@ -87,7 +87,7 @@ TABLES: Final = {
         "Alerts",
     ),
     "Firing alerts": ("Severity", "Alert", "Service", "Count"),
-    "Forgotten now": ("Service", "Probe", "Lost", "Left", "Noise ±", "Since"),
+    "Forgotten now": ("Service", "Probe", "Lost", "Since", "Left", "Noise ±"),
     "R after each segment": ("after segment", "1 mnist", "2 fashion-mnist"),
     "Accuracy by class": ("class", "fashion-mnist", "mnist"),
     "Time within the floor": ("Service", "1 hour", "1 day", "30 days", "Budget left"),
