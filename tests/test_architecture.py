@@ -229,6 +229,7 @@ NEVER = [
     Never(
         who=("lethe",),
         what=("torchvision",),
+        except_in=("lethe.learners.features.torchvision_features",),
         why="the service reads samples and probe files, not data sets",
     ),
     Never(

@@ -73,6 +73,9 @@ VALUES: Final[dict[str, dict[str, tuple[JSON, ...]]]] = {
 
 ELSEWHERE: Final = {
     "backbone": "the user's choice; all share the default",
+    "features": "the user's choice",
+    "weights": "the same",
+    "side": "the same",
     "location": "of vectors, and the user's knowledge of them",
     "spread": "the same",
     "optimizer": "the user's choice; all share the default",

@@ -1,8 +1,10 @@
 """Networks of users: checked before anything starts, then refused by name or trained."""
 
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +229,17 @@ def test_the_contract_holds_for_networks_with_dropout_and_normalisation(
     kind: type[GradientLearner], check: Check
 ) -> None:
     check(lambda context: kind(replace(context, options=options(networks.both, kind))))
+
+
+def test_a_factory_of_the_working_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\n"
+        "def wide(layout):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(layout.size, layout.classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])
+    before = list(sys.path)
+    model = build("my_nets:wide", Layout(), seed=0)
+    assert isinstance(model, nn.Sequential)
+    assert sys.path == before

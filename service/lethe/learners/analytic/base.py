@@ -144,7 +144,4 @@ def require_same_scale(features: FeatureMap, state: State) -> None:
         features.load(state.tensors)
     own = features.tensors()
     if any(not torch.equal(tensor, state.tensors[name]) for name, tensor in own.items() if name != "scaled"):
-        raise InvalidSetting(
-            "learner.options.location and spread: the states estimated other scales of their vectors, each"
-            " from its first batch, so their sums do not mean the same; give both options to every service"
-        )
+        raise InvalidSetting(features.other)

@@ -5,6 +5,7 @@ Shapes: B batch, D features.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -19,6 +20,11 @@ class FeatureMap(ABC):
     A map may take a statistic of the first batch, on which all features depend from then on: `settle`.
     """
 
+    other: ClassVar[str] = (
+        "learner.options.location and spread: the states estimated other scales of their vectors, each from "
+        "its first batch, so their sums do not mean the same; give both options to every service"
+    )
+    """Why the sums of two maps with different `tensors` do not mean the same."""
     count: int
     """D."""
     scales: Tensor

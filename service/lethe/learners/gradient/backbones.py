@@ -6,7 +6,10 @@ checks that a user's network does.
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -133,12 +136,13 @@ def _built_by_user(name: str, layout: Layout) -> nn.Module:
             f"learner.options.backbone: {name!r} is none of {', '.join(BACKBONES)} and no module:factory"
         )
     try:
-        model = getattr(importlib.import_module(module), factory)(layout)
+        with _working_folder():
+            model = getattr(importlib.import_module(module), factory)(layout)
         if isinstance(model, nn.Module) and _lazy(model):
             _initialise(model, layout)
     except Exception as error:  # the user's code may raise anything
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
-        where = "; install its package, or name its folder in PYTHONPATH" if missing else ""
+        where = f"; it is neither in {Path.cwd()} nor installed" if missing else ""
         raise InvalidSetting(
             f"learner.options.backbone: {name}: {type(error).__name__}: {error}{where}"
         ) from error
@@ -152,6 +156,20 @@ def _built_by_user(name: str, layout: Layout) -> nn.Module:
             "two images gives them none"
         )
     return model
+
+
+@contextmanager
+def _working_folder() -> Iterator[None]:
+    """Let modules of the working folder be imported, behind those that are installed."""
+    folder = str(Path.cwd())
+    if folder in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def _lazy(model: nn.Module) -> list[str]:

@@ -46,7 +46,8 @@ class GradientOptions(VectorOptions):
     """The network and its optimizer."""
 
     backbone: str = "auto"
-    """The network: small-cnn, mlp, or your own module:factory, called with the layout. auto is small-cnn for
+    """The network: small-cnn, mlp, or your own module:factory, of the working folder or an
+    installed package, called with the layout. auto is small-cnn for
     images and mlp for vectors."""
     optimizer: str = "Adam"
     """Name of an optimizer in torch.optim."""
