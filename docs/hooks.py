@@ -8,6 +8,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from docs.generate import ROOT, pages, rooms_table, scores_table
+from docs.notebook import notebook_markdown
 from docs.pictures import PICTURES
 
 __all__ = ["on_files", "on_page_markdown"]
@@ -21,6 +22,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     texts = dict(pages())
     for name in ROOT_DOCUMENTS:
         texts[name.lower()] = (ROOT / name).read_text().replace("(docs/pages/", "(")
+    for notebook in sorted((ROOT / "docs" / "pages").rglob("*.ipynb")):
+        page = notebook.relative_to(ROOT / "docs" / "pages").with_suffix(".md")
+        texts[page.as_posix()] = notebook_markdown(notebook)
     for path, text in texts.items():
         files.append(File.generated(config, path, content=text))
     return files
