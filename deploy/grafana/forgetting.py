@@ -283,6 +283,12 @@ def _scores() -> Row:
                 "Each batch is predicted before it is learned: mean over the whole stream.",
                 f'prequential_accuracy_ratio{{kind="cumulative", {CHOSEN}}}',
             ),
+            score(
+                "Estimated accuracy",
+                "The accuracy on the latest samples, estimated from confidences alone. Empty without "
+                "--evaluation-estimate.",
+                f'prequential_accuracy_ratio{{kind="estimated", {CHOSEN}}}',
+            ),
         ],
         collapsed=True,
     )

@@ -121,6 +121,8 @@ class EvaluationSettings(Section):
     min_segment: int = Field(default=MIN_SEGMENT, ge=1)
     """Successive records with the same segment header that start a segment. If headers alternate faster,
     no segment starts."""
+    estimate: bool = False
+    """Estimate the accuracy on the stream from the learner's confidences alone, beside the measured one."""
 
 
 class CheckpointSettings(Section):

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from lethe.errors import InvalidFile
 from lethe.evaluation import score_formulas
 from lethe.evaluation.compute_scores import compute_forgetting, compute_scores, compute_stream_scores
+from lethe.evaluation.estimated_accuracy import EstimatedAccuracy
 from lethe.evaluation.history_state import Boundary, ByClass, HistoryState, Point, Regime, Switch
 from lethe.evaluation.prequential import Prequential
 from lethe.evaluation.segments import SegmentTracker
@@ -83,6 +84,11 @@ class History:
     def prequential(self) -> Prequential:
         """Prequential accuracy on the stream."""
         return self._state.prequential
+
+    @property
+    def estimated(self) -> EstimatedAccuracy:
+        """Accuracy on the stream, estimated from confidences; nothing is added to it unless asked for."""
+        return self._state.estimated
 
     @property
     def stream_scores(self) -> dict[str, float | None]:
@@ -180,6 +186,7 @@ class History:
         """Delete the numbers of correct predictions, which a policy does not allow to be published."""
         state = self._state
         state.prequential = Prequential(samples=self.samples, withheld=self.samples)
+        state.estimated = EstimatedAccuracy()
         state.landmarks = [_withheld(point) for point in state.landmarks]
         state.curve.kept = [_withheld(point) for point in state.curve.kept]
         if state.unconfirmed is not None:

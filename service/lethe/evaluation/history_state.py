@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from lethe.evaluation.estimated_accuracy import EstimatedAccuracy
 from lethe.evaluation.prequential import Prequential
 from lethe.evaluation.segments import SegmentTracker, Switch
 from lethe.evaluation.thinned import Thinned
@@ -93,6 +94,7 @@ class HistoryState:
     probes: tuple[str, ...]
     w: int = WINDOW
     prequential: Prequential = field(default_factory=Prequential)
+    estimated: EstimatedAccuracy = field(default_factory=EstimatedAccuracy)
     switches: list[Switch] = field(default_factory=list)
     boundaries: list[Boundary] = field(default_factory=list)
     regimes: list[Regime] = field(default_factory=list)

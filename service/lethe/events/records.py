@@ -95,6 +95,8 @@ class BatchLearned:
     """Prequential accuracy over the whole stream, this batch included."""
     prequential_fading: float | None
     """Prequential accuracy with a fading factor."""
+    estimated: float | None = None
+    """The same, estimated from confidences alone; None if it is not."""
     at: float = field(default_factory=time.time, compare=False)
     """When it was learned, in seconds since 1970."""
 

@@ -98,7 +98,9 @@ class Metrics:
         self._resident_bytes = gauge("samples_resident_bytes", "Bytes of those pixels.")
         self._kept = gauge("samples_kept", "Samples of earlier batches that the learner keeps.")
         self._prequential = gauge(
-            "prequential_accuracy_ratio", "Accuracy on each batch before it is learned.", ("kind",)
+            "prequential_accuracy_ratio",
+            "Accuracy on each batch before it is learned; kind estimated is fading, from confidences alone.",
+            ("kind",),
         )
         self._lag = gauge(
             "partition_lag_records", "Records in the topic that are not learned yet.", ("partition",)
@@ -296,6 +298,8 @@ class Metrics:
         self._progress.set(event.at)
         if event.loss is not None:
             self._loss.set(event.loss)
+        if event.estimated is not None:
+            self._prequential.labels("estimated").set(event.estimated)
         self._take_prequential(event.prequential, event.prequential_fading)
 
     def _take_prequential(self, cumulative: float | None, fading: float | None) -> None:

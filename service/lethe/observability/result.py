@@ -202,6 +202,8 @@ class RunResult(Scores, Document):
     prequential: list[PrequentialPoint]
     fading_accuracy: float | None = None
     """The last of them, as of the last learned batch."""
+    estimated_accuracy: float | None = None
+    """The same, estimated from confidences alone; None unless asked for."""
     chance_accuracy: float | None = None
     """The accuracy of guessing."""
     noise: dict[str, float] = Field(default_factory=dict)

@@ -100,6 +100,7 @@ class RunSnapshot(NamedTuple):
     stream_scores: Mapping[str, float | None] = _NOTHING
     """The scores of the stream itself, by name, which are newer than ``scores``."""
     fading_accuracy: float | None = None
+    estimated_accuracy: float | None = None
     images: Mapping[str, int] = _NOTHING
     """Images of each probe that the latest evaluation used."""
     floors: FloorTime = FloorTime()
@@ -158,6 +159,7 @@ class RunState:
             class_names=tuple(class_names),
             stream_scores=history.stream_scores,
             fading_accuracy=history.prequential.fading,
+            estimated_accuracy=history.estimated.fading,
         )
 
     @property
@@ -185,6 +187,7 @@ class RunState:
                     lost=event.lost_at,
                     stream_scores=self._history.stream_scores,
                     fading_accuracy=self._history.prequential.fading,
+                    estimated_accuracy=self._history.estimated.fading,
                 )
             case LoopTurned():
                 return now._replace(counts=counts, turned_at=self._clock())
@@ -247,6 +250,7 @@ class RunState:
             throughput=now.throughput.add(counts.learned, seconds - now.evaluation_seconds),
             stream_scores=self._history.stream_scores,
             fading_accuracy=self._history.prequential.fading,
+            estimated_accuracy=self._history.estimated.fading,
         )
 
     def _after_evaluation(self, event: Evaluated) -> RunSnapshot:
@@ -419,6 +423,7 @@ class RunState:
             "within_floor": floors.share_within,
             "forgetting_budget_left": floors.budget_left,
             "fading_accuracy": now.fading_accuracy,
+            "estimated_accuracy": now.estimated_accuracy,
             "chance_accuracy": chance_accuracy(reading.by_class for reading in readings.values()),
             "noise": {
                 probe: sampling_noise(readings[probe].accuracy, images)

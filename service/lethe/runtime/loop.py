@@ -81,6 +81,7 @@ class Loop:
     oracle: bool = False
     finite: FiniteCheck | None = None
     commit_first: bool = False
+    estimates: bool = False
     ranks: Ranks = field(default_factory=Ranks)
     predictions: Predictions = field(default_factory=Predictions)
     labels: Labels = field(default_factory=Labels)
@@ -98,6 +99,7 @@ class Loop:
             self.controls.publishes_prequential,
             self.predictions.wanted,
             self._boundary,
+            self.estimates,
         )
         self._learning = False
         """Whether the feed delivers batches, outside of evaluations and waits."""

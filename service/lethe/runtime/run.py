@@ -466,6 +466,7 @@ class Service:
             oracle=self._settings.drift.oracle,
             finite=finite,
             commit_first=self._commit_first,
+            estimates=self._settings.evaluation.estimate,
             ranks=ranks,
             predictions=self._predictions,
             labels=self._inputs.labels,

@@ -109,7 +109,8 @@ class TrainingStep:
     ``detector`` finds boundaries in the stream; the learner is notified of each, unless an ``oracle``
     notifies it of the switches instead; ``notify`` does so in place of the learner's own method. Without
     ``prequential`` the accuracy, the loss and the gradient of the batch, which are exact numbers about its
-    records, are neither emitted nor counted. With ``predictions``, its steps hold what was predicted.
+    records, are neither emitted nor counted. With ``predictions``, its steps hold what was predicted. With
+    ``estimates``, the accuracy is also estimated from the confidences, before the labels count.
     """
 
     learner: Learner
@@ -120,6 +121,7 @@ class TrainingStep:
     prequential: bool = True
     predictions: bool = False
     notify: Callable[[], None] | None = None
+    estimates: bool = False
     surges: SurgeTest = field(default_factory=SurgeTest)
     _reported: Motion | None = field(default=None, init=False)
 
@@ -128,13 +130,19 @@ class TrainingStep:
 
         Where classes appear over time, ``known`` is how many have before the batch.
         """
+        estimates = self.estimates and self.prequential
+        labels_B = batch.y_B.copy() if estimates else None  # the batch's own are overwritten
         learned, features, predicted = learn_batch(
             self.learner,
             batch,
             features=self.detector is not None,
-            predictions=self.predictions,
+            predictions=self.predictions or estimates,
             known=known,
         )
+        if predicted is not None and labels_B is not None:
+            confidence_B = predicted.proba_BK.amax(dim=1).double().numpy()
+            self.history.estimated.add(confidence_B)
+            self.history.estimated.learn(confidence_B, predicted.class_B.numpy() == labels_B)
         step = self.account(learned, features)._replace(predicted=predicted)
         if self.prequential:
             self._report_motion(learned.loss)
@@ -169,6 +177,7 @@ class TrainingStep:
             latency_seconds=learned.latency_seconds,
             prequential=self.history.prequential.cumulative,
             prequential_fading=self.history.prequential.fading,
+            estimated=self.history.estimated.fading,
         )
         if features is not None and self.detector is not None:
             self._look_for_boundary(self.detector, features, learned.correct, learned.loss)

@@ -124,6 +124,8 @@ class State(_Model):
     """Accuracy on each probe (column) after each segment (row); row 0 is the untrained learner."""
     fading_accuracy: float | None = None
     """Test-then-train accuracy on about the last thousand samples; null before the first, or if withheld."""
+    estimated_accuracy: float | None = None
+    """The same, estimated from the learner's confidences alone; null unless evaluation.estimate is set."""
     chance_accuracy: float | None = None
     """The accuracy of guessing; null before the first evaluation by class."""
     noise: dict[str, float] = Field(default_factory=dict)

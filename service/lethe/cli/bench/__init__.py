@@ -5,6 +5,7 @@ import typer
 from lethe.cli.bench.canary import canary
 from lethe.cli.bench.checkpoint import checkpoint
 from lethe.cli.bench.drops import drops
+from lethe.cli.bench.estimate import estimate
 from lethe.cli.bench.learners import learners
 from lethe.cli.bench.pipeline import pipeline
 from lethe.cli.bench.ranks import ranks
@@ -40,3 +41,6 @@ app.command(epilog=examples("lethe bench serving --rate 50"))(serving)
 app.command(epilog=examples("lethe bench canary --policy vault"))(canary)
 app.command(epilog=examples("lethe bench warning --scenario mnist-to-fashion --samples 8000"))(warning)
 app.command(epilog=examples("lethe bench drops", "lethe bench drops --lives 100 --rounds 1000"))(drops)
+app.command(epilog=examples("lethe bench estimate", "lethe bench estimate --learner ridge --samples 4000"))(
+    estimate
+)

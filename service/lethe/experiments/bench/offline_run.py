@@ -2,7 +2,7 @@
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -51,6 +51,8 @@ class OfflineRun:
     """Probes are the validation splits, which are removed from the stream: for choosing options."""
     batch: int | None = None
     """Batch size; None is the learner's own."""
+    estimate: bool = False
+    """Also estimate the accuracy on the stream from confidences."""
     evaluate_every: int = EVERY
     """Samples between two evaluations; a smaller number shows more of the stability gap."""
     root: Path = field(default_factory=default_root)
@@ -113,8 +115,12 @@ def run_offline(offline: OfflineRun) -> OfflineResult:
     return run_learner_offline(create_learner(chosen, offline.scenario.layout), offline)
 
 
-def run_learner_offline(learner: Learner, offline: OfflineRun) -> OfflineResult:
+def run_learner_offline(
+    learner: Learner, offline: OfflineRun, on_event: Callable[[Event], None] = lambda _: None
+) -> OfflineResult:
     """Learn the stream once with an untrained learner, which need not be registered.
+
+    ``on_event`` is called with each event.
 
     Raises DataUnavailable if a data set is not on this machine.
     """
@@ -130,7 +136,7 @@ def run_learner_offline(learner: Learner, offline: OfflineRun) -> OfflineResult:
         learner=chosen,
         batch=BatchSettings(size=offline.batch or learner.batch_size, slots=2),
         drift=DriftSettings(oracle=offline.oracle),
-        evaluation=EvaluationSettings(every=offline.evaluate_every),
+        evaluation=EvaluationSettings(every=offline.evaluate_every, estimate=offline.estimate),
     )
     probes = probes_of(offline.scenario, offline.root, "validation" if offline.validation else "test")
     seconds = 0.0
@@ -139,6 +145,7 @@ def run_learner_offline(learner: Learner, offline: OfflineRun) -> OfflineResult:
         nonlocal seconds
         if isinstance(event, BatchLearned):
             seconds += event.step_seconds
+        on_event(event)
 
     samples = decode_all(map(records.at, places), not offline.shuffled, layout)
     feed = MemoryFeed(samples, len(places), settings.batch, layout)

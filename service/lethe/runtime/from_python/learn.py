@@ -50,6 +50,7 @@ def learn_feed(
             stopping=lambda: False,
             detector=BoundaryDetector(settings.drift.threshold),
             oracle=settings.drift.oracle,
+            estimates=evaluation.estimate,
         ).run()
     finally:
         feed.close()

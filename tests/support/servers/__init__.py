@@ -1,0 +1,1 @@
+"""Model servers of others, each run in an environment of its own."""
