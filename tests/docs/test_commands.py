@@ -39,6 +39,7 @@ ANYTHING_ELSE = (
     "kubectl",
     "docker",
     "export",
+    "printf",
     "unshare",
     ".venv-peers/bin/python",
     "torchrun",
