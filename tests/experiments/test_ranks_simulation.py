@@ -36,6 +36,7 @@ def test_without_costs_each_rank_is_worth_one() -> None:
 
 def test_all_wait_for_the_slowest() -> None:
     assert simulate(FREE, 10, FAST, slowest=2.0).efficiency == pytest.approx(0.5, abs=1e-6)
+    assert simulate(replace(FREE, spread=0.3), 1, FAST).shares["waiting"] == 0, "nobody waits for itself"
     steady, unsteady = (simulate(replace(FREE, spread=0.1), ranks, FAST) for ranks in (2, 100))
     assert 1 > steady.efficiency > unsteady.efficiency > 0.7
 

@@ -79,8 +79,8 @@ def _spent(fit: Fit, ranks: int, link: Link, slowest: float, seed: int) -> dict[
         noise = fit.spread * random.standard_normal(ranks) - fit.spread**2 / 2
         took = fit.learning * np.exp(noise)
         took[-1] *= slowest
-        spent["learning"] += fit.learning
-        spent["waiting"] += float(took.max()) - fit.learning
+        spent["learning"] += float(took.mean())
+        spent["waiting"] += float(took.max() - took.mean())
         if ranks > 1:
             spent["handling"] += ranks * (fit.handling + NOTE_BYTES * link.byte_seconds)
             spent["handling"] += COMMANDS * link.latency * math.ceil(math.log2(ranks))
