@@ -15,8 +15,9 @@ from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.experiments.chaos.kill_loop import run_with_kills
 from lethe.experiments.chaos.kill_plan import plan_kills
 from lethe.experiments.chaos.outcome import Outcome
+from lethe.settings import Settings
 from tests.support.faults.checkpoint_steps import KillAt
-from tests.support.faults.services import FAILED, Forked, Stage, running
+from tests.support.faults.services import EVERY, FAILED, Forked, Stage, running
 from tests.support.faults.topics import Fill, records
 from tests.support.predictions import predictions_in
 from tests.support.waiting import until
@@ -67,6 +68,29 @@ def test_what_was_written_before_a_kill_is_not_written_again(
             newest = read_checkpoint(checkpoint_files(tmp_path / "state")[-1])
             assert len(read(stage, predictions)) > newest.samples
     with running(settings) as service:
+        assert service.status() == 0
+    assert read(stage, predictions) == undisturbed
+
+
+def test_a_checkpoint_before_all_is_learned_again_hides_none_that_is_written(
+    stage: Stage, undisturbed: dict[Place, dict[str, Any]], topic: str, tmp_path: Path
+) -> None:
+    predictions = f"{topic}.predictions"
+
+    def settings(every: int) -> Settings:
+        return stage.settings(
+            "finetune",
+            tmp_path / "state",
+            stream={"predictions_topic": predictions},
+            checkpoint={"every_samples": every},
+        )
+
+    for every, step, left in ((EVERY, "taken", 3), (EVERY // 2, "committed", 1)):
+        with running(settings(every), KillAt(step, left=left)) as service:
+            assert service.status() == -signal.SIGKILL, step
+    newest = read_checkpoint(checkpoint_files(tmp_path / "state")[-1])
+    assert len(read(stage, predictions)) > newest.samples > EVERY
+    with running(settings(EVERY)) as service:
         assert service.status() == 0
     assert read(stage, predictions) == undisturbed
 

@@ -67,8 +67,9 @@ class Predictions:
     def waits(self, waits_for: str) -> None:
         """Emit a change in what learning waits for; empty if it does not wait."""
 
-    def snapshot(self) -> JSON:
-        """Return what a checkpoint stores; None if no predictions are written."""
+    def snapshot(self, position: Position) -> JSON:
+        """Return what a checkpoint at ``position`` stores; None if no predictions are written."""
+        del position
         return None
 
     def close(self) -> None:
@@ -153,9 +154,9 @@ class TopicPredictions(Predictions):
             self._waits_for = waits_for
             self._emit(PredictionsStatus(waits_for))
 
-    def snapshot(self) -> JSON:
-        """Return what a checkpoint stores: where the predictions of later records begin."""
-        return cast("JSON", self._topic.snapshot())
+    def snapshot(self, position: Position) -> JSON:
+        """Return what a checkpoint at ``position`` stores: where the predictions of later records begin."""
+        return cast("JSON", self._topic.snapshot(position.offsets, position.topic_id))
 
     def close(self) -> None:
         """Close the connection."""

@@ -444,7 +444,7 @@ class Service:
                 self._detector,
                 states,
                 ranks.snapshot(),
-                self._predictions.snapshot(),
+                self._predictions.snapshot(position),
             )
 
         finite = self._inputs.finite

@@ -85,6 +85,8 @@ class PredictionTopic:
         """By partition of the topic of predictions: all of ours before this offset are accounted for."""
         if since is not None:
             self._ends = {int(partition): offset for partition, offset in since["ends"].items()}
+        self._begins = self._ends
+        """Where they were last read back from: nothing of ours beyond the checkpoint is before it."""
         self._count = 1
         self._producer: Any = None
         self._waiting: deque[Outgoing] = deque()
@@ -142,11 +144,18 @@ class PredictionTopic:
             return False
         return self.bytes <= most_bytes
 
-    def snapshot(self) -> dict[str, Any] | None:
-        """Return where the topic ends, for a checkpoint; everything queued before must be committed."""
+    def snapshot(self, offsets: Mapping[int, int], topic_id: str | None) -> dict[str, Any] | None:
+        """Return where the predictions of the records from ``offsets`` on begin, for a checkpoint.
+
+        Everything queued before must be committed. After a restart, the predictions of records that are not
+        learned again yet are in the topic already, behind where they were read back from.
+        """
         if self._ends is None:
             return None
-        return {"topic_id": self._id, "ends": {str(p): end for p, end in sorted(self._ends.items())}}
+        if all(self._written.get((topic_id, p), 0) <= offset for p, offset in offsets.items()):
+            self._begins = dict(self._ends)
+        begins = self._begins or {}
+        return {"topic_id": self._id, "ends": {str(p): begin for p, begin in sorted(begins.items())}}
 
     def close(self) -> None:
         """Close the connection; what is not acknowledged may be lost, and no checkpoint is past it."""
@@ -254,7 +263,7 @@ class PredictionTopic:
                     raise BrokerUnavailable(f"topic {self._name} waits for another producer's transaction")
                 reached |= source.reached()
             self._count, self._id = len(source.partitions), source.topic_id
-            self._ends = ends
+            self._begins, self._ends = dict(begins), ends
         for prediction in list(filter(self._is_written, self._waiting)):
             self._waiting.remove(prediction)
             self._settle(prediction)
