@@ -14,9 +14,11 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.needs("datasets
 SHORT: Final = 1100
 """Samples of a segment."""
 MLP: Final = {"backbone": "mlp"}
+OF_IMAGES: Final = [scenario for scenario in shipped_scenarios() if scenario.layout.features is None]
+"""In the other one the same vectors get other labels, which shows only once a learner has learned them."""
 
 
-@pytest.mark.parametrize("scenario", shipped_scenarios(), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", OF_IMAGES, ids=lambda scenario: scenario.name)
 def test_every_switch_is_found_in_time_and_nothing_else(scenario: Scenario) -> None:
     result = run_offline(OfflineRun("finetune", scenario, samples=SHORT, options=MLP))
     verdict = result.verdict
@@ -29,7 +31,14 @@ def test_every_switch_is_found_in_time_and_nothing_else(scenario: Scenario) -> N
     assert (boundaries.recognised, boundaries.mistaken) == (boundaries.returns, 0)
 
 
-@pytest.mark.parametrize("scenario", shipped_scenarios(), ids=lambda scenario: scenario.name)
+def test_switches_of_labels_alone_are_found_by_the_errors_of_the_learner() -> None:
+    result = run_offline(OfflineRun("finetune", load_scenario("loans")))
+    assert result.verdict.false_alarms == 0
+    assert [delay is not None and delay <= 500 for delay in result.verdict.delays] == [True] * 4
+    assert {boundary.signal for boundary in result.run.boundaries.detected} == {"error"}
+
+
+@pytest.mark.parametrize("scenario", OF_IMAGES, ids=lambda scenario: scenario.name)
 def test_switches_of_short_segments_are_found_in_the_images_for_any_batch_size(
     scenario: Scenario,
 ) -> None:
@@ -54,7 +63,7 @@ def test_one_short_segment_costs_no_later_switch(lengths: tuple[int, ...], size:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scenario", shipped_scenarios(), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", OF_IMAGES, ids=lambda scenario: scenario.name)
 @pytest.mark.parametrize(
     ("learner", "batch", "options"),
     [

@@ -38,7 +38,7 @@ def warning(
         int | None, Option(metavar="N", min=100, help="Maximum records of each segment.")
     ] = None,
     seeds: Annotated[
-        int, Option(metavar="N", min=1, help="Runs of each scenario, with the seeds 0, 1, …")
+        int, Option(metavar="N", min=1, help="Runs of each scenario, with the seeds from 0 on.")
     ] = 1,
     markdown: Annotated[bool, Option("--markdown", help="Print the tables as Markdown.")] = False,
     as_json: AsJson = False,
