@@ -63,6 +63,7 @@ class Stage:
                 "stop_after": self.total,
             },
             "sample": {"height": SIZE, "width": SIZE, "max_bytes": 4096},
+            "batch": {"size": 64},  # for every learner, so that checkpoints are as many
             "learner": {"name": learner, "threads": 1, "device": "cpu"},
             "evaluation": {"probes": self.probes, "every": 700, "subset": 20},
             "checkpoint": {"folder": folder, "every_samples": EVERY, "every_seconds": 3600},

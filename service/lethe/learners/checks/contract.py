@@ -92,7 +92,7 @@ def checks_for(factory: Factory, *, seeded: bool = True) -> Iterator[Check]:
     if isinstance(learner, PrivateLearner):
         yield check_privacy_account_is_restored_with_the_state
     if (vectors := vectors_for(factory)) is not None:
-        checks = [*_OF_SAMPLES]
+        checks = [*_OF_SAMPLES, *(_OF_STORED_STATES if learner.resumable else ())]
         checks += [check_features_of_an_image_never_change] if isinstance(learner, FixedFeatures) else []
         checks += [check_unlearned_samples_leave_no_trace] if isinstance(learner, Unlearns) else []
         yield from (_with(vectors, check) for check in checks)
@@ -536,10 +536,13 @@ _OF_SAMPLES: Final[Sequence[Callable[[Factory, Material], None]]] = (
     check_no_reference_to_the_batch_is_kept,
     check_predict_never_learns,
     check_predictor_predicts_as_its_learner,
-    check_loaded_learner_continues_identically,
-    check_solutions_are_restored_with_the_state,
-    check_continues_identically_after_a_boundary,
     check_non_finite_loss_raises_before_anything_changes,
     check_separable_classes_are_learned,
 )
 """The checks in which it matters what samples are."""
+_OF_STORED_STATES: Final[Sequence[Callable[[Factory, Material], None]]] = (
+    check_loaded_learner_continues_identically,
+    check_solutions_are_restored_with_the_state,
+    check_continues_identically_after_a_boundary,
+)
+"""Those of them for learners whose state can be stored."""
