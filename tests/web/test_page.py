@@ -47,7 +47,7 @@ def test_the_page_shows_the_run_and_sends_requests_only_to_the_service(run: Corn
     expect(page.locator("#privacy")).to_contain_text("receipts in the ledger")
     expect(page.locator("#privacy")).to_contain_text("samples in the learner's memory0")
     scores = page.locator("#scores .glance > div")
-    expect(scores).to_have_count(12)
+    expect(scores).to_have_count(11)
     expect(scores.nth(0)).to_contain_text(re.compile(r"^ACCmean accuracy .*\d\d\.\d\u202f%$"))
     expect(scores.nth(4)).to_contain_text(re.compile(r"^min-ACC.*–$"))
     assert visit.asked
