@@ -182,10 +182,10 @@ def test_classes_with_names_are_gauges_under_their_names() -> None:
 def test_classes_that_appear_are_gauges_under_their_names_from_then_on() -> None:
     scrape = Scrape(ClassesNamed(("cat",)), MEASURED)
     assert scrape.value("classes_named") == 1
-    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "cat"}) == 0.25
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "cat", "label": "0"}) == 0.25
     scrape = Scrape(ClassesNamed(("cat",)), ClassesNamed(("cat", "dog"), before=1), MEASURED)
     assert scrape.value("classes_named") == 2
-    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "dog"}) == 0.75
+    assert scrape.value("probe_class_accuracy_ratio", **{"probe": "a", "class": "dog", "label": "1"}) == 0.75
 
 
 def test_the_matrix_is_labelled_with_segment_and_probe() -> None:

@@ -98,6 +98,7 @@ def test_records_are_counted_by_outcome() -> None:
         "lost": 3,
         "resident": 0,
         "kept": 50,
+        "unlabelled": 0,
     }
     assert result.dead_letters == {"oversized": 5, "null_value": 1}
     assert run.run_state.state()["samples"] == result.samples.model_dump()

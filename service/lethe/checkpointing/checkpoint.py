@@ -46,8 +46,8 @@ OnStep = Callable[[str], None]
 LEARNER: Final = "learner."
 SOLVED: Final = "solved."
 RANDOM: Final = "random."
-UNREADABLE: Final = (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError)
-"""Exceptions that reading a damaged or foreign file can raise."""
+UNREADABLE: Final = (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError)
+"""Exceptions that reading a damaged or foreign file can raise; RuntimeError for one that is gone by then."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lethe.evaluation.score_formulas import min_acc, wc_acc
+from lethe.events import SCORES
 from lethe.observability.result import RunResult
 
 __all__ = ["Candidate", "Comparison", "Incomparable", "compare"]
@@ -89,5 +90,5 @@ def _candidate(name: str, run: RunResult, skills: list[str], current: str) -> Ca
     worst = min_acc([[accuracy[skill] for accuracy in served] for skill in skills if skill != current])
     score = wc_acc(last.accuracy[current], worst, len(skills))
     if score is None:
-        raise Incomparable(f"{name} has no WC-ACC")
+        raise Incomparable(f"{name} has no {SCORES['wc_acc'].label}")
     return Candidate(name, run.broker, score, {skill: last.accuracy[skill] for skill in skills})
