@@ -46,6 +46,7 @@ def check(document: dict[str, Any], broker: str, seed: int) -> None:
     assert result["samples"] == {
         "received": 1200,
         "learned": 1200,
+        "unlabelled": 0,
         "discarded": 1200,
         "dead_lettered": 0,
         "lost": 0,

@@ -87,6 +87,7 @@ def test_a_stream_is_learned_evaluated_and_accounted_for(
     assert result.samples.model_dump() == {
         "received": 1280,
         "learned": 1280,
+        "unlabelled": 0,
         "discarded": 1280,
         "dead_lettered": 0,
         "lost": 0,

@@ -62,13 +62,14 @@ MAY_BE_EMPTY: Final = {
     "Gradient interference: A": {"ridge"},
     "Alerts: annotation": {"ridge"},
     "Restarts: annotation": {"finetune", "ridge"},
+    "Estimated accuracy: A": {"finetune", "ridge"},
     **{f"{panel}: A": {"finetune", "ridge"} for panel in OF_RANKS[:1]},
     **{f"{panel}: $service: A": {"finetune", "ridge"} for panel in OF_RANKS[1:]},
 }
 """Queries without data in this run, and for which services: ridge forgets nothing and trains no network, no
-policy sets a limit to the purge, neither learner is private, no heads are witnessed, and no service is
-restarted."""
-EMPTY: Final = {"ε spent", "δ", "Receipts that the witness lacks", *OF_RANKS}
+policy sets a limit to the purge, neither learner is private, no heads are witnessed, no service is
+restarted, and none estimates its accuracy."""
+EMPTY: Final = {"ε spent", "δ", "Receipts that the witness lacks", "Estimated accuracy", *OF_RANKS}
 """Panels without data in this run, for the same reasons."""
 TABLES: Final = {
     "Services": (
@@ -90,7 +91,7 @@ TABLES: Final = {
     "R after each segment": ("after segment", "1 mnist", "2 fashion-mnist"),
     "Accuracy by class": ("class", "fashion-mnist", "mnist"),
     "Time within the floor": ("Service", "1 hour", "1 day", "30 days", "Budget left"),
-    "Record outcomes": ("service\\outcome", "dead_lettered", "learned", "lost", "received"),
+    "Record outcomes": ("service\\outcome", "dead_lettered", "learned", "lost", "received", "unlabelled"),
     "Boundary detection": ("service\\verdict", "awaited", "false_alarms", "found", "missed"),
     "Regime recognition": ("service\\verdict", "mistaken", "recognised", "unrecognised"),
     "Retention of each learner": ("Service", "Learner", "Retains", "Version"),
