@@ -26,7 +26,7 @@ from tests.support.runs import Remembering, learn
 
 
 class Memory(PredictionTopic):
-    """A topic that holds what is queued, and is written when it is told."""
+    """A topic that holds what is queued, and is written on command."""
 
     def __init__(self) -> None:
         super().__init__(StreamSettings(predictions_topic="guesses"), {"topic_id": None, "ends": {}})

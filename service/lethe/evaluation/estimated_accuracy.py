@@ -50,7 +50,7 @@ class EstimatedAccuracy:
     faded_right: float = 0.0
 
     def add(self, confidence_B: npt.NDArray[np.float64]) -> None:
-        """Add the confidences of predictions, labelled or not, before `learn` is told their labels."""
+        """Add the confidences of predictions, labelled or not, before `learn` is passed their labels."""
         samples = len(confidence_B)
         in_bin_M, sum_M = _binned(confidence_B, confidence_B)
         own_M = np.divide(sum_M, in_bin_M, out=np.zeros(BINS), where=in_bin_M > 0)

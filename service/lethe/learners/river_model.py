@@ -74,7 +74,7 @@ class RiverLearner(Learner):
 
     @property
     def kept(self) -> int:
-        """Samples learned: how many of them the classifier stores, it does not tell."""
+        """Samples learned: how many of them the classifier stores is unknown."""
         return self._learned
 
     def load_state(self, _: State) -> None:

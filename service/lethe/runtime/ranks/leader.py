@@ -106,7 +106,7 @@ class Leader(Ranks):
         self._wait_for_batches()
         if (message := self._reading.wait(timeout)) is not None:
             return message
-        self._hear(0, self._reading.note(stop=False))
+        self._take(0, self._reading.note(stop=False))
         if not self._complete:
             self._wait_for_batches()
             self._ask()
@@ -172,7 +172,7 @@ class Leader(Ranks):
             if note.learned is not None:
                 self._others += note.learned.filled.samples
                 learned.append(replace(note.learned, filled=self._whole(note.learned.filled)))
-            self._hear(rank, note)
+            self._take(rank, note)
         self._in_round = False
         self._report_round([own, *self._notes[1:]])
         self._notify()
@@ -310,12 +310,12 @@ class Leader(Ranks):
         """Ask the other ranks how they stand; each waits a moment for a batch before it answers."""
         self._group.command(Command.WAIT)
         for rank, note in self._answers():
-            self._hear(rank, note)
+            self._take(rank, note)
 
     def _answers(self) -> Iterable[tuple[int, Note]]:
         return enumerate(map(NOTE.validate_json, self._group.gather(b"")[1:]), 1)
 
-    def _hear(self, rank: int, note: Note) -> None:
+    def _take(self, rank: int, note: Note) -> None:
         """Take note of how a rank stands, and pass on its news to the loop."""
         self._notes[rank] = note
         if note.dead is not None:

@@ -1,4 +1,4 @@
-"""What rounds cost, as rank 0's metrics tell between two moments, and the parts that they are made of."""
+"""What rounds cost between two readings of rank 0's metrics, and the parts that they are made of."""
 
 import math
 import time
