@@ -186,16 +186,14 @@ class Leader(Ranks):
         self._collective_reported = self._group.collective_seconds
         moved = self._group.collective_bytes - self._bytes_reported
         self._bytes_reported = self._group.collective_bytes
+        others = [note.learned.filled.samples if note.learned else 0 for note in notes[1:]]
+        samples = [self._own_samples, *others]
         self._emit(
             RoundLearned(
                 seconds,
                 [
                     RankRound(
-                        samples=note.learned.filled.samples
-                        if note.learned
-                        else 0
-                        if rank
-                        else self._own_samples,
+                        samples=samples[rank],
                         lag=self._lag(rank),
                         learning_seconds=note.learning_seconds,
                         collective_seconds=note.collective_seconds if rank else collective,
