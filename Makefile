@@ -38,9 +38,9 @@ lint: $(READY) ## run ruff and mypy
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Two workers, since tests wait a lot. By module, long ones first, so that module fixtures are created once.
+# More workers than cores, since tests wait a lot. By module, long ones first, so that module fixtures are created once.
 test: lint ## run lint, then pytest (ARGS="-k embedded")
-	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-long: $(READY) ## run the tests that take minutes, which `make test` skips (ARGS="-k sigterm")
 	OMP_WAIT_POLICY=passive $(BIN)/pytest -m long $(ARGS)

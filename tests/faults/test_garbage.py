@@ -24,6 +24,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.needs("kafka")
 
 FUZZED = 10_000
+OFTEN = {"finetune", "ridge", "dp-ridge"}  # a learner of gradients, one of sums, and a private one
 LAYOUT = Layout(height=SIZE, width=SIZE, max_bytes=4096)
 
 
@@ -68,7 +69,9 @@ def garbage(fill: Fill) -> tuple[Stage, Counter[str | None]]:
     return fill("garbage", mixed), Counter(map(reason, mixed))
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize(
+    "learner", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in LEARNERS]
+)
 def test_ten_thousand_fuzzed_records_are_each_counted_across_kills(
     learner: str,
     garbage: tuple[Stage, Counter[str | None]],

@@ -29,7 +29,9 @@ def test_a_copy_without_the_newer_checkpoints_serves_the_old_skill(
     broker.create_topic(topic, 1)
     samples = [*segment("a", EACH), *segment("b", EACH, seed=1)]
     send(broker, topic, [(0, *encode(sample)) for sample in samples])
-    settings = {f"SAMPLE__{name.upper()}": value for name, value in LAYOUT.model_dump(exclude_none=True).items()}
+    settings = {
+        f"SAMPLE__{name.upper()}": value for name, value in LAYOUT.model_dump(exclude_none=True).items()
+    }
     state, copy = tmp_path / "state", tmp_path / "copy"
     keeping = {"CHECKPOINT__FOLDER": state, "CHECKPOINT__KEEP": 100, "CHECKPOINT__EVERY_SAMPLES": 64}
     with service(broker, topic, tmp_path, **settings, **keeping) as run:

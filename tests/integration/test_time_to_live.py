@@ -40,7 +40,9 @@ def test_samples_expire_in_time_although_the_service_is_killed(
     policy, state = tmp_path / "brief.yaml", tmp_path / "state"
     policy.write_text(yaml.safe_dump(POLICY))
     settings = {"PRIVACY__POLICY": policy, "CHECKPOINT__FOLDER": state, "BATCH__SIZE": 10}
-    settings |= {f"SAMPLE__{name.upper()}": value for name, value in LAYOUT.model_dump(exclude_none=True).items()}
+    settings |= {
+        f"SAMPLE__{name.upper()}": value for name, value in LAYOUT.model_dump(exclude_none=True).items()
+    }
     settings |= {
         "LEARNER__NAME": "replay",
         "LEARNER__OPTIONS": json.dumps({"backbone": "mlp", "capacity": 50}),
