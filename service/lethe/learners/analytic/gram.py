@@ -17,7 +17,7 @@ from lethe.learners.integer_products import product
 __all__ = ["Gram", "ridge_solution"]
 
 _PANEL: Final = 512  # rows: a smaller number wastes less below the diagonal, a larger one multiplies faster
-_PIECE: Final = 1024  # columns of a panel that one thread multiplies, so that the product stays in its cache
+_PIECE: Final = 3072  # columns of a panel that one thread multiplies: more pieces cost more than they balance
 _CARRY_BITS: Final = 30
 _HALF: Final = 1 << (_CARRY_BITS - 1)
 _ROOM: Final = (1 << _CARRY_BITS) // LARGEST**2  # samples for which int32 has room after a fold

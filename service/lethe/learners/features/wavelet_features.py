@@ -32,7 +32,7 @@ _PIXEL: Final = 255
 _LEVELS: Final = 1020  # of a coefficient of order one or two
 _SCALE: Final = 3.0  # of a random direction, in radians per root mean square of the coefficients
 _GREY: Final = 0.5  # weight of order zero in a random direction: brightness varies most and says least
-_AT_ONCE: Final = 32  # images per piece: fewer cost overhead, more do not fit the cache
+_AT_ONCE: Final = 48  # images per piece: fewer cost overhead, 80 no longer fit the cache
 
 
 class WaveletFeatures(FeatureMap):
