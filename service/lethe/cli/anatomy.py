@@ -89,8 +89,8 @@ def anatomy(
         write_json(document)
         return
     Console().print(_table(result))
-    took = f"{seconds(time.perf_counter() - started)}, at most {mebibytes(peak_rss_bytes())} of memory"
-    Console().print(took, soft_wrap=True)
+    memory = mebibytes(peak_rss_bytes(children=False))
+    Console().print(f"{seconds(time.perf_counter() - started)}, at most {memory} of memory", soft_wrap=True)
     Console().print(markup(str(out / "anatomy.html")), soft_wrap=True)
 
 

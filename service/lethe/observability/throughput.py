@@ -47,7 +47,12 @@ class Throughput:
         ]
 
 
-def peak_rss_bytes() -> int:
-    """Return the peak resident set sizes of this process and of its ended children, added up, in bytes."""
-    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+def peak_rss_bytes(*, children: bool = True) -> int:
+    """Return the peak resident set size of this process, in bytes.
+
+    With ``children``, the largest of its ended children is added. That of a short-lived helper counts, too,
+    and includes what it shared with this process when it was started.
+    """
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN) if children else (resource.RUSAGE_SELF,)
+    peak = sum(resource.getrusage(who).ru_maxrss for who in whose)
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kilobytes
