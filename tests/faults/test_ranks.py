@@ -2,7 +2,7 @@
 
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.needs("kafka")
 PARTITIONS = 6
 FIRST, SECOND = records("a", 780, 1), records("b", 823, 2)
 TOTAL = len(FIRST) + len(SECOND)
+ELSE = (("ridge", 3), ("slda", 2), ("experts", 3))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,21 @@ def learn_all(settings: Settings, ranks: int, folder: Path) -> None:
         assert started.statuses() == [0] * ranks, started.log
 
 
+def learn_and_hit(
+    settings: Settings, folder: Path, hits: Sequence[tuple[int, int, signal.Signals, int]]
+) -> Iterator[Sequence[int]]:
+    """Let ranks learn one after the other; yield their exit statuses.
+
+    Each of ``hits`` is a number of ranks, which of them gets which signal, and after how many samples.
+    """
+    assert settings.checkpoint.folder is not None
+    for ranks, rank, number, samples in hits:
+        with team(settings, ranks, folder / f"{ranks}-ranks-{samples}") as started:
+            has_learned(started, settings.checkpoint.folder, samples)
+            started.send(rank, number)
+            yield started.statuses()
+
+
 def check_books(folder: Path, total: int = TOTAL) -> None:
     """Every offset is in one receipt of one ledger, and nothing is lost or counted twice."""
     found = Outcome.of(folder)
@@ -103,7 +119,10 @@ def check_books(folder: Path, total: int = TOTAL) -> None:
     assert verdict.passed, verdict
 
 
-@pytest.mark.parametrize(("learner", "ranks"), [("ridge", 2), ("ridge", 3), ("slda", 2), ("experts", 3)])
+@pytest.mark.parametrize(
+    ("learner", "ranks"),
+    [("ridge", 2), *(pytest.param(*more, marks=pytest.mark.long) for more in ELSE)],
+)
 def test_ranks_learn_what_one_service_does(
     learner: str, ranks: int, stage: Stage, alone: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -144,20 +163,16 @@ def test_a_boundary_is_detected_and_all_ranks_are_notified(fill: Fill, topic: st
     assert last.learner.values["taught"]
 
 
-@pytest.mark.parametrize("learner", ["ridge", "finetune"])
+@pytest.mark.parametrize("learner", ["ridge", pytest.param("finetune", marks=pytest.mark.long)])
 def test_ranks_that_are_killed_end_as_if_undisturbed(
     learner: str, fill: Fill, topic: str, tmp_path: Path
 ) -> None:
     stage = fill(topic, FIRST, PARTITIONS)
     state = tmp_path / "state"
     settings = ranked(stage, learner, state)
-    for rank, samples in ((1, 256), (0, 512)):  # one that follows, and the one that leads
-        with team(settings, 2, tmp_path / f"killed-{rank}") as started:
-            has_learned(started, state, samples)
-            started.send(rank, signal.SIGKILL)
-            statuses = started.statuses()
-        assert statuses[rank] == -signal.SIGKILL
-        assert statuses[1 - rank] == RankLost.status, started.log
+    killed = ((2, 1, signal.SIGKILL, 256), (2, 0, signal.SIGKILL, 512))  # one that follows, and the first
+    ends = list(learn_and_hit(settings, tmp_path / "killed", killed))
+    assert ends == [[RankLost.status, -signal.SIGKILL], [-signal.SIGKILL, RankLost.status]]
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 2, tmp_path / "last")
     check_books(state)
@@ -171,11 +186,9 @@ def test_other_numbers_of_ranks_continue_what_some_have_begun(
     stage = fill(topic, FIRST, PARTITIONS)
     state = tmp_path / "state"
     settings = ranked(stage, "ridge", state)
-    for ranks, asked, samples in ((2, 1, 256), (3, 0, 512)):
-        with team(settings, ranks, tmp_path / f"{ranks}") as started:
-            has_learned(started, state, samples)
-            started.send(asked, signal.SIGTERM)
-            assert started.statuses() == [0] * ranks, "a rank that is asked to stop has all end"
+    asked = ((2, 1, signal.SIGTERM, 256), (3, 0, signal.SIGTERM, 512))
+    for statuses in learn_and_hit(settings, tmp_path, asked):
+        assert not any(statuses), "a rank that is asked to stop has all end"
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 1, tmp_path / "1")
     assert sums(state) == alone("ridge")
@@ -189,12 +202,9 @@ def test_ranks_are_added_and_taken_away_again_and_again(
     stage = fill(topic, FIRST, PARTITIONS)
     state = tmp_path / "state"
     settings = ranked(stage, "ridge", state)
-    stops = ((2, 1, signal.SIGTERM, 200), (3, 2, signal.SIGKILL, 400), (1, 0, signal.SIGTERM, 600))
-    for ranks, hit, number, samples in stops:
-        with team(settings, ranks, tmp_path / f"{ranks}") as started:
-            has_learned(started, state, samples)
-            started.send(hit, number)
-            started.statuses()
+    hits = ((2, 1, signal.SIGTERM, 200), (3, 2, signal.SIGKILL, 400), (1, 0, signal.SIGTERM, 600))
+    ends = [any(statuses) for statuses in learn_and_hit(settings, tmp_path, hits)]
+    assert ends == [False, True, False]
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 4, tmp_path / "4")
     assert sums(state) == alone("ridge")

@@ -52,7 +52,10 @@ from lethe.runtime.predictions import Predictions, TopicPredictions
 from lethe.runtime.ranks.group import Group
 from lethe.runtime.ranks.interface import Ranks
 from lethe.runtime.ranks.leader import Leader
+from lethe.runtime.ranks.progress import Progress
 from lethe.runtime.ranks.reading import Reading
+from lethe.runtime.ranks.round_feed import RoundFeed
+from lethe.runtime.ranks.round_times import RoundTimes
 from lethe.runtime.resume import restore, take_checkpoint
 from lethe.runtime.signals import StopRequest, stop_signals
 from lethe.runtime.snapshot import StateSnapshots
@@ -363,15 +366,15 @@ class Service:
 
         While it is open, the positions of published checkpoints are committed through it.
         """
-        reader: ReaderProcess | Leader
+        reader: ReaderProcess | RoundFeed
         opened: tuple[Feed, Start | None, Ranks]
         if self._group is None:
             start = self._storage.start(self._settings.stream.stop_after)
             reader = self._start_reader(start, processes)
             opened = (reader, start, Ranks())
         else:
-            leader = self._lead(self._group, processes)
-            reader, opened = leader, (leader, leader.start, leader)
+            reader, start, leader = self._lead(self._group, processes)
+            opened = (reader, start, leader)
         try:
             with (
                 self._publisher.committing_to(reader),
@@ -407,24 +410,26 @@ class Service:
             return None
         return TRACE_HEADERS if self._controls.keeps_segment_names else ()
 
-    def _lead(self, group: Group, processes: ProcessContext) -> Leader:
+    def _lead(self, group: Group, processes: ProcessContext) -> tuple[RoundFeed, Start | None, Leader]:
         if not isinstance(self._learner, Pools):
             raise TypeError(f"{self._learner.name} cannot learn with other ranks, and was accepted")
-        storage = self._storage
+        settings, storage = self._settings, self._storage
         resumed = None if storage.checkpoint is None else storage.checkpoint.position
-        return Leader(
+        progress = Progress(settings.stream, group.size, resumed, storage.shares())
+        times = RoundTimes(group.size)
+        feed = RoundFeed(
             group,
             self._learner,
-            Reading(self._settings, group.rank, group.size, processes),
-            self._settings,
-            resumed,
-            storage.shares(),
+            Reading(settings, group.rank, group.size, processes),
+            settings,
+            progress,
+            times,
             Sharing(storage.identity, storage.earliest_position(resumed), purges=False),
             storage.dead_letter_key(),
             self._history.tracker.run,
-            self._emit,
             detects=self._detector is not None,
         )
+        return feed, progress.start, Leader(group, self._learner, feed, progress, times, self._emit)
 
     def _create_loop(
         self, feed: Feed, start: Start | None, checkpointer: Checkpointer | None, ranks: Ranks
