@@ -6,10 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lethe.evaluation.evaluator import MOST_CLASSES, Evaluator, Interrupted
+from lethe.evaluation.evaluator import Evaluator, Interrupted
 from lethe.evaluation.probe_features import CHUNK
+from lethe.evaluation.tally import MOST_CLASSES, Tally
 from lethe.events import Reading
 from lethe.learners.base import Learned, Learner, LearnerContext, Retention
 from lethe.learners.fixed_features import FixedFeatures
@@ -129,6 +132,26 @@ def test_a_full_evaluation_counts_every_image_once() -> None:
     assert accuracy(readings) == {"b": 300 / 1007, "a": 1.0}
     assert list(readings) == ["b", "a"]
     assert learner.seen == [CHUNK, CHUNK, 7, 10]
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes=st.lists(st.integers(1, 3 * CHUNK), min_size=1, max_size=3), ranks=st.integers(1, 5))
+def test_the_parts_of_ranks_are_whole_chunks_and_add_up_to_what_one_service_reads(
+    sizes: list[int], ranks: int
+) -> None:
+    probes = [probe(f"{index}", images, images // 2) for index, images in enumerate(sizes)]
+    alone = Evaluator(probes, CHUNK + 7, 3)
+    parts = [Evaluator(probes, CHUNK + 7, 3, 0, rank, ranks) for rank in range(ranks)]
+    for full in (True, False):
+        one, *team = (Lookup(LearnerContext(LAYOUT)) for _ in range(ranks + 1))
+        expected = alone.evaluate(one, full)
+        tallies = [part.tally(learner, full) for part, learner in zip(parts, team, strict=True)]
+        read = {name: sum((each[name] for each in tallies), Tally()).reading() for name in expected}
+        assert read == expected
+        assert sorted(chunk for learner in team for chunk in learner.seen) == sorted(one.seen)
+        predicted = [len(learner.seen) for learner in team]
+        assert max(predicted) - min(predicted) <= 1, "dealt evenly"
+        assert all(part.images(full) == alone.images(full) for part in parts)
 
 
 def test_each_class_is_measured_on_its_own_images() -> None:

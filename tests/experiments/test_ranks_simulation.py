@@ -21,6 +21,7 @@ FREE = Fit(
     local=0.0,
     solving=0.0,
     evaluating=0.0,
+    predicting=0.0,
     evaluated_every=5000,
 )
 LINK = Link(gbit=10, latency=0.0)
@@ -66,6 +67,11 @@ def test_evaluations_and_solves_come_with_samples_and_not_with_time() -> None:
     assert hundred.shares["solving"] == pytest.approx(2 / 3.2, rel=0.01)
 
 
+def test_the_images_of_an_evaluation_are_divided_among_the_ranks() -> None:
+    ten = simulate(replace(FREE, evaluated_every=1, evaluating=0.1, predicting=1.0), 10, FAST)
+    assert ten.shares["evaluating"] == pytest.approx(0.2 / 0.4, rel=0.01)
+
+
 def test_the_widest_is_the_last_before_efficiency_falls_below() -> None:
     found = [
         Simulated(n, 1.0, efficiency, {}) for n, efficiency in ((1, 1.0), (2, 0.95), (5, 0.6), (10, 0.4))
@@ -101,9 +107,14 @@ def test_a_fit_divides_the_time_into_its_parts() -> None:
 def test_a_fit_of_evaluations_counts_their_sums_as_well() -> None:
     evaluated = replace(COSTS, seconds=70.0, evaluations=6, evaluation_seconds=9.0)
     found = fit("ridge", 512, 2, evaluated, solving=1.5)
-    assert found.evaluating == 1.5
+    assert (found.evaluating, found.predicting) == (1.5, 0.0), "no longer than a solve"
     assert found.moved_bytes == pytest.approx(2e8 / 8)
     assert found.handling == pytest.approx((70 - 40 - 9 - 2 - 3) / 64)
+
+
+def test_what_an_evaluation_takes_beyond_a_solve_is_for_images() -> None:
+    found = fit("ridge", 512, 2, replace(COSTS, evaluations=2, evaluation_seconds=4.0), solving=1.5)
+    assert (found.evaluating, found.predicting) == (1.5, 1.0), "of both ranks"
 
 
 def test_the_simulation_of_what_was_measured_gives_what_was_measured() -> None:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -22,6 +22,7 @@ from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
 from lethe.privacy.audit.verify import audit
+from lethe.probeset import ProbeSet, save_probe
 from lethe.settings import Settings
 from lethe.wire import Sample, encode
 from tests.support.faults.ranks import Team, team
@@ -133,6 +134,29 @@ def test_ranks_learn_what_one_service_does(
     history = History.from_json(newest(state).history)
     assert history.segments == ["a", "b"]
     assert history.evaluated_at == TOTAL, "the whole is evaluated at the end"
+
+
+@pytest.mark.parametrize("most", [2, pytest.param(3, marks=pytest.mark.long)])
+def test_evaluations_that_ranks_divide_have_the_results_of_one_service(
+    most: int, stage: Stage, tmp_path: Path
+) -> None:
+    x_NCHW, y_N = images(1130, 3)  # three chunks a probe, so that each rank gets some of both
+    for order, name in enumerate("ab"):
+        save_probe(
+            ProbeSet(name, x_NCHW, (y_N + order) % 10, "made up", "none needed"), tmp_path / "p", order
+        )
+    measured = []
+    for ranks in range(1, most + 1):
+        state = tmp_path / f"{ranks}" / "state"
+        evaluation = {"probes": tmp_path / "p", "every": 120, "subset": 600}
+        settings = ranked(stage, "ridge", state, evaluation=evaluation, batch={"size": 60 // ranks})
+        learn_all(settings, ranks, tmp_path / f"{ranks}" / "logs")
+        history = cast("dict[str, Any]", newest(state).history)
+        read = ("samples", "accuracy", "on_subset", "ece")
+        curve = [[point[name] for name in read] for point in history["curve"]["kept"]]
+        measured.append((curve, history["R"], history["readings"], history["by_class"]))
+    assert len(measured[0][0]) >= TOTAL // 120
+    assert all(one == measured[0] for one in measured)
 
 
 def test_ranks_that_average_gradients_learn_as_one_service_with_their_batches_in_one(

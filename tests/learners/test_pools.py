@@ -11,7 +11,7 @@ from torch import Tensor
 from lethe.checkpointing.checkpoint import state_digest
 from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.gram import Gram
-from lethe.learners.base import LearnerContext
+from lethe.learners.base import Learner, LearnerContext
 from lethe.learners.capabilities import Capability, Pools
 from lethe.learners.registry import LEARNERS, create
 from lethe.learners.state import State
@@ -94,6 +94,31 @@ def test_all_ranks_predict_from_what_all_have_learned(name: str) -> None:
     together(team, act)
     expected = alone.predict_proba(batch(30, 7)[0]).argmax(1).tolist()
     assert predicted == dict.fromkeys(range(3), expected)
+
+
+@pytest.mark.parametrize("name", [*SUMS, "experts"])
+def test_every_rank_predicts_what_the_leading_one_does_once_its_solution_is_shared(name: str) -> None:
+    learners = [create(name, LearnerContext(LAYOUT, options={"waves": 8})) for _ in range(3)]
+    team = [learner for learner in learners if isinstance(learner, Pools)]
+    unseen, seen = batch(20, 99)[0], [batch(64, number) for number in range(6)]
+    predicted: dict[tuple[int, int], Tensor] = {}
+
+    def act(rank: int, learner: Pools) -> None:
+        assert isinstance(learner, Learner)
+        for turn in range(3):  # the first time nothing is learned
+            if turn:
+                learner.learn(*seen[3 * (turn - 1) + rank])
+            learner.pool()
+            learner.share_solution()
+            predicted[turn, rank] = learner.predict_proba(unseen)
+
+    together(team, act)
+    alone = create(name, LearnerContext(LAYOUT, options={"waves": 8}))
+    for turn in range(3):
+        if turn:
+            alone.learn(*(torch.cat(part) for part in zip(*seen[3 * (turn - 1) : 3 * turn], strict=True)))
+        expected = alone.predict_proba(unseen)
+        assert all(torch.equal(predicted[turn, rank], expected) for rank in range(3))
 
 
 @pytest.mark.parametrize("name", SUMS)

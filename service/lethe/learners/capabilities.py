@@ -189,6 +189,13 @@ class Pools(Provides):
     def pool(self) -> None:
         """Let the leading rank hold what all have learned; others that hold sums begin anew."""
 
+    def share_solution(self) -> None:
+        """Let `predict_proba` be the leading rank's on every rank, until one of them learns: after a `pool`.
+
+        The default is for learners whose ranks hold the same anyway.
+        """
+        return
+
     def skip(self) -> None:
         """Take part in a round without a batch, in place of `learn`; the default does nothing."""
         return  # sums need no other rank to be learned

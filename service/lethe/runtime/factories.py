@@ -115,12 +115,15 @@ def _check_names(probe: ProbeSet, labels: Labels) -> None:
         )
 
 
-def create_evaluator(probes: list[ProbeSet], settings: Settings) -> Evaluator | None:
-    """Return an evaluator on ``probes``; None without any."""
+def create_evaluator(
+    probes: list[ProbeSet], settings: Settings, rank: int = 0, ranks: int = 1
+) -> Evaluator | None:
+    """Return an evaluator on the part of ``probes`` of one of so many ranks; None without any."""
     if not probes:
         return None
     evaluation = settings.evaluation
-    return Evaluator(probes, evaluation.subset, settings.learner.seed, evaluation.feature_memory << 20)
+    memory = evaluation.feature_memory << 20
+    return Evaluator(probes, evaluation.subset, settings.learner.seed, memory, rank, ranks)
 
 
 def create_detector(

@@ -327,7 +327,7 @@ class Loop:
             )
         self.ranks.pool()
         started = time.perf_counter()
-        readings = self.evaluator.evaluate(self.learner, full, self.stopping, self._classes)
+        readings = self.ranks.evaluate(self.evaluator, self.learner, full, self.stopping, self._classes)
         seconds = time.perf_counter() - started
         samples, visit = self.history.samples, len(self.history.segments)
         images = self.evaluator.images(full)

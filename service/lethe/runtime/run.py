@@ -429,7 +429,9 @@ class Service:
             self._history.tracker.run,
             detects=self._detector is not None,
         )
-        return feed, progress.start, Leader(group, self._learner, feed, progress, times, self._emit)
+        hashes = {probe.name: probe.sha256 for probe in self._inputs.probes}
+        leader = Leader(group, self._learner, feed, progress, times, hashes, self._emit)
+        return feed, progress.start, leader
 
     def _create_loop(
         self, feed: Feed, start: Start | None, checkpointer: Checkpointer | None, ranks: Ranks
@@ -452,11 +454,12 @@ class Service:
                 self._predictions.snapshot(position),
             )
 
-        finite = self._inputs.finite
+        finite, group = self._inputs.finite, self._group
+        rank, size = (0, 1) if group is None else (group.rank, group.size)
         return Loop(
             feed=feed,
             learner=self._learner,
-            evaluator=create_evaluator(self._inputs.probes, self._settings),
+            evaluator=create_evaluator(self._inputs.probes, self._settings, rank, size),
             evaluate_every=self._settings.evaluation.every,
             history=self._history,
             emit=self._emit,

@@ -180,6 +180,18 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, FixedFeatures):
         for expert in self._experts:
             ranks.broadcast(expert.W_DK)
 
+    def share_solution(self) -> None:
+        """Give the gate and each regime's exact W to all ranks, to predict from: `Pools`."""
+        ranks = self._ranks
+        if ranks.leads:
+            solution = self._exact()
+        else:
+            W_RDK = [torch.empty_like(expert.W_DK) for expert in self._experts]
+            gate_DR = torch.empty(self._features.count, len(W_RDK), device=self._device)
+            solution = self._solution = _Solution(self._seen, W_RDK, gate_DR)
+        for tensor in (solution.gate_DR, *solution.W_RDK):
+            ranks.broadcast(tensor)
+
     @property
     def _ranks(self) -> Pool:
         if self._joined is None:

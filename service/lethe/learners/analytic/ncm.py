@@ -98,6 +98,10 @@ class NCM(SumsLearner):
         del refresh  # there is nothing to solve
         self._ranks.broadcast(self._sums.B_DK if self._ranks.leads else self._pooled_DK)
 
+    def share_solution(self) -> None:
+        """Give the sums of all ranks to each, to predict from: `Pools`."""
+        self.share(refresh=False)
+
     def _refresh_passed(self) -> bool:
         return True  # sums by class are small
 

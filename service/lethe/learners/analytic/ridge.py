@@ -160,6 +160,12 @@ class Ridge(SumsLearner):
             self._ranks.broadcast(tensor)
         self._predicts = bool(predicts)
 
+    def share_solution(self) -> None:
+        """Give the exact W to all ranks, to predict from: `Pools`."""
+        W_DK = self._exact() if self._ranks.leads else torch.empty_like(self._W_DK)
+        self._ranks.broadcast(W_DK)
+        self._solved = (self._sums.samples, W_DK)
+
     def _refresh_passed(self) -> bool:
         return self._schedule.passed(self._samples)
 

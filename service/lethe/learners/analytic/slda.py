@@ -136,6 +136,14 @@ class SLDA(SumsLearner):
         for tensor in (self._W_DK, self._b_K):
             self._ranks.broadcast(tensor)
 
+    def share_solution(self) -> None:
+        """Give the exact solution to all ranks, to predict from: `Pools`."""
+        leads = self._ranks.leads
+        discriminant = self._exact() if leads else (torch.empty_like(self._W_DK), torch.empty_like(self._b_K))
+        for tensor in discriminant:
+            self._ranks.broadcast(tensor)
+        self._solved = (self._sums.samples, discriminant)
+
     def _refresh_passed(self) -> bool:
         return self._schedule.passed(self._samples)
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Final
 
 from lethe.learners.capabilities import Pools
-from lethe.runtime.factories import create_learner, with_learners_defaults
+from lethe.runtime.factories import create_evaluator, create_learner, load_probes, with_learners_defaults
+from lethe.runtime.ranks.evaluation import PART, TASK, evaluate_part
 from lethe.runtime.ranks.group import Group
 from lethe.runtime.ranks.notes import NOTE, OPENING, Command
 from lethe.runtime.ranks.reading import Reading
@@ -26,6 +27,9 @@ def follow(group: Group, settings: Settings) -> None:
     if not isinstance(learner, Pools):
         raise TypeError(f"{learner.name} cannot learn with other ranks, and was accepted")
     learner.join(group)
+    probes = load_probes(settings.evaluation, settings.sample)
+    hashes = {probe.name: probe.sha256 for probe in probes}
+    evaluator = create_evaluator(probes, settings, group.rank, group.size)
     reading = Reading(settings, group.rank, group.size)
     reported = 0.0  # seconds of collective operations that rank 0 knows of
     with stop_signals() as stop, closing(reading):
@@ -57,3 +61,8 @@ def follow(group: Group, settings: Settings) -> None:
                     learner.share(refresh=True)
                 case Command.BOUNDARY:
                     learner.boundary()
+                case Command.EVALUATE:
+                    task = TASK.validate_json(group.broadcast_bytes())
+                    learner.share_solution()
+                    part = evaluate_part(evaluator, learner, task, hashes, stop.is_set)
+                    group.gather(PART.dump_json(part))

@@ -1,11 +1,14 @@
 """The interface between the loop and the other ranks; a service that learns alone has none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import Base64Bytes
 
+from lethe.evaluation.evaluator import Evaluator
+from lethe.events import Reading
 from lethe.ingest.batcher import FilledBatch
+from lethe.learners.base import Learner
 from lethe.learners.state import JSON
 from lethe.runtime.step import LearnedBatch
 
@@ -46,6 +49,20 @@ class Ranks:
 
     def pool(self) -> None:
         """Let this rank's learner hold what all have learned. Between two rounds only."""
+
+    def evaluate(
+        self,
+        evaluator: Evaluator,
+        learner: Learner,
+        full: bool,
+        stopping: Callable[[], bool],
+        classes: Sequence[str] | None,
+    ) -> dict[str, Reading]:
+        """Return the result on each probe, of which every rank predicts a part: `Evaluator.evaluate`.
+
+        After a `pool`, and raises the errors of `Evaluator.tally`.
+        """
+        return evaluator.evaluate(learner, full, stopping, classes)
 
     def snapshot(self) -> JSON:
         """Return what a checkpoint stores of the ranks; None for a service that learns alone."""

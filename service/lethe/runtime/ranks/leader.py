@@ -1,12 +1,15 @@
 """Rank 0: the rounds in which it and the ranks that follow it learn a batch each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from lethe.errors import RankLost
-from lethe.events import Emit, RankRound, RoundLearned
+from lethe.evaluation.evaluator import Evaluator
+from lethe.events import Emit, RankRound, Reading, RoundLearned
+from lethe.learners.base import Learner
 from lethe.learners.capabilities import Pools
 from lethe.learners.state import JSON
+from lethe.runtime.ranks.evaluation import PART, TASK, Task, evaluate_part, joined_parts
 from lethe.runtime.ranks.group import Group
 from lethe.runtime.ranks.interface import LearnedElsewhere, Ranks
 from lethe.runtime.ranks.notes import Command, Note
@@ -32,10 +35,12 @@ class Leader(Ranks):
         feed: RoundFeed,
         progress: Progress,
         times: RoundTimes,
+        probes: Mapping[str, str],
         emit: Emit,
     ) -> None:
+        """``probes`` are the SHA-256 of those that all ranks evaluate on."""
         self._group, self._learner, self._feed, self._progress = group, learner, feed, progress
-        self._times, self._emit = times, emit
+        self._times, self._probes, self._emit = times, probes, emit
         self._collective_reported = self._collective_before = 0.0
         self._bytes_reported = 0
         self._in_round = False
@@ -123,6 +128,28 @@ class Leader(Ranks):
             self._group.command(Command.POOL)
             self._learner.pool()
             self._pooled, self._others = True, 0
+
+    def evaluate(
+        self,
+        evaluator: Evaluator,
+        learner: Learner,
+        full: bool,
+        stopping: Callable[[], bool],
+        classes: Sequence[str] | None,
+    ) -> dict[str, Reading]:
+        """Let every rank predict its part of the probes' images; return the results on all of them.
+
+        Raises Interrupted, DivergedLoss.
+        """
+        task = Task(full, classes, self._probes)
+        self._group.command(Command.EVALUATE)
+        self._group.broadcast_bytes(TASK.dump_json(task))
+        self._learner.share_solution()
+        self._times.wait_for(())  # all of them have something to do
+        own = evaluate_part(evaluator, learner, task, self._probes, stopping)
+        others = [PART.validate_json(part) for part in self._group.gather(b"")[1:]]
+        self._times.wait_for((0,))
+        return joined_parts([own, *others])
 
     def snapshot(self) -> JSON:
         """Return what a checkpoint stores of the ranks; None before the broker was reached."""

@@ -30,6 +30,8 @@ class Command(IntEnum):
     """Take over what `learn` predicts from."""
     BOUNDARY = auto()
     """Notify the learner of a boundary."""
+    EVALUATE = auto()
+    """Do the `lethe.runtime.ranks.evaluation.Task` that is broadcast next, and answer with a `Part`."""
     FINISH = auto()
     """End with status 0."""
 

@@ -10,7 +10,7 @@ class RoundTimes:
     """Counts, for each of ``size`` ranks, the seconds in which all others waited for it alone.
 
     Within a round that is how much longer the slowest rank learns than the next one. Between two rounds it is
-    the time in which a single rank has no batch yet, or in which rank 0 evaluates, solves or saves.
+    the time in which a single rank has no batch yet, or in which rank 0 solves or saves.
     """
 
     def __init__(self, size: int, clock: Callable[[], float] = time.monotonic) -> None:

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 
 from lethe.evaluation.calibration import Calibration
-from lethe.evaluation.evaluator import MOST_CLASSES, choose_images
+from lethe.evaluation.evaluator import choose_images
+from lethe.evaluation.tally import MOST_CLASSES
 from lethe.events import Reading
 from lethe.probeset import ProbeSet
 

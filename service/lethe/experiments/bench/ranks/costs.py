@@ -104,7 +104,9 @@ class Fit:
     solving: float
     """Computing what `learn` predicts from, each time after sums were moved."""
     evaluating: float
-    """One evaluation; 0 if there is none."""
+    """What rank 0 does alone for an evaluation: a solve; 0 if there are none."""
+    predicting: float
+    """Predicting all images of an evaluation, which the ranks divide."""
     evaluated_every: int
     """Samples, of all ranks, between two evaluations."""
 
@@ -125,6 +127,7 @@ def fit(learner: str, batch: int, ranks: int, costs: RoundCosts, solving: float 
     largest = costs.round_seconds / costs.rounds - (0.0 if sums else costs.collective_seconds / costs.rounds)
     between = costs.seconds - costs.round_seconds - costs.evaluation_seconds - solves * solving
     between -= costs.collective_seconds if sums else 0.0
+    evaluation = costs.evaluation_seconds / costs.evaluations if costs.evaluations else 0.0
     return Fit(
         batch=batch,
         learning=learning,
@@ -134,7 +137,8 @@ def fit(learner: str, batch: int, ranks: int, costs: RoundCosts, solving: float 
         moved_every=every if sums else None,
         local=costs.collective_seconds / costs.collective_bytes if costs.collective_bytes else 0.0,
         solving=solving,
-        evaluating=costs.evaluation_seconds / costs.evaluations if costs.evaluations else 0.0,
+        evaluating=min(evaluation, solving),
+        predicting=max(0.0, evaluation - solving) * ranks,
         evaluated_every=find(learner).evaluate_every,
     )
 

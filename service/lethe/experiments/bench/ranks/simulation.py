@@ -2,7 +2,8 @@
 
 A round takes as long as its slowest rank. Then rank 0 receives the report of each rank in turn.
 Sums, or gradients, are added up in a ring: each rank sends and receives 2 (n - 1) / n times the bytes
-(Patarasuk & Yuan 2009, Bandwidth Optimal All-reduce Algorithms). While rank 0 solves and evaluates, all wait.
+(Patarasuk & Yuan 2009, Bandwidth Optimal All-reduce Algorithms). While rank 0 solves, all
+wait; the images of an evaluation are divided among them.
 """
 
 import math
@@ -74,6 +75,7 @@ def _spent(fit: Fit, ranks: int, link: Link, slowest: float, seed: int) -> dict[
     spent = dict.fromkeys(("learning", "waiting", "handling", "moving", "solving", "evaluating"), 0.0)
     solved = evaluated = 0
     moving = _moving(fit, ranks, link)
+    evaluating = fit.evaluating + fit.predicting / ranks
     for number in range(1, ROUNDS + 1):
         # lognormal, since no batch takes less than no time
         noise = fit.spread * random.standard_normal(ranks) - fit.spread**2 / 2
@@ -91,9 +93,9 @@ def _spent(fit: Fit, ranks: int, link: Link, slowest: float, seed: int) -> dict[
         if fit.moved_every is not None and samples >= solved + fit.moved_every:
             solved, moved = samples, True
             spent["solving"] += fit.solving
-        if fit.evaluating and samples // fit.evaluated_every != evaluated // fit.evaluated_every:
+        if evaluating and samples // fit.evaluated_every != evaluated // fit.evaluated_every:
             evaluated, moved = samples, True
-            spent["evaluating"] += fit.evaluating
+            spent["evaluating"] += evaluating
         spent["moving"] += moving if moved else 0.0
     return spent
 
