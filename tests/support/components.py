@@ -95,6 +95,7 @@ COMPONENTS: Final[dict[str, Callable[[], str | None]]] = {
     "chromium": _programs("chromium"),
     "prometheus": _programs("prometheus", "promtool"),
     "kcat": _programs("kcat"),
+    "openssl": _programs("openssl"),
     "boards": _boards,
     "memory": _memory,
 }
