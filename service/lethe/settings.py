@@ -71,7 +71,7 @@ class LabelSettings(Section):
     """File with the names of the classes, one a line: labels are then these names instead of numbers."""
     unlabelled: Literal["refuse", "predict"] = "refuse"
     """What happens to records without a label: refuse dead-letters them; predict predicts them, for
-    stream.predictions_topic, and discards them without learning."""
+    stream.predictions_topic and evaluation.estimate, and discards them without learning."""
     max_classes: int | None = Field(default=None, ge=2, le=1000)
     """Labels are names, and new ones become classes as they appear, up to this many, after those in
     labels.names. A learner is built for all of them; what it predicts is one that has appeared."""
@@ -122,7 +122,8 @@ class EvaluationSettings(Section):
     """Successive records with the same segment header that start a segment. If headers alternate faster,
     no segment starts."""
     estimate: bool = False
-    """Estimate the accuracy on the stream from the learner's confidences alone, beside the measured one."""
+    """Estimate the accuracy on the stream from the learner's confidences alone, beside the measured one: also
+    on records without a label, if labels.unlabelled is predict."""
 
 
 class CheckpointSettings(Section):

@@ -5,18 +5,20 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 from pydantic import TypeAdapter
 
 from lethe.evaluation.estimated_accuracy import EstimatedAccuracy
 from lethe.evaluation.history import History
-from lethe.events import BatchLearned
+from lethe.events import BatchLearned, Event, RecordsUnlabelled
 from lethe.ingest.memory_feed import MemoryFeed
 from lethe.learners.analytic.ncm import NCM
 from lethe.learners.base import LearnerContext
 from lethe.observability.run_state import RunState
 from lethe.runtime.from_python.learn import learn_feed
+from lethe.runtime.predictions import Predicted
 from lethe.settings import BatchSettings, EvaluationSettings, Settings
-from lethe.wire import Layout, Sample
+from lethe.wire import UNLABELLED, Layout, Sample
 from tests.support.scrape import Scrape
 
 
@@ -73,11 +75,15 @@ def test_a_confidence_of_exactly_one_or_zero_has_a_bin() -> None:
 LAYOUT = Layout(height=8, width=8, classes=3)
 
 
-def learned(*, estimate: bool) -> tuple[RunState, list[BatchLearned]]:
-    """A short run without probes, and its batches."""
-    random, batches = np.random.default_rng(0), list[BatchLearned]()
+def learned(*, estimate: bool, labelled: int = 96) -> tuple[RunState, list[Event]]:
+    """A short run without probes, of which only the first samples have a label, and its events on them."""
+    random, events = np.random.default_rng(0), list[Event]()
     samples = [
-        Sample(random.integers(0, 256, (1, 8, 8), dtype=np.uint8), int(random.integers(3))) for _ in range(96)
+        Sample(
+            random.integers(0, 256, (1, 8, 8), dtype=np.uint8),
+            int(random.integers(3)) if number < labelled else UNLABELLED,
+        )
+        for number in range(96)
     ]
     settings = Settings(
         batch=BatchSettings(size=32, slots=2), evaluation=EvaluationSettings(estimate=estimate), sample=LAYOUT
@@ -87,22 +93,51 @@ def learned(*, estimate: bool) -> tuple[RunState, list[BatchLearned]]:
         MemoryFeed(samples, 96, settings.batch, LAYOUT),
         [],
         settings,
-        on_event=lambda event: batches.append(event) if isinstance(event, BatchLearned) else None,
+        on_event=lambda event: (
+            events.append(event) if isinstance(event, BatchLearned | RecordsUnlabelled) else None
+        ),
     )
-    return state, batches
+    return state, events
+
+
+def estimates(events: list[Event]) -> list[float | None]:
+    return [event.estimated for event in events if isinstance(event, BatchLearned | RecordsUnlabelled)]
 
 
 def test_a_run_estimates_only_if_asked() -> None:
-    state, batches = learned(estimate=True)
-    assert [batch.estimated is None for batch in batches] == [False] * 3
-    assert state.result().estimated_accuracy == batches[-1].estimated
-    assert state.state()["estimated_accuracy"] == batches[-1].estimated
-    scrape = Scrape(*batches)
-    assert scrape.value("prequential_accuracy_ratio", kind="estimated") == batches[-1].estimated
-    state, batches = learned(estimate=False)
-    assert [batch.estimated for batch in batches] == [None] * 3
+    state, events = learned(estimate=True)
+    found = estimates(events)
+    assert [estimate is None for estimate in found] == [False] * 3
+    assert state.result().estimated_accuracy == found[-1]
+    assert state.state()["estimated_accuracy"] == found[-1]
+    assert Scrape(*events).value("prequential_accuracy_ratio", kind="estimated") == found[-1]
+    state, events = learned(estimate=False)
+    assert estimates(events) == [None] * 3
     assert state.result().estimated_accuracy is None
-    assert Scrape(*batches).value("prequential_accuracy_ratio", kind="estimated") is None
+    assert Scrape(*events).value("prequential_accuracy_ratio", kind="estimated") is None
+
+
+def test_samples_without_a_label_count_in_the_estimate_and_not_in_the_measured_accuracy() -> None:
+    whole, _ = learned(estimate=True, labelled=48)
+    state, events = learned(estimate=True, labelled=32)
+    assert [type(event) for event in events] == [BatchLearned, RecordsUnlabelled, RecordsUnlabelled]
+    first, *later = estimates(events)
+    assert first not in later
+    assert state.result().estimated_accuracy == later[-1]
+    assert Scrape(*events).value("prequential_accuracy_ratio", kind="estimated") == later[-1]
+    assert state.state()["samples"]["unlabelled"] == 64
+    assert isinstance(events[0], BatchLearned)
+    assert state.result().fading_accuracy == events[0].prequential_fading
+    assert (whole.state()["samples"]["learned"], whole.state()["samples"]["unlabelled"]) == (48, 48)
+    _, events = learned(estimate=False, labelled=32)
+    assert estimates(events) == [None] * 3
+
+
+def test_while_no_class_is_known_nothing_is_predicted_with_confidence() -> None:
+    predicted = Predicted(torch.full((2,), -1), torch.zeros(2, 0))
+    assert predicted.confidence().tolist() == [0.0, 0.0]
+    predicted = Predicted(torch.tensor([1, 0]), torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
+    assert predicted.confidence().tolist() == [0.75, 0.5]
 
 
 def test_what_a_policy_withholds_is_forgotten() -> None:

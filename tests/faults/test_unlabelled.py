@@ -86,7 +86,7 @@ def test_they_are_predicted_once_and_discarded_and_the_ledger_agrees(
 def test_a_killed_run_ends_with_the_same_bits(partly: Stage, tmp_path: Path) -> None:
     found = []
     for name, kills in (("alone", 0), ("killed", 2)):
-        given = settings(partly, "finetune", tmp_path / name / "state")
+        given = settings(partly, "finetune", tmp_path / name / "state", evaluation={"estimate": True})
         for _ in range(kills):
             with running(given, KillAt("renamed", left=2)) as service:
                 assert service.status() == -signal.SIGKILL

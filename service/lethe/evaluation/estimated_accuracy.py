@@ -3,8 +3,8 @@
 A prediction with a calibrated confidence of 0.8 is right with a probability of 0.8, so the mean of the
 calibrated confidences estimates the accuracy (confidence-based performance estimation). Confidences are
 calibrated on the labelled predictions before: the share of right ones among those of similar confidence,
-older ones fading. The estimate assumes that confidence keeps its meaning; a new subject takes that away
-until labels have told.
+older ones fading. The estimate assumes that confidence keeps its meaning. On a new subject it
+does not, until labelled records of that subject have calibrated it.
 
 Shapes: B batch, K classes.
 """
@@ -29,7 +29,8 @@ PRIOR: Final = 2.0
 class EstimatedAccuracy:
     """Estimates the accuracy on the recent stream; its fields are its JSON.
 
-    The estimate fades as the measured accuracy does (`Prequential.fading`): both are of the same records.
+    It is of all records that were predicted, labelled or not, and fades with them as the measured accuracy of
+    the labelled ones does (`Prequential.fading`).
 
     >>> estimated = EstimatedAccuracy()
     >>> estimated.fading is None

@@ -39,11 +39,13 @@ class RecordsDeadLettered:
 
 @dataclass(frozen=True, slots=True)
 class RecordsUnlabelled:
-    """Samples without a label were predicted, if that is wanted, and discarded without being learned."""
+    """Samples without a label were predicted, if that is of use, and discarded without being learned."""
 
     count: int
     residency_seconds: float
     """From the arrival of the first sample of their batch to its discard."""
+    estimated: float | None = None
+    """Accuracy on the stream as estimated from confidences alone; None if it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,10 @@ class RequestsMade:
     failed: int
     images: int
     """Images in the answered ones."""
+    retried: int = 0
+    """Further attempts, which are not counted as requests."""
+    seconds: tuple[float, ...] = ()
+    """How long each answered request took, with its retries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from lethe.ingest.feed import Batch, FeedMessage
 from lethe.ingest.slots import Slots
 from lethe.settings import BatchSettings
 from lethe.stream.source import Position
-from lethe.wire import Layout, Reason, Sample, decode
+from lethe.wire import UNLABELLED, Layout, Reason, Sample, decode
 
 __all__ = ["EncodedRecord", "Malformed", "MemoryFeed", "decode_all"]
 
@@ -106,10 +106,14 @@ class MemoryFeed:
         left = self._left()
         dead = Counter[str]()
         segments: list[tuple[str | None, int]] = []
-        samples = 0
+        samples = unlabelled = 0
         for record in records:
             if isinstance(record, Malformed):
                 dead[record.reason] += 1
+                continue
+            if record.label == UNLABELLED:
+                self.slots.put_unlabelled(slot, unlabelled, record)
+                unlabelled += 1
                 continue
             self.slots.put(slot, samples, record)
             samples += 1
@@ -128,6 +132,7 @@ class MemoryFeed:
             produced=time.time(),
             ends={0: self._offset + left},
             left=left,
+            unlabelled=unlabelled,
         )
 
     def _left(self) -> int:

@@ -99,7 +99,8 @@ class Metrics:
         self._kept = gauge("samples_kept", "Samples of earlier batches that the learner keeps.")
         self._prequential = gauge(
             "prequential_accuracy_ratio",
-            "Accuracy on each batch before it is learned; kind estimated is fading, from confidences alone.",
+            "Accuracy on each batch before it is learned; kind estimated is fading, from confidences alone, "
+            "and includes samples without a label.",
             ("kind",),
         )
         self._lag = gauge(
@@ -215,6 +216,7 @@ class Metrics:
                 self._returns.set(event.times)
             case RecordsUnlabelled():
                 self._unlabelled.inc(event.count)
+                self._take_estimated(event.estimated)
             case RecordsDeadLettered():
                 self._dead.labels(event.reason).inc(event.count)
             case RecordsLost():
@@ -298,9 +300,12 @@ class Metrics:
         self._progress.set(event.at)
         if event.loss is not None:
             self._loss.set(event.loss)
-        if event.estimated is not None:
-            self._prequential.labels("estimated").set(event.estimated)
+        self._take_estimated(event.estimated)
         self._take_prequential(event.prequential, event.prequential_fading)
+
+    def _take_estimated(self, estimated: float | None) -> None:
+        if estimated is not None:
+            self._prequential.labels("estimated").set(estimated)
 
     def _take_prequential(self, cumulative: float | None, fading: float | None) -> None:
         for kind, accuracy in (("cumulative", cumulative), ("fading", fading)):

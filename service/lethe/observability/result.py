@@ -203,7 +203,7 @@ class RunResult(Scores, Document):
     fading_accuracy: float | None = None
     """The last of them, as of the last learned batch."""
     estimated_accuracy: float | None = None
-    """The same, estimated from confidences alone; None unless asked for."""
+    """The same, estimated from confidences alone, also on samples without a label; None unless asked for."""
     chance_accuracy: float | None = None
     """The accuracy of guessing."""
     noise: dict[str, float] = Field(default_factory=dict)
@@ -212,6 +212,8 @@ class RunResult(Scores, Document):
     """Share of the time, at most the last 30 days, in which every old skill was within its floor."""
     forgetting_budget_left: float | None = None
     """1 if an old skill was never below its floor, 0 if one was for 1 % of 30 days."""
+    unknown: str | None = None
+    """Why it is unknown what a watched model knows now; None while it answers."""
     failure: str | None = None
     """Why the run failed; None if it did not."""
 

@@ -25,7 +25,9 @@ from lethe.events import (
     PrivacySpent,
     RecordsDeadLettered,
     RecordsLost,
+    RecordsUnlabelled,
     RegimeAssigned,
+    RequestsMade,
     Resumed,
     SampleCounts,
     Scores,
@@ -38,6 +40,7 @@ from lethe.events import (
 )
 from lethe.learners.base import Learner
 from lethe.learners.state import JSON
+from lethe.observability.model_standing import ModelStanding
 from lethe.observability.result import (
     ClassPoint,
     EvaluationPoint,
@@ -111,6 +114,8 @@ class RunSnapshot(NamedTuple):
     """When that was."""
     privacy: PrivacyAccount | None = None
     broker: BrokerStatus = BrokerStatus(up=False, detail="not reached yet")
+    asked: RequestsMade | None = None
+    """The latest round of requests to a watched model."""
 
 
 class Subject(NamedTuple):
@@ -199,6 +204,8 @@ class RunState:
                 reasons = now.dead_letters
                 count = reasons.get(event.reason, 0) + event.count
                 return now._replace(counts=counts, dead_letters={**reasons, event.reason: count})
+            case RecordsUnlabelled():
+                return now._replace(counts=counts, estimated_accuracy=self._history.estimated.fading)
             case RecordsLost():
                 return now._replace(counts=counts, lost=time.time())
             case TopicRecreated():
@@ -232,6 +239,8 @@ class RunState:
                 return now._replace(violated={**now.violated, event.rule: event.at})
             case BrokerStatus():
                 return now._replace(broker=event)
+            case RequestsMade():
+                return now._replace(asked=event)
             case TargetStatus():  # what a watched model is to its service, as the broker is to a run
                 return now._replace(broker=BrokerStatus(event.up, event.detail))
             case _:
@@ -409,8 +418,18 @@ class RunState:
             boundaries=Boundaries.of(history),
             throughput=now.throughput.points(),
             prequential=PrequentialPoint.of(history),
+            unknown=self._unknown(now),
             **self._judged(now),
         )
+
+    def standing(self) -> ModelStanding:
+        """Return how the watched model stands."""
+        now = self._snapshot
+        measured = self._clock() - now.scored_at if now.scores else None
+        return ModelStanding.of(self._subject.name, self.result(), measured, now.asked)
+
+    def _unknown(self, now: RunSnapshot) -> str | None:
+        return now.broker.detail if self.watched and not now.broker.up else None
 
     def _is_alive(self, snapshot: RunSnapshot) -> bool:
         return self._clock() - snapshot.turned_at < self._settings.serve.stalled_seconds

@@ -238,7 +238,8 @@ class Loop:
         self.receipts.discarded(filled, learned_at, self.history.samples, regimes)
         self._feed_events.account(filled)
         if filled.unlabelled:
-            self.emit(RecordsUnlabelled(filled.unlabelled, learned_at - filled.arrived))
+            estimated = self.history.estimated.fading
+            self.emit(RecordsUnlabelled(filled.unlabelled, learned_at - filled.arrived, estimated))
         if step is not None:
             self.emit(step.event)
         self._note_classes(filled.position.classes)

@@ -5,6 +5,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, cast
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from lethe.events import Emit, PredictionsStatus, PredictionsWritten
@@ -30,6 +32,13 @@ class Predicted(NamedTuple):
 
     class_B: Tensor
     proba_BK: Tensor
+
+    def confidence(self) -> npt.NDArray[np.float64]:
+        """Return the probability of each predicted class, [B]; 0 while there is no class."""
+        if not self.proba_BK.shape[1]:
+            return np.zeros(len(self.proba_BK))
+        confidence_B: npt.NDArray[np.float64] = self.proba_BK.amax(dim=1).double().numpy()
+        return confidence_B
 
 
 class Predictions:

@@ -110,7 +110,7 @@ class TrainingStep:
     notifies it of the switches instead; ``notify`` does so in place of the learner's own method. Without
     ``prequential`` the accuracy, the loss and the gradient of the batch, which are exact numbers about its
     records, are neither emitted nor counted. With ``predictions``, its steps hold what was predicted. With
-    ``estimates``, the accuracy is also estimated from the confidences, before the labels count.
+    ``estimates``, the accuracy on all records, labelled or not, is also estimated from the confidences.
     """
 
     learner: Learner
@@ -130,7 +130,7 @@ class TrainingStep:
 
         Where classes appear over time, ``known`` is how many have before the batch.
         """
-        estimates = self.estimates and self.prequential
+        estimates = self._estimates
         labels_B = batch.y_B.copy() if estimates else None  # the batch's own are overwritten
         learned, features, predicted = learn_batch(
             self.learner,
@@ -140,7 +140,7 @@ class TrainingStep:
             known=known,
         )
         if predicted is not None and labels_B is not None:
-            confidence_B = predicted.proba_BK.amax(dim=1).double().numpy()
+            confidence_B = predicted.confidence()
             self.history.estimated.add(confidence_B)
             self.history.estimated.learn(confidence_B, predicted.class_B.numpy() == labels_B)
         step = self.account(learned, features)._replace(predicted=predicted)
@@ -149,12 +149,12 @@ class TrainingStep:
         return step
 
     def predict_unlabelled(self, batch: Batch, known: int | None = None) -> Predicted | None:
-        """Return what is predicted for the samples without a label; None if nobody wants to know.
+        """Return what is predicted for the samples without a label; None if it is not used.
 
         Called before the others of the batch are learned. A learner on fixed features, which would have to
-        solve for it, predicts from its last solution.
+        solve for it, predicts from its last solution. Their confidences count towards the estimated accuracy.
         """
-        if not self.predictions:
+        if not (self.predictions or self._estimates):
             return None
         kind = self.learner.predictor() if isinstance(self.learner, FixedFeatures) else self.learner
         proba_BK = kind.predict_proba(torch.from_numpy(batch.unlabelled_UCHW))
@@ -162,7 +162,15 @@ class TrainingStep:
         if known is not None:
             proba_BK = restricted(proba_BK, known)
             class_B = proba_BK.argmax(1) if known else torch.full_like(class_B, -1)
-        return Predicted(class_B, proba_BK)
+        predicted = Predicted(class_B, proba_BK)
+        if self._estimates:
+            self.history.estimated.add(predicted.confidence())
+        return predicted
+
+    @property
+    def _estimates(self) -> bool:
+        """Whether the accuracy is estimated: not where the measured one is withheld."""
+        return self.estimates and self.prequential
 
     def account(self, learned: LearnedBatch, features: FeatureSums | None) -> Step:
         """Count a batch that was learned, here or by another rank, and look for a boundary in it."""

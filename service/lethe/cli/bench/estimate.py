@@ -20,6 +20,10 @@ def estimate(
     samples: Annotated[
         int | None, Option(metavar="N", min=100, help="Maximum records of each segment.")
     ] = None,
+    unlabelled: Annotated[
+        float,
+        Option(metavar="SHARE", min=0, max=0.99, help="Share of the records that come without a label."),
+    ] = 0.0,
     seed: Annotated[int, Option(metavar="N", min=0, help="Seed of the stream and the learner.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -31,12 +35,13 @@ def estimate(
         task = bar.add_task("learning", total=len(names))
         found = []
         for name in names:
-            found.append(measure_estimate(name, scenario, seed, samples))
+            found.append(measure_estimate(name, scenario, seed, samples, unlabelled))
             bar.update(task, advance=1)
     if as_json:
         write_json([asdict(error) for error in found])
         return
-    table = Table("learner", title=f"Points from the measured accuracy, {found[0].scenario}")
+    without = f", {100 * unlabelled:g} % without a label" if unlabelled else ""
+    table = Table("learner", title=f"Points from the true accuracy, {found[0].scenario}{without}")
     for heading in ("otherwise", f"within {SETTLED:,} samples of a switch", "at most"):
         table.add_column(heading, justify="right")
     for error in found:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lethe.evaluation.boundary_scores import BoundaryVerdict, match_detected
 from lethe.events import BatchLearned, Event
+from lethe.experiments.bench.withheld_labels import WithheldLabels
 from lethe.ingest.memory_feed import MemoryFeed, decode_all
 from lethe.learners.base import Learner
 from lethe.learners.state import JSON
@@ -116,11 +117,15 @@ def run_offline(offline: OfflineRun) -> OfflineResult:
 
 
 def run_learner_offline(
-    learner: Learner, offline: OfflineRun, on_event: Callable[[Event], None] = lambda _: None
+    learner: Learner,
+    offline: OfflineRun,
+    on_event: Callable[[Event], None] = lambda _: None,
+    withheld: WithheldLabels | None = None,
 ) -> OfflineResult:
     """Learn the stream once with an untrained learner, which need not be registered.
 
-    ``on_event`` is called with each event.
+    ``on_event`` is called with each event. The labels of the samples that ``withheld`` chooses are not given
+    to the learner.
 
     Raises DataUnavailable if a data set is not on this machine.
     """
@@ -148,8 +153,10 @@ def run_learner_offline(
         on_event(event)
 
     samples = decode_all(map(records.at, places), not offline.shuffled, layout)
+    if withheld is not None:
+        samples = withheld.withhold(samples)
     feed = MemoryFeed(samples, len(places), settings.batch, layout)
-    run_state = learn_feed(learner, feed, probes, settings, on_event=count)
+    run_state = learn_feed(learner, feed, probes, settings, predictions=withheld, on_event=count)
     state = learner.state().tensors.values()
     ramps = [] if offline.shuffled else _ramps(order, places)
     return OfflineResult(

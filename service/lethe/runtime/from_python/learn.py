@@ -11,6 +11,7 @@ from lethe.observability.run_state import RunState
 from lethe.probeset import ProbeSet
 from lethe.runtime.factories import create_evaluator
 from lethe.runtime.loop import Loop
+from lethe.runtime.predictions import Predictions
 from lethe.settings import Settings
 
 __all__ = ["learn_feed"]
@@ -23,10 +24,12 @@ def learn_feed(
     settings: Settings,
     *,
     class_names: Sequence[str] = (),
+    predictions: Predictions | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> RunState:
     """Learn ``feed`` once, evaluate as ``settings`` say, and return the state of the run.
 
+    ``predictions`` takes what is predicted for each batch.
     ``on_event`` is called with each event, after the run's own state has handled it. The feed's slots are
     overwritten at the end. Raises the LetheError that ends the run.
     """
@@ -51,6 +54,7 @@ def learn_feed(
             detector=BoundaryDetector(settings.drift.threshold),
             oracle=settings.drift.oracle,
             estimates=evaluation.estimate,
+            predictions=predictions or Predictions(),
         ).run()
     finally:
         feed.close()
