@@ -191,7 +191,7 @@ TWO = np.array([0, 1, 0, 1])
         ({"a": (GREY, np.array([0, 1, 0, 5]))}, {"classes": 3}, "image 3: the label 5 is not from 0 to 2"),
         ({"a": (GREY, TWO - 1)}, {}, "image 0: the label -1 is not from 0 to 1"),
         ({"a": (GREY, [*"xyxz"])}, {"classes": ["x", "y"]}, "'z' is not a class; the classes are x, y"),
-        ({"a": iter([(GREY[0], 0)])}, {}, "an iterator does not tell the classes of segment a"),
+        ({"a": iter([(GREY[0], 0)])}, {}, "those of segment a are not known before its iterator is read"),
         ({"a": (GREY.astype(np.int32), TWO)}, {}, "pixels are int32, expected uint8, or floats from 0 to 1"),
         ({"a": (GREY - 0.5, TWO)}, {}, "pixels are from -0.5 to -0.5, .* leave Normalize out"),
         ({"a": (np.zeros((4, 3, 5, 4), np.uint8), TWO)}, {}, "if both are possible, give layout"),

@@ -78,7 +78,7 @@ def _labels(where: str, data: Data) -> Iterable[Any]:
         return [data[index][1] for index in range(len(data))]
     else:
         raise ValueError(
-            f"classes: an iterator does not tell the classes of {where}; give classes=10, or names"
+            f"classes: those of {where} are not known before its iterator is read; give classes=10, or names"
         )
     found: list[Any] = np.unique(labels).tolist()
     return found

@@ -68,7 +68,7 @@ def run(
     from 0, or names.
 
     The ``layout`` is inferred from the first image, and the classes from the labels and the data sets'
-    ``classes``; where an iterator does not tell them, give ``classes``: their number or their names.
+    ``classes``; those of an iterator are not known before it is read: give ``classes``, a number or names.
     ``batch_size`` is by default the learner's own. ``subset`` images of each probe are used within a segment;
     ``window`` is the w of windowed forgetting and plasticity. With ``oracle`` the learner is given the
     segments' boundaries instead of the detected ones. ``on_event`` is called with each event of the run, and
@@ -143,7 +143,7 @@ def infer(
 ) -> tuple[Stream, Layout, Classes]:
     """Return the stream, which still has its first image, that image's layout, and the classes.
 
-    Raises ValueError where layout or classes cannot be told from what is given.
+    Raises ValueError where layout or classes cannot be inferred from what is given.
     """
     (name, data), *others = stream
     image, data = first(data, _segment(name))
