@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,14 +23,23 @@ from deploy.kafka.kraft import free_port
 from lethe.observability.result import RunResult
 from lethe.probeset import ProbeSet, save_probe
 from lethe_producers.datasets import DatasetName, default_root, load
+from tests.support.boards import draw
+from tests.support.monitoring import dashboards
+from tests.support.prometheus import Monitor, monitoring
 from tests.support.services import Command
 from tests.support.waiting import until
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(1500),
+    pytest.mark.needs("datasets", "prometheus", "chromium", "boards"),
+]
 
 SERVERS = Path(__file__).parents[2] / "support" / "servers"
 NAMES: tuple[DatasetName, ...] = ("mnist", "fashion-mnist")
 TRAINING, TESTED = 6000, 500
+EVERY = 5
+"""Seconds between two evaluations."""
 
 Serve = Callable[[int, int], AbstractContextManager[None]]
 """Serves the model after a stage of training at a port."""
@@ -107,12 +117,15 @@ def watch(
     browser: Browser,
     **variables: str,
 ) -> RunResult:
-    """Watch ``target``, ``retrain`` it midway, and return the result once MNIST is seen to be forgotten."""
+    """Watch ``target``, ``retrain`` it midway, and return the result once MNIST is seen to be forgotten.
+
+    The alert fires within two evaluations; the live page and the dashboard show what is forgotten.
+    """
     port = free_port()
     arguments = ["watch", "--probes", str(stages / "probes"), *target, "--pixels", "unit", "--shape", "flat"]
     arguments += [
         "--every",
-        "1",
+        str(EVERY),
         "--timeout",
         "60",
         "--port",
@@ -133,15 +146,36 @@ def watch(
         state = get("/state")
         return 0.0 if state is None else state.json()["forgetting_by_probe"].get("mnist", 0.0)
 
+    def alerted(monitor: Monitor) -> float | None:
+        assert watching.poll() is None, (tmp_path / "watch.log").read_text()
+        return monitor.fired("LetheProbeForgotten", probe="mnist")
+
     until(lambda: (state := get("/state")) and state.json()["visit"] == 1, "the first evaluation")
-    retrain()
-    until(lambda: lost() > 0.1, "MNIST is forgotten")
+    with monitoring(tmp_path, "watched", port) as monitor:
+        known = 'lethe_probe_accuracy_ratio{service="watched", probe="mnist"} > 0.8'
+        until(lambda: monitor.value(known), "the first evaluation is scraped")
+        assert alerted(monitor) is None
+        retrain()
+        retrained = time.time()
+        until(lambda: lost() > 0.1, "MNIST is forgotten")
+        until(lambda: alerted(monitor), "the alert fires")
+        fired = alerted(monitor)
+        assert fired is not None
+        assert monitor.evaluations(retrained, fired) <= 2
+        (board,) = (board for board in dashboards() if board["uid"] == "lethe-forgetting")
+        drawing = draw(browser, board, monitor.address, monitor.began, time.time(), scrape=1)
+        assert [panel.error for panel in drawing.panels if panel.error] == []
+        for panel in ("Forgotten now", "Firing alerts"):
+            assert "watched" in drawing.text(panel)
+        assert "mnist" in drawing.text("Forgotten now")
+        drawing.page.close()
     metrics = get("/metrics")
     assert metrics is not None
     assert 'lethe_forgetting_ratio{probe="mnist",source="watched"}' in metrics.text
     page = browser.new_page()
     page.goto(f"http://127.0.0.1:{port}/")
     expect(page.locator("#headline")).to_contain_text("forgot mnist", timeout=120_000)
+    expect(page.locator("#models .card")).to_contain_text("points below its best: mnist")
     page.close()
     watching.send(signal.SIGTERM)
     assert watching.wait(240) == 0, (tmp_path / "watch.log").read_text()
