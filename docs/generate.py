@@ -214,7 +214,7 @@ def _http() -> str:
             PolicyStatus(),
             predict,
             token="-" * 16,
-            tell_visit=lambda *_: False,  # only described
+            announce_visit=lambda *_: False,  # only described
         ).openapi()
     text = [
         "# HTTP",

@@ -145,6 +145,7 @@ ONLY = [
             "lethe.observability.run_state",
             "lethe.privacy.status",
             "lethe.observability.result",
+            "lethe.observability.model_standing",
             "lethe.report",
             "lethe.events",
             "lethe.learners.base",

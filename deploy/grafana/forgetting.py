@@ -40,6 +40,7 @@ def forgetting() -> model.Dashboard:
             _service(),
             _objective(),
             _scores(),
+            _estimates(),
             _probes(),
             _classes(),
             _weights(),
@@ -283,13 +284,28 @@ def _scores() -> Row:
                 "Each batch is predicted before it is learned: mean over the whole stream.",
                 f'prequential_accuracy_ratio{{kind="cumulative", {CHOSEN}}}',
             ),
-            score(
-                "Estimated accuracy",
-                "The accuracy on the latest samples, estimated from confidences alone. Empty without "
-                "--evaluation-estimate.",
-                f'prequential_accuracy_ratio{{kind="estimated", {CHOSEN}}}',
-            ),
         ],
+        collapsed=True,
+    )
+
+
+def _estimates() -> Row:
+    accuracy = f'max(lethe_prequential_accuracy_ratio{{kind="%s", {CHOSEN}}})'
+    estimated = chart(
+        "Measured and estimated accuracy: $service",
+        "Accuracy on the latest samples before they are learned: measured on the labelled ones, and with "
+        "--evaluation-estimate estimated from confidences alone, on those without a label, too. On a new "
+        "segment the estimate is off until enough labelled samples of it are learned.",
+        "percentunit",
+        [Query(accuracy % "fading", "measured"), Query(accuracy % "estimated", "estimated")],
+        limits=UNSURE,
+        ratio=True,
+        decimals=1,
+        span=WIDTH // 2,
+    )
+    return Row(
+        "Accuracy without labels",
+        [estimated.repeat("service").repeat_direction("h").max_per_row(2)],
         collapsed=True,
     )
 

@@ -7,6 +7,7 @@ from deploy.grafana.frame import CHOSEN, Row, alerts, frame, vital_signs
 from deploy.grafana.panels import WIDTH, Limits, Query, chart, crosstab
 from deploy.grafana.percentiles import percentile
 from deploy.grafana.service import checkpoints, health, predictions
+from deploy.grafana.watched import watched_models
 
 __all__ = ["stream"]
 
@@ -25,6 +26,7 @@ def stream() -> model.Dashboard:
             _bad_records(),
             health(),
             predictions(),
+            watched_models(),
             checkpoints(),
             _boundaries(),
             _partitions(),

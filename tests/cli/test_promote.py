@@ -57,6 +57,15 @@ def test_a_model_does_not_win_by_knowing_fewer_skills() -> None:
     assert comparison.candidates[1].wc_acc == pytest.approx(0.55)
 
 
+def test_a_challenger_that_does_not_answer_cannot_be_served() -> None:
+    better = model([(0.95, 0.95)], unknown="status 503")
+    with pytest.raises(Incomparable, match="better does not answer, so that it cannot be served: status 503"):
+        compare({"stable": STABLE, "better": better}, margin=0.01)
+    down = STABLE.model_copy(update={"unknown": "status 503"})
+    better = better.model_copy(update={"unknown": None})
+    assert compare({"stable": down, "better": better}, margin=0.01).winner.name == "better"
+
+
 def test_the_current_skill_can_be_named() -> None:
     comparison = compare({"stable": STABLE, "other": STABLE}, 0.01, current="a")
     assert comparison.current == "a"

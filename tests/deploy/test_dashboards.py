@@ -35,6 +35,7 @@ WITHOUT_LIMITS = {
     "Windowed plasticity": "how large it should be depends on the data",
     "Checkpoints written": COUNT,
     "Prediction requests": "how many is their clients' affair",
+    "Images asked about per second": "how many follows from --images, --sample and --every",
     "Boundary detection": "counts since the beginning, good and bad in one panel",
     "Boundaries detected": COUNT,
     "Regime": COUNT,

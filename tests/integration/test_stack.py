@@ -49,6 +49,15 @@ OF_RANKS: Final = (
     "Lag by rank",
 )
 """Panels without data, as both services learn alone."""
+OF_WATCHED: Final = (
+    "Does the watched model answer?",
+    "Latency of the watched model, 99th percentile",
+    "Failed requests and retries",
+    "Budget of requests used",
+    "Images asked about per second",
+    "Drops found",
+)
+"""Panels without data, as both services learn."""
 MAY_BE_EMPTY: Final = {
     "Firing alerts: A": {"ridge"},
     **{f"Forgotten now: {query}": {"ridge"} for query in "ABCD"},
@@ -62,14 +71,15 @@ MAY_BE_EMPTY: Final = {
     "Gradient interference: A": {"ridge"},
     "Alerts: annotation": {"ridge"},
     "Restarts: annotation": {"finetune", "ridge"},
-    "Estimated accuracy: A": {"finetune", "ridge"},
+    "Measured and estimated accuracy: $service: B": {"finetune", "ridge"},
+    **{f"{panel}: A": {"finetune", "ridge"} for panel in OF_WATCHED},
     **{f"{panel}: A": {"finetune", "ridge"} for panel in OF_RANKS[:1]},
     **{f"{panel}: $service: A": {"finetune", "ridge"} for panel in OF_RANKS[1:]},
 }
 """Queries without data in this run, and for which services: ridge forgets nothing and trains no network, no
 policy sets a limit to the purge, neither learner is private, no heads are witnessed, no service is
-restarted, and none estimates its accuracy."""
-EMPTY: Final = {"ε spent", "δ", "Receipts that the witness lacks", "Estimated accuracy", *OF_RANKS}
+restarted, none estimates its accuracy, and none is only watched."""
+EMPTY: Final = {"ε spent", "δ", "Receipts that the witness lacks", *OF_RANKS, *OF_WATCHED}
 """Panels without data in this run, for the same reasons."""
 TABLES: Final = {
     "Services": (

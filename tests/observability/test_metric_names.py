@@ -56,6 +56,7 @@ WITHOUT_UNIT = {
     "lethe_predictions_waiting",
     "lethe_classes_named",
     "lethe_target_up",
+    "lethe_target_budget_requests",
     "lethe_segment_visit",
     "lethe_run_boundaries",
     "lethe_boundary_verdicts",

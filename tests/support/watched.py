@@ -1,5 +1,6 @@
 """A small model server that speaks the protocols of model servers, and a model that is retrained."""
 
+import asyncio
 import threading
 import time
 from base64 import b64decode
@@ -28,6 +29,8 @@ class Model:
         self.version = "1"
         self.down = False
         self.requests = 0
+        self.slow = 0.0
+        """Seconds until it answers."""
         self.token: str | None = None
 
     def predict(self, x_BCHW: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -55,8 +58,9 @@ def model_server(model: Model) -> FastAPI:
     """The four protocols, each as its specification says."""
     app = FastAPI()
 
-    def asked(request: Request) -> None:
+    async def asked(request: Request) -> None:
         model.requests += 1
+        await asyncio.sleep(model.slow)
         if model.token and request.headers.get("authorization") != f"Bearer {model.token}":
             raise HTTPException(401, "who are you")
         if model.down:
@@ -64,7 +68,7 @@ def model_server(model: Model) -> FastAPI:
 
     @app.post("/v2/models/digits/infer")
     async def v2(request: Request) -> dict[str, Any]:
-        asked(request)
+        await asked(request)
         (tensor,) = (await request.json())["inputs"]
         assert tensor["datatype"] in {"UINT8", "FP32"}
         p = model.predict(np.array(tensor["data"]).reshape(tensor["shape"]))
@@ -73,17 +77,17 @@ def model_server(model: Model) -> FastAPI:
 
     @app.post("/v1/models/digits:predict")
     async def v1(request: Request) -> dict[str, Any]:
-        asked(request)
+        await asked(request)
         return {"predictions": model.predict((await request.json())["instances"]).tolist()}
 
     @app.post("/invocations")
     async def mlflow(request: Request) -> dict[str, Any]:
-        asked(request)
+        await asked(request)
         return {"predictions": model.predict((await request.json())["inputs"]).argmax(axis=1).tolist()}
 
     @app.post("/predict")
     async def lethe(request: Request) -> dict[str, Any]:
-        asked(request)
+        await asked(request)
         pngs = [b64decode(image) for image in (await request.json())["images"]]
         x = np.stack([np.asarray(Image.open(BytesIO(png)))[None] for png in pngs])
         predictions = [

@@ -118,7 +118,7 @@ def test_the_state_is_the_run_state(service: Service, client: httpx.Client) -> N
     assert answer.headers["content-type"] == "application/json"
     state = answer.json()
     assert state == state_of(service.run_state, service.policy_status).model_dump(mode="json")
-    served = {**service.run_state.state(), "standing": service.policy_status.state()}
+    served = {**service.run_state.state(), "standing": service.policy_status.state(), "models": []}
     assert set(served) == set(State.model_fields), "every field is described"
     assert state["samples"]["received"] == 70
 

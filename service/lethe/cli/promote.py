@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
+from lethe.cli.named_runs import named_runs
 from lethe.cli.options import AsJson, write_json
 from lethe.errors import InvalidSetting
 from lethe.files.terminal import markup
@@ -53,7 +54,7 @@ def promote(
             raise InvalidSetting("--rollback compares nothing: leave the runs out")
         _show(served.roll_back(), None, as_json)
         return
-    paths = _named(runs or [])
+    paths = named_runs(runs or [])
     results = {name: RunResult.read(path) for name, path in paths.items()}
     try:
         comparison = compare(results, margin, current)
@@ -67,19 +68,6 @@ def promote(
         {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()},
     )
     _show(receipt, comparison, as_json)
-
-
-def _named(runs: list[str]) -> dict[str, Path]:
-    """Return the path of each model by its name; the name of its folder is the default."""
-    paths: dict[str, Path] = {}
-    for run in runs:
-        name, equals, path = run.rpartition("=")
-        if not equals:
-            name = Path(path).resolve().parent.name
-        if name in paths:
-            raise InvalidSetting(f"two models are called {name}: write NAME={path}")
-        paths[name] = Path(path)
-    return paths
 
 
 def _show(receipt: "Receipt", comparison: "Comparison | None", as_json: bool) -> None:

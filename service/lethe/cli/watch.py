@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from typer import Option
 
 from lethe.cli.flags import name_flags
+from lethe.cli.named_runs import named_runs
 from lethe.errors import InvalidSetting
 from lethe.files.terminal import LineFormatter
 from lethe.settings import Settings
@@ -115,6 +116,14 @@ def watch(
         Path | None,
         Option(metavar="DIR", help="For run.json and, at the end, report.html.", rich_help_panel=SERVING),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        Option(
+            metavar="[NAME=]RUN",
+            help="run.json of a model that is watched elsewhere, for the live page.",
+            rich_help_panel=SERVING,
+        ),
+    ] = None,
     host: Annotated[
         str | None,
         Option(metavar="ADDRESS", help="Listen here. Default: 127.0.0.1.", rich_help_panel=SERVING),
@@ -173,6 +182,7 @@ def watch(
         state=state,
         visits=visits,
         rounds=rounds,
+        beside=named_runs(beside or []),
     )
     try:
         watch_model(options, Settings.read(given))

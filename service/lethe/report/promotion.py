@@ -56,7 +56,8 @@ def compare(runs: Mapping[str, RunResult], margin: float, current: str | None = 
     """Compare models by name, the champion first.
 
     ``current`` is by default the champion's latest segment. Raises Incomparable for fewer than two models,
-    for one that has failed or was not measured, and for different probes.
+    for one that has failed or was not measured, for a
+    challenger that does not answer, and for different probes.
     """
     if len(runs) < 2:
         raise Incomparable("a champion and at least one challenger are needed")
@@ -67,6 +68,8 @@ def compare(runs: Mapping[str, RunResult], margin: float, current: str | None = 
         if not run.evaluations:
             raise Incomparable(f"{name} was not measured")
     for name, run in others:
+        if run.unknown is not None:
+            raise Incomparable(f"{name} does not answer, so that it cannot be served: {run.unknown}")
         for what, of in (("probes", "probes"), ("images of each probe", "probe_subset"), ("seed", "seed")):
             was, now = getattr(first[1], of), getattr(run, of)
             if was != now:

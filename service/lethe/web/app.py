@@ -1,6 +1,6 @@
 """Creates the HTTP application: metrics, health, state, the live page and prediction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Response
@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from lethe.observability.model_standing import ModelStanding
 from lethe.observability.run_state import RunState
 from lethe.privacy.status import PolicyStatus
 from lethe.web.auth import bearer
@@ -17,7 +18,7 @@ from lethe.web.predict import PredictEndpoint, PredictMetrics, Problem
 from lethe.web.predict_fast_path import PredictFastPath
 from lethe.web.rejected_requests import RejectionReason
 from lethe.web.state import State, state_of
-from lethe.web.visits import Tell, visits_router
+from lethe.web.visits import AnnounceVisit, visits_router
 
 __all__ = ["create_app"]
 
@@ -33,13 +34,15 @@ def create_app(
     predict: PredictEndpoint | None = None,
     token: str | None = None,
     on_rejected: Callable[[RejectionReason], None] = lambda _: None,
-    tell_visit: Tell | None = None,
+    announce_visit: AnnounceVisit | None = None,
+    beside: Callable[[], Sequence[ModelStanding]] = tuple,
 ) -> FastAPI:
     """Return the application that answers from ``run_state``, ``policy_status`` and ``registry``.
 
     ``predict`` adds the prediction endpoint. With a ``token``, every route requires it but health, the empty
     page and its assets. ``on_rejected`` is called for each listener to /events that is turned away.
-    ``tell_visit`` adds the route with which users tell the visits of a watched model.
+    ``announce_visit`` adds the route with which users announce visits of a watched model;
+    ``beside`` returns how models stand that are watched elsewhere.
     """
     app = FastAPI(
         title="Lethe",
@@ -88,18 +91,18 @@ def create_app(
 
     @run.get("/state", summary="State of the run")
     def state() -> State:
-        return state_of(run_state, policy_status)
+        return state_of(run_state, policy_status, beside)
 
     @run.get("/openapi.json", include_in_schema=False)
     def description() -> Response:
         return JSONResponse(app.openapi())
 
     app.include_router(page_router())
-    visits = [] if tell_visit is None else [visits_router(run_state.probes, tell_visit)]
+    visits = [] if announce_visit is None else [visits_router(run_state.probes, announce_visit)]
     for router in (
         run,
         script_router(),
-        live_router(LiveFeed(run_state, policy_status), on_rejected),
+        live_router(LiveFeed(run_state, policy_status, beside=beside), on_rejected),
         *visits,
     ):
         app.include_router(router, dependencies=locked, responses=unlocked)

@@ -8,7 +8,7 @@ tables as HTML.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from lethe.observability.model_standing import ModelStanding
 from lethe.observability.run_state import RunState
 from lethe.privacy.status import PolicyStatus
 from lethe.web.event_listeners import EventListeners
@@ -46,12 +47,20 @@ class _Progress:
 
 
 class LiveFeed:
-    """The events of a run; each is rendered once for all listeners, and only while there are any."""
+    """The events of a run; each is rendered once for all listeners, and only while there are any.
+
+    ``beside`` is as in `state_of`.
+    """
 
     def __init__(
-        self, run_state: RunState, policy_status: PolicyStatus, clock: Callable[[], float] = time.monotonic
+        self,
+        run_state: RunState,
+        policy_status: PolicyStatus,
+        clock: Callable[[], float] = time.monotonic,
+        beside: Callable[[], Sequence[ModelStanding]] = tuple,
     ) -> None:
         self._run_state, self._policy_status, self._clock = run_state, policy_status, clock
+        self._beside = beside
         self._state = (-STATE_SECONDS, b"")
         self._figures: tuple[float, _Progress | None, bytes] = (-FIGURES_SECONDS, None, b"")
         self._drawing = asyncio.Lock()
@@ -60,7 +69,7 @@ class LiveFeed:
         """Return the event of kind ``state``, at most a second old."""
         now = self._clock()
         if now - self._state[0] >= STATE_SECONDS:
-            state = state_of(self._run_state, self._policy_status).model_dump_json()
+            state = state_of(self._run_state, self._policy_status, self._beside).model_dump_json()
             self._state = (now, _event("state", state))
         return self._state[1]
 

@@ -36,13 +36,48 @@
     document.querySelector(`[data-number="${name}"]`).textContent = text;
   };
 
+  const percent = (ratio) => (ratio == null ? "–" : `${(100 * ratio).toFixed(1)}${THIN}%`);
+  const points = (lost) => (lost == null ? "–" : `${lost > 0.0005 ? "\u2212" : ""}${Math.abs(100 * lost).toFixed(1)}`);
+
+  // a card for each watched model
+  const showModels = (models) => {
+    const labels = by("models").dataset;
+    by("watched").hidden = !models.length;
+    by("models").replaceChildren(...models.map((model) => {
+      const card = element("article", element("h3", model.name));
+      card.className = "card";
+      const asked = model.requests == null ? [] : [`${number(model.requests)} requests in the latest round`];
+      if (model.latency_seconds != null) asked.push(`each ${duration(model.latency_seconds)}`);
+      const measured = model.measured_seconds == null ? "not measured yet"
+        : `measured ${duration(model.measured_seconds)} ago`;
+      card.append(element("p", [model.up ? "answers" : `unknown: ${model.detail}`, measured, ...asked].join("; ")));
+      const figure = (value, about, verdict = "") => {
+        const dd = element("dd", value);
+        dd.className = verdict;
+        return element("div", dd, element("dt", about));
+      };
+      card.append(element("dl",
+        figure(points(model.lost), model.probe == null ? "nothing is old yet" : `points below its best: ${model.probe}`,
+          model.verdict),
+        figure(percent(model.wc_acc), `${labels.wcAcc}, its worst case`),
+        figure(percent(model.acc), labels.acc)));
+      return card;
+    }));
+  };
+
   const showState = (state) => {
+    const watched = state.source === "watched";
+    document.body.classList.toggle("watched", watched);
+    document.querySelector("[data-state=kind]").textContent = watched ? "model at" : "topic";
+    showModels(state.models);
     const { samples, standing: privacy, privacy: account, judged } = state;
     document.querySelector("[data-state=topic]").textContent = state.topic;
-    pill("loop", state.alive ? "good" : "bad", state.alive ? "learning" : "stuck");
-    pill("broker", state.ready ? "good" : "bad", state.ready ? "broker connected" : "no broker");
+    const working = watched ? "watching" : "learning";
+    pill("loop", state.alive ? "good" : "bad", state.alive ? working : "stuck");
+    const [reached, lacking] = watched ? ["the model answers", "unknown"] : ["broker connected", "no broker"];
+    pill("broker", state.ready ? "good" : "bad", state.ready ? reached : lacking);
     const violations = sum(privacy.violations);
-    pill("retention", violations ? "bad" : "good", violations ? "policy violated" : `retains ${state.retains}`);
+    pill("retention", violations ? "bad" : "good", violations ? "policy violated" : watched ? "" : `retains ${state.retains}`);
     tile("rate", number(state.samples_per_second));
     tile("lag", number(sum(state.lag)));
     tile("resident", number(samples.resident));

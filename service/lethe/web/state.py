@@ -1,11 +1,17 @@
 """The response of ``GET /state``: the run so far, field by field."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from lethe.events import SampleCounts, Scores
+from lethe.observability.model_standing import ModelStanding
 from lethe.observability.result import PrivacyAccount
 from lethe.observability.run_state import RunState
 from lethe.privacy.status import PolicyStatus
+from lethe.report.vital_signs import LOST
 
 __all__ = ["State", "state_of"]
 
@@ -68,6 +74,38 @@ class Start(_Model):
     """The part of it until the libraries were imported."""
 
 
+class WatchedModel(_Model):
+    """A watched model, as of its latest evaluation."""
+
+    name: str
+    address: str
+    up: bool
+    """Whether it answers; if not, what it knows now is unknown, and the rest is as it was."""
+    detail: str
+    """Why it does not answer."""
+    probe: str | None
+    """The old skill that lost most; null while none is old."""
+    lost: float | None
+    """How far the accuracy on it is below its best."""
+    verdict: Literal["good", "doubtful", "bad", "unknown"]
+    """On that loss, by the limits of the alerts."""
+    acc: float | None
+    wc_acc: float | None
+    measured_seconds: float | None
+    """Time since it was measured; null before."""
+    requests: int | None
+    """Requests of the latest round; null for a model that another service watches."""
+    latency_seconds: float | None
+    """Median duration of these."""
+
+    @classmethod
+    def of(cls, standing: ModelStanding) -> "WatchedModel":
+        """Return how a model stands, with a verdict."""
+        known = standing.up and standing.lost is not None
+        verdict = LOST.verdict(standing.lost or 0.0) if known else "unknown"
+        return cls.model_validate({**asdict(standing), "verdict": verdict})
+
+
 class State(_Model):
     """The run so far. Accuracies are ratios from 0 to 1, times are seconds."""
 
@@ -125,7 +163,8 @@ class State(_Model):
     fading_accuracy: float | None = None
     """Test-then-train accuracy on about the last thousand samples; null before the first, or if withheld."""
     estimated_accuracy: float | None = None
-    """The same, estimated from the learner's confidences alone; null unless evaluation.estimate is set."""
+    """The same, estimated from the learner's confidences alone, also on samples without a label; null unless
+    evaluation.estimate is set."""
     chance_accuracy: float | None = None
     """The accuracy of guessing; null before the first evaluation by class."""
     noise: dict[str, float] = Field(default_factory=dict)
@@ -139,8 +178,14 @@ class State(_Model):
     privacy: PrivacyAccount | None = None
     """The privacy budget that a differentially private learner has spent; null for others."""
     standing: PolicyState
+    models: list[WatchedModel] = Field(default_factory=list)
+    """The watched model, and those of ``--beside``; empty for a learner."""
 
 
-def state_of(run_state: RunState, policy_status: PolicyStatus) -> State:
-    """Return the run so far."""
-    return State.model_validate({**run_state.state(), "standing": policy_status.state()})
+def state_of(
+    run_state: RunState, policy_status: PolicyStatus, beside: Callable[[], Sequence[ModelStanding]] = tuple
+) -> State:
+    """Return the run so far; ``beside`` returns how models stand that are watched elsewhere."""
+    standings = [run_state.standing(), *beside()] if run_state.watched else []
+    models = [WatchedModel.of(standing) for standing in standings]
+    return State.model_validate({**run_state.state(), "standing": policy_status.state(), "models": models})

@@ -1,17 +1,17 @@
-"""``POST /visit``: a training job tells a service that watches a model what it is trained on next."""
+"""``POST /visit``: a training job announces what a watched model is trained on next."""
 
 from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Tell", "visits_router"]
+__all__ = ["AnnounceVisit", "visits_router"]
 
-Tell = Callable[[str | None, str | None], bool]
+AnnounceVisit = Callable[[str | None, str | None], bool]
 """Takes segment and version, and returns false if too many visits wait already."""
 
 
-class ToldVisit(BaseModel):
+class AnnouncedVisit(BaseModel):
     """From now on the model is trained on another segment, or another version of it serves."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -34,24 +34,24 @@ class Refused(BaseModel):
     detail: str
 
 
-def visits_router(probes: Sequence[str], tell: Tell) -> APIRouter:
-    """Return the route; ``tell`` takes the visits, from any thread."""
+def visits_router(probes: Sequence[str], announce: AnnounceVisit) -> APIRouter:
+    """Return the route; ``announce`` takes the visits, from any thread."""
     router = APIRouter()
 
     @router.post(
         "/visit",
         status_code=202,
-        summary="Tell that another segment or version of a watched model begins",
+        summary="Announce that another segment or version of a watched model begins",
         responses={
             422: {"model": Refused, "description": "No probe has the name of the segment."},
             503: {"model": Refused, "description": "Too many visits wait."},
         },
     )
-    def visit(told: ToldVisit) -> Accepted:
-        if told.segment is not None and told.segment not in probes:
+    def visit(announced: AnnouncedVisit) -> Accepted:
+        if announced.segment is not None and announced.segment not in probes:
             raise HTTPException(422, f"segment: must be the name of a probe: {', '.join(probes)}")
-        if not tell(told.segment, told.version):
+        if not announce(announced.segment, announced.version):
             raise HTTPException(503, "too many visits wait for the next evaluation", {"Retry-After": "10"})
-        return Accepted(segment=told.segment, version=told.version)
+        return Accepted(segment=announced.segment, version=announced.version)
 
     return router

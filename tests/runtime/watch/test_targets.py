@@ -104,6 +104,16 @@ def test_a_request_that_is_wrong_is_not_repeated() -> None:
     assert slept == []
 
 
+def test_a_server_that_is_too_slow_does_not_answer(server: tuple[Model, str]) -> None:
+    model, address = server
+    model.slow = 1.0
+    target = HttpTarget(address + PATHS["mlflow"], "mlflow", HttpOptions(timeout=0.1, retries=0))
+    with pytest.raises(TargetUnavailable, match="does not answer: timed out"):
+        target.ask(PROBE.x_NCHW)
+    model.slow = 0.0
+    target.close()
+
+
 def test_a_redirect_is_not_followed() -> None:
     moved = httpx.Response(307, headers={"location": "http://elsewhere/"})
     _, target = failing(moved, GOOD)

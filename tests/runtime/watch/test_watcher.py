@@ -1,6 +1,7 @@
 """The loop that watches: evaluations as in a run, visits, drops, unknown models, restarts."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Watched:
         images: int = 40,
     ) -> None:
         self.model, self.events, self.now = model, list[Event](), 1000.0
-        self.told, self.broken = Visits(), ""
+        self.announced, self.broken = Visits(), ""
         probes = probes_of(names, images)
         self.folder = WatchFolder(folder)
         hashes = {probe.name: probe.sha256 for probe in probes}
@@ -53,8 +54,8 @@ class Watched:
             self.history,
             state,
             self.folder,
-            self.told,
-            VisitFile(file, [*names], state.told),
+            self.announced,
+            VisitFile(file, [*names], state.lines_read),
             self.events.append,
             lambda: False,
             pattern or Pattern(),
@@ -128,9 +129,9 @@ def test_a_version_that_improves_nothing_is_another_visit_to_the_segment_before(
     assert watched.latest.forgetting_by_probe == {"a": 0.0}
 
 
-def test_a_told_visit_is_named_by_the_user_and_its_version_is_none_of_its_own() -> None:
+def test_an_announced_visit_is_named_by_the_user_and_its_version_is_none_of_its_own() -> None:
     watched = Watched(Model("a")).rounds()
-    assert watched.told.tell("b", "2")
+    assert watched.announced.add("b", "2")
     watched.rounds()
     assert watched.history.segments == ["a", "b"]
     watched.model.knows, watched.model.version = "b", "2"
@@ -139,11 +140,11 @@ def test_a_told_visit_is_named_by_the_user_and_its_version_is_none_of_its_own() 
     assert watched.latest.forgetting_by_probe == {"a": 1.0}
 
 
-def test_told_visits_that_wait_are_limited() -> None:
-    told = Visits()
-    assert [told.tell(None, None) for _ in range(65)] == [True] * 64 + [False]
-    assert len(told.take()) == 64
-    assert told.take() == []
+def test_announced_visits_that_wait_are_limited() -> None:
+    waiting = Visits()
+    assert [waiting.add(None, None) for _ in range(65)] == [True] * 64 + [False]
+    assert len(waiting.take()) == 64
+    assert waiting.take() == []
 
 
 def test_a_file_of_visits_is_read_line_by_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -166,7 +167,7 @@ def test_a_file_of_visits_is_read_line_by_line(tmp_path: Path, caplog: pytest.Lo
     assert watched.history.segments == ["a", "b", "a", "b"]
 
 
-def test_a_drop_that_nobody_told_is_found_and_begins_a_visit() -> None:
+def test_a_drop_that_nobody_announced_is_found_and_begins_a_visit() -> None:
     watched = Watched(Model("a")).rounds(3)
     watched.model.knows = "b"
     watched.rounds()
@@ -214,10 +215,10 @@ def test_a_model_that_does_not_answer_is_unknown_and_not_forgotten() -> None:
     assert watched.latest.accuracy["a"] == 1.0
 
 
-def test_a_told_visit_waits_until_the_model_answers() -> None:
+def test_an_announced_visit_waits_until_the_model_answers() -> None:
     watched = Watched(Model("a")).rounds()
     watched.model.down = True
-    watched.told.tell("b", None)
+    watched.announced.add("b", None)
     watched.rounds()
     assert watched.history.segments == ["a"]
     watched.model.down = False
@@ -292,3 +293,46 @@ def test_requests_begin_evenly_spaced() -> None:
     unlimited = Pace(None)
     for _ in range(1000):
         unlimited.wait()
+
+
+def test_a_round_counts_its_requests_and_retries_and_how_long_they_took() -> None:
+    watched = Watched(Model("a"))
+    pace = Pace(None)
+    whole = watched.ask
+
+    def ask(x_BCHW: Any) -> Answers:
+        if watched.model.requests == 1:
+            pace.sleep(0.0)
+        return whole(x_BCHW)
+
+    watched.ask = ask  # type: ignore[method-assign]
+    asker = Asker(watched, pace, watched.events.append, lambda: False, batch=16, concurrency=1)
+    asker.ask(probes_of("a", 40)[0].x_NCHW)
+    asker.ask(probes_of("a", 16)[0].x_NCHW)
+    first, second = watched.emitted(RequestsMade)
+    assert (first.answered, first.failed, first.images, first.retried) == (3, 0, 40, 1)
+    assert (second.answered, second.images, second.retried) == (1, 16, 0)
+    assert len(first.seconds) == 3
+    assert all(seconds >= 0 for seconds in first.seconds)
+
+
+def test_as_many_requests_as_allowed_are_under_way_and_no_more() -> None:
+    watched, together, counting = Watched(Model("a")), threading.Barrier(3, timeout=120), threading.Lock()
+    whole, under_way = watched.ask, [0]
+    most = [0]
+
+    def ask(x_BCHW: Any) -> Answers:
+        with counting:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        together.wait()  # for two others
+        answers = whole(x_BCHW)
+        with counting:
+            under_way[0] -= 1
+        return answers
+
+    watched.ask = ask  # type: ignore[method-assign]
+    asker = Asker(watched, Pace(None), watched.events.append, lambda: False, batch=4, concurrency=3)
+    outcome = asker.ask(probes_of("a", 36)[0].x_NCHW)
+    assert (outcome.failure, most) == ("", [3])
+    asker.close()

@@ -28,6 +28,8 @@ class Pace:
         self._apart = 0.0 if per_minute is None else 60.0 / per_minute
         self._clock, self._next = clock, clock()
         self._lock, self._closed = threading.Lock(), threading.Event()
+        self.retried = 0
+        """Retries so far."""
 
     def wait(self) -> None:
         """Wait until one more request may begin. Raises TargetUnavailable once it is closed."""
@@ -39,7 +41,9 @@ class Pace:
             raise TargetUnavailable("the service stops")
 
     def sleep(self, seconds: float) -> None:
-        """Wait before a retry, which is a request, too."""
+        """Wait before a retry, which uses up the budget as a request does."""
+        with self._lock:
+            self.retried += 1
         self._closed.wait(seconds)
         self.wait()
 
@@ -86,8 +90,9 @@ class Asker:
         """Return the answers to all images, or those up to the first failure."""
         outcome = Outcome(np.full(len(x_NCHW), -1, dtype=np.int64), np.zeros(len(x_NCHW)))
         starts = iter(range(0, len(x_NCHW), self.batch))
-        pending: dict[Future[Answers], int] = {}
-        answered = failed = images = 0
+        pending: dict[Future[tuple[Answers, float]], int] = {}
+        failed = images = 0
+        seconds, retried = list[float](), self._pace.retried
         while True:
             while not outcome.failure and len(pending) < self._concurrency:
                 if (start := next(starts, None)) is None:
@@ -103,18 +108,20 @@ class Asker:
             for future in done:
                 start = pending.pop(future)
                 try:
-                    answers = future.result()
+                    answers, took = future.result()
                 except TargetUnavailable as error:
                     failed += 1
                     outcome.failure = outcome.failure or str(error)
                     outcome.unexpected = outcome.unexpected or isinstance(error, UnexpectedAnswer)
                 else:
-                    answered, images = answered + 1, images + len(answers.labels_B)
+                    seconds.append(took)
+                    images += len(answers.labels_B)
                     end = start + len(answers.labels_B)
                     outcome.labels_N[start:end] = answers.labels_B
                     outcome.confidence_N[start:end] = answers.confidence_B
                     outcome.versions |= set() if answers.version is None else {answers.version}
-        self._emit(RequestsMade(answered, failed, images))
+        retried = self._pace.retried - retried
+        self._emit(RequestsMade(len(seconds), failed, images, retried, tuple(seconds)))
         return outcome
 
     def close(self) -> None:
@@ -123,6 +130,8 @@ class Asker:
         self._pool.shutdown(cancel_futures=True)
         self.target.close()
 
-    def _one(self, x_BCHW: Pixels) -> Answers:
+    def _one(self, x_BCHW: Pixels) -> tuple[Answers, float]:
+        """Return the answers, and how many seconds they took from when the budget allowed the request."""
         self._pace.wait()
-        return self.target.ask(x_BCHW)
+        began = time.perf_counter()
+        return self.target.ask(x_BCHW), time.perf_counter() - began

@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 
 from lethe.errors import InvalidSetting
 from lethe.evaluation.history import History
-from lethe.events import Emit, Event, ScoresUpdated, SegmentStarted
+from lethe.events import Emit, Event, ScoresUpdated, SegmentStarted, TargetStatus
 from lethe.observability.log import log_event
 from lethe.observability.result import RunResult
 from lethe.observability.run_state import RunState, Subject
@@ -21,6 +21,7 @@ from lethe.probeset import ProbeSet, class_names, load_folder
 from lethe.report import write_report
 from lethe.runtime.signals import StopRequest, stop_signals
 from lethe.runtime.watch.asking import Asker, Pace
+from lethe.runtime.watch.beside import Beside
 from lethe.runtime.watch.panel import Panel, class_count
 from lethe.runtime.watch.targets.checkpoints import CheckpointTarget
 from lethe.runtime.watch.targets.function import FunctionTarget
@@ -66,6 +67,8 @@ class Watch:
     """File of visits."""
     rounds: int | None = None
     """Rounds after which watching ends; None to go on."""
+    beside: Mapping[str, Path] = field(default_factory=dict)
+    """Results of models that are watched elsewhere, by name."""
 
 
 def load_probes(folder: Path) -> list[ProbeSet]:
@@ -131,9 +134,9 @@ class _Service:
         self._registry = WatchedRegistry()
         build = {"version": version("lethe"), "learner": target.name, "retains": "unknown"}
         build |= {"torch": torch.__version__, "python": platform.python_version()}
-        metrics = WatchMetrics(self._registry, build, names)
+        metrics = WatchMetrics(self._registry, build, names, watch.per_minute, self._probes)
         self._subscribers: list[Emit] = [self._run_state, metrics, log_event]
-        self._told = Visits()
+        self._visits = Visits()
         classes = class_count(probes)
         self._asker = Asker(target, pace, self._emit, stop.is_set, watch.batch, watch.concurrency)
         self._watcher = Watcher(
@@ -142,8 +145,8 @@ class _Service:
             self._history,
             state,
             folder,
-            self._told,
-            VisitFile(watch.visits, self._probes, state.told),
+            self._visits,
+            VisitFile(watch.visits, self._probes, state.lines_read),
             self._emit,
             stop.is_set,
             watch.pattern,
@@ -182,7 +185,7 @@ class _Service:
     def _emit(self, event: Event) -> None:
         for subscriber in self._subscribers:
             subscriber(event)
-        if self._settings.run.report is not None and isinstance(event, ScoresUpdated):
+        if self._settings.run.report is not None and isinstance(event, ScoresUpdated | TargetStatus):
             self._run_state.result().write(self._settings.run.report / "run.json")
 
     def _create_server(self) -> Server:
@@ -194,14 +197,15 @@ class _Service:
             PolicyStatus(),
             token=self._token,
             on_rejected=rejected,
-            tell_visit=self._told.tell,
+            announce_visit=self._visits.add,
+            beside=Beside(self._watch.beside),
         )
         hosts = AllowedHosts([serve.host, *filter(None, map(str.strip, serve.hosts.split(",")))])
         server = Server(app, serve.host, serve.port, hosts=hosts, on_rejected=rejected)
         if server.public and self._token is None:
             logger.warning(
                 "serve.host %s is reachable from other machines and serve.token_file is not set: anyone who "
-                "reaches port %s can read the results and tell visits",
+                "reaches port %s can read the results and announce visits",
                 serve.host,
                 server.address.rpartition(":")[2],
             )

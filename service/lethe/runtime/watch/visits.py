@@ -1,6 +1,6 @@
-"""Visits of a watched model: when another segment or version begins, as users tell it.
+"""Visits of a watched model that its users announce: another segment or version begins.
 
-There are two ways to tell: ``POST /visit``, and a file of JSON lines that a training job appends to::
+They do so with ``POST /visit``, or in a file of JSON lines that a training job appends to::
 
     {"segment": "fashion-mnist", "version": "7"}
 
@@ -22,7 +22,7 @@ __all__ = ["Visit", "VisitFile", "Visits", "riser"]
 logger = logging.getLogger("lethe")
 
 MOST_WAITING: Final = 64
-"""Told visits that wait for the next round; further ones are refused."""
+"""Announced visits that wait for the next round; further ones are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Visit:
 
 
 class Visits:
-    """Visits told from other threads, in order, until the loop takes them."""
+    """Visits that other threads announce, in order, until the loop takes them."""
 
     def __init__(self) -> None:
         self._lock, self._waiting = threading.Lock(), list[Visit]()
 
-    def tell(self, segment: str | None, version: str | None) -> bool:
+    def add(self, segment: str | None, version: str | None) -> bool:
         """Add a visit; return False if too many wait already."""
         with self._lock:
             if len(self._waiting) >= MOST_WAITING:
@@ -49,7 +49,7 @@ class Visits:
             return True
 
     def take(self) -> list[Visit]:
-        """Return the visits that were told since the last call."""
+        """Return the visits that were added since the last call."""
         with self._lock:
             taken, self._waiting = self._waiting, []
         return taken
@@ -74,22 +74,22 @@ class VisitFile:
 
     def _parsed(self, line: str) -> Visit | None:
         try:
-            told = read_json(line)
+            found = read_json(line)
         except ValueError as error:
             logger.warning("%s: a line is not JSON and is skipped: %s", self._path, error)
             return None
         known = {"segment", "version"}
-        if not isinstance(told, dict) or not told.keys() <= known or not _are_texts(told.values()):
+        if not isinstance(found, dict) or not found.keys() <= known or not _are_texts(found.values()):
             logger.warning("%s: a line is skipped, it must be an object of segment and version", self._path)
             return None
-        if told.get("segment") not in (None, *self._probes):
+        if found.get("segment") not in (None, *self._probes):
             logger.warning(
                 "%s: a visit is skipped, no probe has the name of its segment; probes are %s",
                 self._path,
                 ", ".join(self._probes),
             )
             return None
-        return Visit(told.get("segment"), told.get("version"))
+        return Visit(found.get("segment"), found.get("version"))
 
 
 def riser(before: dict[str, float], now: dict[str, float], images: dict[str, int]) -> str | None:

@@ -39,7 +39,7 @@ class WatchState(Document):
     """Sequential tests so far, which share the probability of a false alarm."""
     baselines: dict[str, str] = Field(default_factory=dict)
     """`Panel.baseline` of each probe."""
-    told: NonNegativeInt = 0
+    lines_read: NonNegativeInt = 0
     """Lines of the file of visits that were read."""
     history: dict[str, Any] = Field(default_factory=dict)
     """The `History`."""

@@ -74,7 +74,7 @@ class Watcher:
         history: History,
         state: WatchState,
         folder: WatchFolder,
-        told: Visits,
+        announced: Visits,
         file: VisitFile,
         emit: Emit,
         stopping: Callable[[], bool],
@@ -84,15 +84,15 @@ class Watcher:
         random: np.random.Generator | None = None,
     ) -> None:
         self._asker, self._panels, self._history = asker, panels, history
-        self._state, self._folder, self._told, self._file = state, folder, told, file
+        self._state, self._folder, self._announced, self._file = state, folder, announced, file
         self._emit, self._stopping, self._pattern = emit, stopping, pattern
         self._rest, self._clock = rest, clock
         self._random = np.random.default_rng() if random is None else random
         self._tests: dict[str, DropTest] = {}
         self._fresh = True
         """This process has not asked about all images yet."""
-        self._announced = set[str]()
-        """Versions that told visits named before the model reported them."""
+        self._expected = set[str]()
+        """Versions that announced visits named before the model reported them."""
         if state.baselines:
             for panel in panels:
                 panel.baseline = state.baselines[panel.name]
@@ -120,7 +120,7 @@ class Watcher:
                     break  # measured at once
 
     def round(self) -> None:
-        """Ask once, and emit what that tells."""
+        """Ask once, and emit what is measured."""
         self._collect_visits()
         began = time.perf_counter()
         try:
@@ -142,7 +142,7 @@ class Watcher:
         self._emit(LoopTurned(0))
 
     def _collect_visits(self) -> None:
-        self._visits += self._told.take()
+        self._visits += self._announced.take()
         self._visits += self._file.take()
 
     def _measure(self, began: float, dropped: bool = False) -> None:
@@ -160,14 +160,14 @@ class Watcher:
         begun = False
         if latest is not None:
             before = dict(latest.accuracy)
-            unannounced = changed and version not in self._announced
+            unannounced = changed and version not in self._expected
             found = self._visits or ([Visit(version=version)] if unannounced or dropped else [])
             for visit in found:
                 begun = self._begin(visit.segment or self._found(before, now)) or begun
-        self._announced |= {visit.version for visit in self._visits if visit.version is not None}
+        self._expected |= {visit.version for visit in self._visits if visit.version is not None}
         self._visits, self._fresh = [], False
         self._state = self._state.model_copy(
-            update={"version": version or self._state.version, "told": self._file.read}
+            update={"version": version or self._state.version, "lines_read": self._file.read}
         )
         self._evaluate(began)
         if latest is None:
