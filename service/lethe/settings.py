@@ -198,6 +198,9 @@ class RunSettings(Section):
     ranks: int | None = Field(default=None, ge=1, le=1024)
     """Processes on this machine that learn one model, each from its own partitions. By default the service
     learns in its own process; under torchrun it is one of torchrun's."""
+    average_every: int = Field(default=1, ge=1, le=1 << 20)
+    """Rounds between two averages of the weights of finetune's ranks, each of which takes its own steps in
+    between. With 1, all take every step together, on the average of their gradients."""
 
     report: Path | None = None
     """Folder for run.json, the complete result, and report.html."""

@@ -187,20 +187,24 @@ def test_a_boundary_is_detected_and_all_ranks_are_notified(fill: Fill, topic: st
     assert last.learner.values["taught"]
 
 
-@pytest.mark.parametrize("learner", ["ridge", pytest.param("finetune", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("learner", "rounds"),
+    [("ridge", 1), *(pytest.param("finetune", rounds, marks=pytest.mark.long) for rounds in (1, 3))],
+)
 def test_ranks_that_are_killed_end_as_if_undisturbed(
-    learner: str, fill: Fill, topic: str, tmp_path: Path
+    learner: str, rounds: int, fill: Fill, topic: str, tmp_path: Path
 ) -> None:
     stage = fill(topic, FIRST, PARTITIONS)
     state = tmp_path / "state"
-    settings = ranked(stage, learner, state)
+    apart = {"average_every": rounds}
+    settings = ranked(stage, learner, state, run=apart)
     killed = ((2, 1, signal.SIGKILL, 256), (2, 0, signal.SIGKILL, 512))  # one that follows, and the first
     ends = list(learn_and_hit(settings, tmp_path / "killed", killed))
     assert ends == [[RankLost.status, -signal.SIGKILL], [-signal.SIGKILL, RankLost.status]]
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 2, tmp_path / "last")
     check_books(state)
-    learn_all(ranked(stage, learner, tmp_path / "other" / "state"), 2, tmp_path / "undisturbed")
+    learn_all(ranked(stage, learner, tmp_path / "other" / "state", run=apart), 2, tmp_path / "undisturbed")
     assert Outcome.of(state) == Outcome.of(tmp_path / "other" / "state")
 
 

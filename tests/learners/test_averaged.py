@@ -165,6 +165,94 @@ def test_a_network_that_depends_on_its_own_batches_is_refused_by_name(network: s
         together([new("finetune", backbone=backbone)], lambda rank, learner: None)
 
 
+def test_only_finetune_takes_steps_apart() -> None:
+    assert [name for name, kind in LEARNERS.items() if _can_step_apart(kind)] == ["finetune"]
+    with pytest.raises(NotImplementedError, match="4 rounds apart: what it keeps of earlier weights"):
+        new("ewc").average_every(4)
+
+
+def _can_step_apart(kind: type[Learner]) -> bool:
+    return issubclass(kind, Pools) and not kind.no_local_steps
+
+
+def apart(learner: Pools, rounds: int) -> AveragedLearner:
+    assert isinstance(learner, AveragedLearner)
+    learner.average_every(rounds)
+    return learner
+
+
+def learns(rank: int, number: int) -> bool:
+    """Whether a rank has a batch in a round; the last one has taken no step at the first average."""
+    return rank != number % 3 and (rank < 2 or number > 3)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "Adam"}, {"optimizer_options": {"momentum": 0.9}}], ids=str
+)
+def test_ranks_that_step_apart_hold_the_same_bits_after_each_average(options: dict[str, Any]) -> None:
+    team = [new("finetune", **options) for _ in range(3)]
+    states: dict[tuple[int, int], Any] = {}
+
+    def act(rank: int, learner: Pools) -> None:
+        own = apart(learner, 3)
+        for number in range(7):
+            if learns(rank, number):
+                own.learn(*batch(8, 10 * number + rank))
+            else:
+                own.skip()
+            assert own.level == (number in (2, 5))
+            states[number, rank] = frozen(own.state())
+        own.pool()  # averages before the next one is due
+        assert own.level
+        states[7, rank] = frozen(own.state())
+
+    together(team, act)
+    for number in range(8):
+        same = states[number, 0] == states[number, 1] == states[number, 2]
+        assert same == (number in (2, 5, 7)), number
+    steps = sum(learns(rank, number) for rank in range(3) for number in range(7))
+    assert team[0].state().values == {"seen": 8 * steps}
+
+
+def test_a_rank_has_the_weight_of_its_samples_in_an_average() -> None:
+    one_step, team = [new("finetune"), new("finetune")], [new("finetune"), new("finetune")]
+
+    def act(rank: int, learner: Pools) -> None:
+        as_learner(learner).learn(*batch((30, 6)[rank], rank))
+        if as_learner(learner) in team:
+            learner.skip()
+
+    def act_apart(rank: int, learner: Pools) -> None:
+        act(rank, apart(learner, 2))
+
+    together(one_step, act)
+    together(team, act_apart)
+    assert distance(one_step[0], team[0]) < 1e-4, "one step of SGD from the same weights"
+
+
+@pytest.mark.long
+@pytest.mark.needs("datasets")
+def test_two_ranks_that_step_apart_are_as_accurate_as_two_that_step_together() -> None:
+    train, test = ([torch.tensor(part) for part in load("mnist", split, default_root())] for split in SPLITS)
+    accuracies = []
+    for rounds in (1, 8):
+        team = [Finetune(LearnerContext(Layout())) for _ in range(2)]
+
+        def act(rank: int, learner: Pools, rounds: int = rounds) -> None:
+            if rounds > 1:
+                learner.average_every(rounds)
+            for x_BCHW, y_B in zip(*(torch.split(part, 128) for part in train), strict=True):
+                as_learner(learner).learn(x_BCHW[rank::2], y_B[rank::2])
+            learner.pool()
+
+        together(team, act)
+        assert frozen(team[0].state()) == frozen(team[1].state())
+        right_N = team[0].predict_proba(test[0]).argmax(1) == test[1]
+        accuracies.append(float(right_N.double().mean()))
+    assert min(accuracies) > 0.97
+    assert abs(accuracies[0] - accuracies[1]) <= 0.01
+
+
 @pytest.mark.long
 @pytest.mark.needs("datasets")
 def test_two_ranks_are_as_accurate_as_one_learner_with_both_batches_in_one() -> None:

@@ -39,6 +39,7 @@ FLAGS: Final = {
     "learner.threads": "--threads",
     "privacy.policy": "--policy",
     "privacy.witness": "--witness",
+    "run.average_every": "--average-every",
     "run.ranks": "--ranks",
     "run.report": "--report",
     "sample.features": "--features",

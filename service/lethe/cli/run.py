@@ -34,10 +34,13 @@ def run(settings: Settings) -> None:
     handler.setFormatter(LineFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    if is_rank() and rank():
+    follows = is_rank() and rank() > 0
+    launches = settings.run.ranks is not None and not is_rank()
+    if follows:
         logger.setLevel(logging.WARNING)  # rank 0 says what concerns all
-    # on a thread, because an address may not answer, and importing torch takes seconds
-    Thread(target=_warn_if_unreachable, args=(settings.stream.bootstrap_servers,), daemon=True).start()
+    elif not launches:
+        # on a thread, because an address may not answer, and importing torch takes seconds
+        Thread(target=_warn_if_unreachable, args=(settings.stream.bootstrap_servers,), daemon=True).start()
     if is_rank():
         from lethe.runtime.run_rank import run_rank
 
@@ -45,9 +48,9 @@ def run(settings: Settings) -> None:
             stop_with_launcher()
         run_rank(settings)
     elif settings.run.ranks is not None:
-        from lethe.runtime.ranks.supported import check_ranks
+        from lethe.runtime.ranks.supported import check_before_start
 
-        check_ranks(settings)
+        check_before_start(settings)
         sys.exit(launch([sys.executable, "-m", "lethe", *sys.argv[1:]], settings.run.ranks))
     else:
         from lethe.runtime.run import run_service  # not for --help

@@ -173,13 +173,31 @@ class Pools(Provides):
     """
 
     provides: ClassVar[Capability] = Capability.POOLS
+    no_local_steps: ClassVar[str] = "its sums are added up exactly, so there is nothing to average"
+    """Why ranks cannot take steps apart and average their weights later; empty for a learner that can."""
+
+    def check_pooling(self) -> None:
+        """Raise InvalidSetting for options with which several ranks cannot learn it."""
+        return
 
     @abstractmethod
     def join(self, pool: Pool) -> None:
         """Learn with the other ranks from now on; `learn` then solves nothing by itself.
 
-        Raises InvalidSetting for options with which several ranks cannot learn it.
+        Raises InvalidSetting as `check_pooling` does.
         """
+
+    def average_every(self, rounds: int) -> None:
+        """Take steps apart from now on, and average the weights of all ranks after so many rounds.
+
+        The default is for learners with a reason not to, `no_local_steps`.
+        """
+        raise NotImplementedError(f"{rounds} rounds apart: {self.no_local_steps}")
+
+    @property
+    def level(self) -> bool:
+        """Whether a `pool` now changes nothing of what is learned later."""
+        return True
 
     @abstractmethod
     def share(self, *, refresh: bool) -> None:

@@ -267,9 +267,9 @@ class Loop:
         self._expire()
         self._write_predictions(all_of_them=False)
         every, samples = self.evaluate_every, self.history.samples
-        if samples // every != self.history.evaluated_at // every:
+        if samples // every != self.history.evaluated_at // every and self.ranks.level:
             self._evaluate(full=False)
-        if self._persistence.poll(self._position, samples):
+        if self._persistence.poll(self._position, samples) and self.ranks.level:
             self._checkpoint()
 
     def _notices_switch(self, batch: Batch) -> bool:

@@ -41,6 +41,7 @@ ADDED: Final[dict[str, JSON]] = {
     "labels.max_classes": None,
     "labels.names": None,
     "labels.unlabelled": "refuse",
+    "run.average_every": 1,
     "sample.fit": "refuse",
     "sample.formats": "png,raw",
 }
@@ -65,6 +66,7 @@ def fingerprint(settings: Settings) -> dict[str, JSON]:
         "stream.topic": settings.stream.topic,
         "stream.rank": settings.stream.rank,
         "stream.world": settings.stream.world,
+        "run.average_every": settings.run.average_every,
         "drift.oracle": settings.drift.oracle,
         "drift.threshold": settings.drift.threshold,
         "evaluation.every": settings.evaluation.every,

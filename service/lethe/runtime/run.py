@@ -108,6 +108,10 @@ def run_inputs(
 ) -> RunResult:
     """Do the same with inputs that are loaded; ``on_event`` is called last with each event."""
     settings = inputs.settings
+    if group is None and (rounds := settings.run.average_every) > 1:
+        raise InvalidSetting(
+            f"run.average_every {rounds}: there are no ranks whose weights could be averaged"
+        )
     with (
         open_state_folder(settings) as folder,
         open_witness(
@@ -431,6 +435,8 @@ class Service:
         )
         hashes = {probe.name: probe.sha256 for probe in self._inputs.probes}
         leader = Leader(group, self._learner, feed, progress, times, hashes, self._emit)
+        if (rounds := settings.run.average_every) > 1:
+            self._learner.average_every(rounds)
         return feed, progress.start, leader
 
     def _create_loop(

@@ -83,16 +83,17 @@ class SumsLearner(Learner, FixedFeatures, Unlearns, Merges, Pools):
         """Subtract the sums of another state: `Merges`. Raises NeverLearned, and as `merge`."""
         self._merge(state, -1)
 
-    def join(self, pool: Pool) -> None:
-        """Learn with other ranks from now on: `Pools`.
-
-        Raises InvalidSetting where every rank would estimate a scale of its own.
-        """
+    def check_pooling(self) -> None:
+        """Raise InvalidSetting where every rank would estimate a scale of its own."""
         if not self._features.shared:
             raise InvalidSetting(
                 "learner.options.location and spread are needed by ranks that learn vectors: each would"
                 " estimate others"
             )
+
+    def join(self, pool: Pool) -> None:
+        """Learn with other ranks from now on: `Pools`. Raises the errors of `check_pooling`."""
+        self.check_pooling()
         self._pool = pool
 
     def pool(self) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lethe.learners.capabilities import Pool
 
-__all__ = ["Alone", "Together"]
+__all__ = ["Alone", "Apart", "Together"]
 
 
 class Alone:
@@ -35,6 +35,13 @@ class Alone:
         """
         del parameters, share
         return numbers
+
+
+class Apart(Alone):
+    """One of several ranks that take steps of their own, until their weights are averaged."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
 
 
 class Together(Alone):

@@ -221,9 +221,10 @@ class GradientLearner(Learner):
     def _after_step(self, step: Step, /) -> None:
         """Use or change the weights."""
 
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        options = self._options
-        return create_optimizer(options.optimizer, self._parameters, options.lr, options.optimizer_options)
+    def _new_optimizer(self, parameters: Mapping[str, nn.Parameter] | None = None) -> torch.optim.Optimizer:
+        """Return a new optimizer of ``parameters``, by default those of the network."""
+        options, own = self._options, self._parameters if parameters is None else parameters
+        return create_optimizer(options.optimizer, own, options.lr, options.optimizer_options)
 
     def _rewind(self, before: Mapping[str, Tensor]) -> None:
         """Restore the network, with its buffers, from ``before`` a boundary, and reset the optimizer.

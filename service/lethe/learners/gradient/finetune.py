@@ -29,4 +29,5 @@ class Finetune(AveragedLearner):
     name: ClassVar[str] = "finetune"
     retains: ClassVar[Retention] = Retention.NOTHING
     summary: ClassVar[str] = "a network trained by plain gradient descent: it forgets"
+    no_local_steps: ClassVar[str] = ""
     paper: ClassVar[str] = "McCloskey & Cohen 1989, Catastrophic Interference in Connectionist Networks"

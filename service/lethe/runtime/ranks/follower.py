@@ -27,6 +27,8 @@ def follow(group: Group, settings: Settings) -> None:
     if not isinstance(learner, Pools):
         raise TypeError(f"{learner.name} cannot learn with other ranks, and was accepted")
     learner.join(group)
+    if (rounds := settings.run.average_every) > 1:
+        learner.average_every(rounds)
     probes = load_probes(settings.evaluation, settings.sample)
     hashes = {probe.name: probe.sha256 for probe in probes}
     evaluator = create_evaluator(probes, settings, group.rank, group.size)

@@ -37,6 +37,11 @@ class Ranks:
         """Whether another rank was asked to stop."""
         return False
 
+    @property
+    def level(self) -> bool:
+        """Whether measuring or saving now changes nothing of what is learned later; soon it will be so."""
+        return True
+
     def start_round(self) -> None:
         """Let every other rank learn the batch that it has ready, while this one learns its own."""
 

@@ -53,6 +53,11 @@ class Leader(Ranks):
         """Whether one of the other ranks was asked to stop."""
         return any(note.stop for note in self._feed.notes)
 
+    @property
+    def level(self) -> bool:
+        """Whether all ranks hold the same, and not weights that are averaged some rounds later."""
+        return self._learner.level
+
     def start_round(self) -> None:
         """Let every other rank learn the batch that it has ready."""
         self._times.wait_for((0,))

@@ -3,14 +3,26 @@
 import logging
 
 from lethe.errors import InvalidSetting
-from lethe.learners.capabilities import Capability
+from lethe.learners.capabilities import Capability, Pools
 from lethe.learners.registry import find
-from lethe.runtime.factories import device_of
+from lethe.runtime.factories import create_learner, device_of, with_learners_defaults
 from lethe.settings import Settings
 
-__all__ = ["check_ranks"]
+__all__ = ["check_before_start", "check_ranks"]
 
 logger = logging.getLogger("lethe")
+
+
+def check_before_start(settings: Settings) -> None:
+    """Raise InvalidSetting for what several ranks cannot do together, before any of them is started.
+
+    It creates the learner to ask it, as each rank will do: a network may be what ranks cannot train together.
+    """
+    check_ranks(settings)
+    settings = with_learners_defaults(settings)
+    learner = create_learner(settings.learner, settings.sample, settings.batch.size)
+    if isinstance(learner, Pools):
+        learner.check_pooling()
 
 
 def check_ranks(settings: Settings) -> None:
@@ -18,6 +30,11 @@ def check_ranks(settings: Settings) -> None:
     kind = find(settings.learner.name)
     if why_not := kind.why_not(Capability.POOLS):
         raise InvalidSetting(f"learner.name {kind.name}: several ranks cannot learn it together: {why_not}")
+    if (rounds := settings.run.average_every) > 1 and issubclass(kind, Pools) and kind.no_local_steps:
+        raise InvalidSetting(
+            f"run.average_every {rounds}: ranks cannot learn {kind.name} in steps of their own: "
+            f"{kind.no_local_steps}"
+        )
     if settings.privacy.policy is not None:
         raise InvalidSetting(
             f"privacy.policy {settings.privacy.policy}: a policy is not enforced in several ranks yet: only "
