@@ -24,6 +24,7 @@ def stream() -> model.Dashboard:
             _keeping_up(),
             _time(),
             _bad_records(),
+            _late_labels(),
             health(),
             predictions(),
             watched_models(),
@@ -117,6 +118,24 @@ def _bad_records() -> Row:
         decimals=2,
     )
     return Row("Data quality", [outcomes, share, loss])
+
+
+def _late_labels() -> Row:
+    joined = chart(
+        "Samples with a late label per second",
+        "Samples learned with a label from the topic of late labels; 0 without such a topic.",
+        "count:/s",
+        _rate("lethe_labels_joined_total"),
+        span=WIDTH // 2,
+    )
+    dropped = chart(
+        "Late labels dropped per second",
+        "Labels that were of no sample, for any reason: above all, labels that came too late.",
+        "count:/s",
+        _rate("lethe_labels_dropped_total"),
+        span=WIDTH // 2,
+    )
+    return Row("Late labels", [joined, dropped], collapsed=True)
 
 
 def _boundaries() -> Row:

@@ -72,6 +72,15 @@ class LabelSettings(Section):
     unlabelled: Literal["refuse", "predict"] = "refuse"
     """What happens to records without a label: refuse dead-letters them; predict predicts them, for
     stream.predictions_topic and evaluation.estimate, and discards them without learning."""
+    topic: str = Field(default="", pattern=r"^[a-zA-Z0-9._-]*$", max_length=249)
+    """Topic with the labels of records that have none: the key is the record's, the value its label. None by
+    default."""
+    wait: float = Field(default=60.0, gt=0, le=86400)
+    """Seconds that a record waits for its label in labels.topic; then labels.unlabelled applies to it."""
+    pending: int = Field(default=100_000, ge=1, le=1_000_000)
+    """Records of a partition that may wait for labels, and labels that may wait for records; of each, at most
+    64 MiB. Beyond it, no more are read until some are learned. Allow for twice the labels that come within
+    labels.wait."""
     max_classes: int | None = Field(default=None, ge=2, le=1000)
     """Labels are names, and new ones become classes as they appear, up to this many, after those in
     labels.names. A learner is built for all of them; what it predicts is one that has appeared."""
@@ -244,6 +253,16 @@ class Settings(BaseSettings):
         if topic and topic in {self.stream.topic, self.stream.dead_letters, self.stream.predictions_topic}:
             conflicts.append(
                 f"privacy.witness {witness} is a topic of records; use a separate topic for the heads"
+            )
+        topics = {
+            self.stream.topic,
+            self.stream.dead_letters,
+            self.stream.predictions_topic,
+            witness.removeprefix(TOPIC_PREFIX) if witness else None,
+        }
+        if self.labels.topic and self.labels.topic in topics:
+            conflicts.append(
+                f"labels.topic {self.labels.topic} is a topic of records; name another for labels"
             )
         if witness and state is None:
             conflicts.append("privacy.witness receives the heads of a ledger: it needs checkpoint.folder")

@@ -178,6 +178,7 @@ def test_everything_but_the_tensors_is_json(good: bytes) -> None:
         "ends": {},
         "reported": {},
         "classes": [],
+        "labels": {},
     }
 
 

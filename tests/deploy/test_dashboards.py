@@ -23,6 +23,8 @@ COUNT = "a count or a number, neither good nor bad"
 WITHOUT_LIMITS = {
     "Samples learned per second": "the stream's rate is the producer's affair",
     "Records received per second": "the same",
+    "Samples with a late label per second": "the stream's rate is the producer's affair",
+    "Late labels dropped per second": "how many labels are of other samples is the producer's affair",
     "Lag": "its limit is in seconds: Is it keeping up?",
     "Lag by partition: $service": "the same",
     "Offset by partition: $service": "only grows",

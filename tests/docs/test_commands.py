@@ -84,8 +84,12 @@ class Stage:
             ("--port 9109", ""),
         ):
             line = line.replace(text, value)
-        line = re.sub(r"(--topic |--predictions-topic |-t |topic:)(\w+)", rf"\g<1>\g<2>-{self._name}", line)
-        if command.startswith("kcat -P"):
+        line = re.sub(
+            r"(--topic |--predictions-topic |--labels-topic |-t |topic:)(\w+)",
+            rf"\g<1>\g<2>-{self._name}",
+            line,
+        )
+        if "kcat -P" in command:
             self._ensure_topic(line.split(" -t ")[1].split()[0])
         if service:
             self._serve(line)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lethe.errors import BrokerUnavailable
 from lethe.ingest.batcher import Batcher, FilledBatch
+from lethe.ingest.late_labels import NO_LABELS, NoLateLabels
 from lethe.ingest.slots import Slots
 from lethe.settings import BatchSettings
 from lethe.stream.source import Position
@@ -69,6 +70,7 @@ class Rig:
         origin_headers: Sequence[str] | None = None,
         names: Sequence[str] | None = None,
         unlabelled: bool = False,
+        late: NoLateLabels = NO_LABELS,
     ) -> None:
         self.source = MemorySource(logs, script)
         self.letters = letters or Letters()
@@ -88,6 +90,7 @@ class Rig:
             origin_headers=origin_headers,
             names=names,
             unlabelled=unlabelled,
+            late=late,
         )
         self.failures: list[Exception] = []
 

@@ -87,6 +87,9 @@ class MemorySource:
     def known_ends(self) -> Mapping[int, int]:
         return self.ends()
 
+    def grown(self) -> bool:
+        return False
+
     def close(self) -> None:
         """Do nothing."""
 

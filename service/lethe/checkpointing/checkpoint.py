@@ -206,12 +206,14 @@ def _unreadable(path: Path, error: Exception) -> InvalidFile:
 
 
 def _position(about: dict[str, Any]) -> Position:
-    known = {"reported": {}, "classes": ()} | about  # missing in older checkpoints
-    offsets, ends, reported = (
+    known = {"reported": {}, "classes": (), "labels": {}} | about  # missing in older checkpoints
+    offsets, ends, reported, labels = (
         {int(partition): offset for partition, offset in known[name].items()}
-        for name in ("offsets", "ends", "reported")
+        for name in ("offsets", "ends", "reported", "labels")
     )
-    return Position(offsets, about["turn"], about["topic_id"], ends, reported, tuple(known["classes"]))
+    return Position(
+        offsets, about["turn"], about["topic_id"], ends, reported, tuple(known["classes"]), labels
+    )
 
 
 def _from(about: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:

@@ -47,6 +47,7 @@ from lethe.events.records import (
     BatchReturned,
     BrokerStatus,
     CommitStatus,
+    LabelsJoined,
     Lag,
     LoopTurned,
     PartitionsAdded,
@@ -81,6 +82,7 @@ __all__ = [
     "Emit",
     "Evaluated",
     "Event",
+    "LabelsJoined",
     "Lag",
     "LearningStarted",
     "LedgerHead",
@@ -123,6 +125,7 @@ __all__ = [
 Event = (
     RecordsReceived
     | RecordsDeadLettered
+    | LabelsJoined
     | RecordsLost
     | RecordsUnlabelled
     | PartitionsAdded

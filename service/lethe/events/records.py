@@ -9,6 +9,7 @@ __all__ = [
     "BatchReturned",
     "BrokerStatus",
     "CommitStatus",
+    "LabelsJoined",
     "Lag",
     "LoopTurned",
     "PartitionsAdded",
@@ -46,6 +47,14 @@ class RecordsUnlabelled:
     """From the arrival of the first sample of their batch to its discard."""
     estimated: float | None = None
     """Accuracy on the stream as estimated from confidences alone; None if it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsJoined:
+    """So many samples had labels that came later; ``dropped`` labels, by reason, were of no sample."""
+
+    count: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ records form the same batches in every run, after every restart, and however the
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from lethe.errors import MalformedRecord, PositionLost
+from lethe.ingest.late_labels import NO_LABELS, NoLateLabels
 from lethe.ingest.origins import Origin, origin_of
 from lethe.ingest.slots import Slots
 from lethe.settings import BatchSettings
@@ -19,12 +20,21 @@ from lethe.stream.source import Position, Record, Source
 from lethe.wire import UNLABELLED, Layout, Reason, Sample, decode
 from lethe.wire.class_names import ClassNames
 
-__all__ = ["AcknowledgedDeadLetters", "Batcher", "FilledBatch", "Start", "count_segment"]
+__all__ = [
+    "READ_AHEAD_RECORDS",
+    "AcknowledgedDeadLetters",
+    "Batcher",
+    "FilledBatch",
+    "Start",
+    "count_segment",
+]
 
 READ_AHEAD_RECORDS: Final = 512
 """Per-partition read-ahead limit; beyond it the partition is paused."""
 READ_AHEAD_BYTES: Final = 8 << 20
 """The same in bytes, whichever is reached first."""
+AWAITING_BYTES: Final = 64 << 20
+"""The same where records wait for their labels, of all partitions together."""
 REPORT_RECORDS: Final = 500
 """Malformed records after which their dead letters are flushed although the batch is incomplete."""
 REPORT_SECONDS: Final = 1.0
@@ -73,6 +83,10 @@ class FilledBatch:
     """Where each sample came from, with its key, those without a label last; empty unless they are kept."""
     unlabelled: int = 0
     """Samples without a label, at the end of the slot."""
+    joined: int = 0
+    """Samples with a label that came later."""
+    dropped_labels: Mapping[str, int] = field(default_factory=dict)
+    """Late labels that were of no sample, by reason."""
     rank: int = 0
     """The rank that read it; 0 for a service that learns alone."""
 
@@ -127,6 +141,9 @@ class Batcher:
 
     With ``unlabelled``, records without a label are samples as well. They count towards the size of a batch.
 
+    A record without a label waits for its own of the ``late`` ones, and all records after it with it;
+    ``ahead`` of a partition are read meanwhile.
+
     With ``origin_headers``, batches name the origin of each sample, with those of its headers.
     """
 
@@ -146,13 +163,19 @@ class Batcher:
         origin_headers: Collection[str] | None = None,
         names: Sequence[str] | None = None,
         unlabelled: bool = False,
+        late: NoLateLabels = NO_LABELS,
+        ahead: int = READ_AHEAD_RECORDS,
     ) -> None:
+        self._late, self._ahead = late, ahead
         self._accepts_unlabelled = unlabelled
         self._origin_headers = origin_headers
         self._source, self._dead_letters, self._slots = source, dead_letters, slots
         self._layout, self._size, self._linger = layout, settings.size, settings.linger
         self._clock = clock
         self._partitions = list(source.partitions)
+        self._ahead_bytes = READ_AHEAD_BYTES
+        if late is not NO_LABELS:
+            self._ahead_bytes = max(READ_AHEAD_BYTES, AWAITING_BYTES // len(self._partitions))
         given = position or Position({})
         self._names = None if names is None else ClassNames(given.classes or names, layout.classes)
         self._next = dict(source.seek(given.offsets))
@@ -170,7 +193,7 @@ class Batcher:
 
     def _begin(self) -> None:
         self._first = dict(self._next)
-        self._samples = self._unlabelled = self._received = self._lost = self._skipped = 0
+        self._samples = self._unlabelled = self._joined = self._received = self._lost = self._skipped = 0
         self._dead: Counter[str] = Counter()
         self._acknowledged = 0
         """Malformed records whose dead letters are acknowledged."""
@@ -187,7 +210,8 @@ class Batcher:
         next_ = dict(self._next)
         classes = () if self._names is None else self._names.names
         reported = self._reported_beyond(next_)
-        return Position(next_, self._turn, self._source.topic_id, ends, reported, classes)
+        labels = self._late.position
+        return Position(next_, self._turn, self._source.topic_id, ends, reported, classes, labels)
 
     def _reported_beyond(self, offsets: Mapping[int, int]) -> dict[int, int]:
         reported = self._dead_letters.reported
@@ -202,11 +226,22 @@ class Batcher:
 
     @property
     def stalled(self) -> str:
-        """What the rotation waits for; empty unless records of other partitions wait, too."""
+        """What the rotation waits for; empty if there are no records that wait with it."""
         partition = self._partitions[self._turn]
+        if self.awaits_label and self._late.full:
+            return (
+                f"a record of partition {partition} waits for its label, and none are read: labels.pending "
+                "labels, or 64 MiB of them, wait for other records"
+            )
         if self._waiting[partition] or not any(self._waiting.values()):
             return ""
         return f"the rotation waits for a record of partition {partition}; other partitions have some"
+
+    @property
+    def awaits_label(self) -> bool:
+        """Whether the record whose turn it is waits for its label."""
+        queue = self._waiting[self._partitions[self._turn]]
+        return bool(queue) and self._awaits_label(queue[0])
 
     @property
     def start(self) -> Start:
@@ -265,7 +300,7 @@ class Batcher:
         full = [
             p
             for p, records in self._waiting.items()
-            if len(records) >= READ_AHEAD_RECORDS or self._bytes[p] >= READ_AHEAD_BYTES
+            if len(records) >= self._ahead or self._bytes[p] >= self._ahead_bytes
         ]
         records = self._source.poll(timeout, READ_AHEAD_RECORDS, full)
         now = self._clock()
@@ -306,10 +341,18 @@ class Batcher:
                 if not self._skips():
                     return False
                 continue
+            if self._awaits_label(queue[0]):
+                return False
             self._read(slot, queue[0])
             self._bytes[partition] -= len(queue.popleft().record.value or b"")
             self._turn = (self._turn + 1) % len(self._partitions)
         return self._received > 0
+
+    def _awaits_label(self, polled: _Polled) -> bool:
+        """Return whether a record has no label yet and may still get one."""
+        if self._late is NO_LABELS or _has_label(polled.record):
+            return False
+        return self._late.awaits(polled.record, polled.at)
 
     def _skips(self) -> bool:
         """Skip the turn of a partition without a record, if ``batch.linger`` has passed and others have one.
@@ -331,8 +374,9 @@ class Batcher:
         expected = self._next[record.partition]
         if record.offset < expected:
             raise PositionLost(f"partition {record.partition}: offset {record.offset} was served twice")
+        label = self._late_label(record)
         try:
-            sample = self._decode(record)
+            sample = self._decode(record, label)
         except MalformedRecord as error:
             self._dead_letters.send(record, error)
             if self.malformed == self._acknowledged:
@@ -343,6 +387,7 @@ class Batcher:
                 self._arrived, self._produced = polled.at, record.timestamp / 1000
             self._arrived = min(self._arrived, polled.at)
             self._put(slot, record, sample)
+            self._joined += label is not None
         self._taken = self._clock()
         self._received += 1
         lost = self._account_gap(record.partition, expected, record.offset)
@@ -368,21 +413,25 @@ class Batcher:
         self._origins += [origin] if origin else []
         count_segment(self._segments, sample.segment)
 
-    def _decode(self, record: Record) -> Sample:
+    def _late_label(self, record: Record) -> bytes | None:
+        """Return the label that came for a record without one; None if it has one or none came."""
+        return None if self._late is NO_LABELS or _has_label(record) else self._late.take(record)
+
+    def _decode(self, record: Record, label: bytes | None) -> Sample:
         if self._decoding_seconds is None:
-            return self._sample(record)
+            return self._sample(record, label)
         began = time.thread_time()  # wall-clock time would count pauses of the process, too
-        sample = self._sample(record)
+        sample = self._sample(record, label)
         if time.thread_time() - began > self._decoding_seconds:
             raise MalformedRecord(
                 Reason.TOO_COSTLY, f"decoding takes longer than {self._decoding_seconds:g} s"
             )
         return sample
 
-    def _sample(self, record: Record) -> Sample:
+    def _sample(self, record: Record, label: bytes | None) -> Sample:
         return decode(
             record.value,
-            record.headers,
+            record.headers if label is None else [*record.headers, ("label", label)],
             self._layout,
             self._segment_names,
             self._names,
@@ -425,6 +474,8 @@ class Batcher:
             places=tuple(self._places),
             origins=(*self._origins, *reversed(self._unlabelled_origins)),
             unlabelled=self._unlabelled,
+            joined=self._joined,
+            dropped_labels=self._late.dropped(),
         )
         self._begin()
         return filled
@@ -436,3 +487,7 @@ def count_segment(runs: list[tuple[str | None, int]], segment: str | None) -> No
         runs[-1] = (segment, runs[-1][1] + 1)
     else:
         runs.append((segment, 1))
+
+
+def _has_label(record: Record) -> bool:
+    return any(name == "label" and value is not None for name, value in record.headers)

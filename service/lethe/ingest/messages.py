@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lethe.ingest.batcher import Start
-from lethe.settings import BatchSettings
+from lethe.settings import BatchSettings, LabelSettings
 from lethe.stream.purge import Sharing
 from lethe.stream.settings import StreamSettings
 from lethe.stream.source import Position
@@ -105,3 +105,5 @@ class ReaderTask:
     """The first names of classes where labels are names; None where they are numbers."""
     unlabelled: bool = False
     """Whether records without a label are samples."""
+    late: LabelSettings | None = None
+    """Where late labels come from; None if there are none."""

@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from lethe.errors import BrokerUnavailable, LetheError, PositionLost
-from lethe.ingest.batcher import Batcher, Start
+from lethe.ingest.batcher import READ_AHEAD_RECORDS, Batcher, Start
+from lethe.ingest.late_labels import NO_LABELS, LateLabels, NoLateLabels
 from lethe.ingest.messages import (
     BrokerState,
     Commit,
@@ -32,6 +33,10 @@ from lethe.stream.source import Position
 
 __all__ = ["read_stream"]
 
+RECORD_SECONDS: Final = 0.2
+"""Longest wait for a record, so that the parent's messages are received soon."""
+LABEL_SECONDS: Final = 0.02
+"""The same while a record waits for its label, which may come at any time."""
 IDLE_SECONDS: Final = 2.0
 """Interval of checks of the connection while no record arrives."""
 DECODING_SHARE: Final = 0.1
@@ -75,6 +80,13 @@ class _Reader:
             task.names,
             task.unlabelled,
         )
+        self._ahead = READ_AHEAD_RECORDS
+        self._late: NoLateLabels = NO_LABELS
+        if task.late is not None:
+            self._ahead = task.late.pending
+            # a label that is gone leaves its record without one, and no more
+            labels = task.stream.model_copy(update={"topic": task.late.topic, "accept_loss": True})
+            self._late = LateLabels(lambda: KafkaSource(labels), task.late.wait, task.late.pending)
         self._awaiting_batch = False
         """An incomplete batch was discarded: nothing is read until the broker has a whole one."""
         self._malformed = 0
@@ -118,12 +130,14 @@ class _Reader:
         source, batcher = self._open()
         if time.monotonic() >= self._check_at:
             self._check_at = time.monotonic() + IDLE_SECONDS
-            if source.grown():
+            if source.grown() or self._late.grown:
                 self._disconnect()  # the next connection reads the added partitions, too
                 source, batcher = self._open()
             self._check_commits(source)
         if time.monotonic() >= self._purge_at:
             self._purge(source)
+        if self._residency is not None and self._late.held > INCOMPLETE_SHARE * self._residency:
+            self._late.release()
         if self._paused or self._ended:
             return
         if not self._free:
@@ -132,7 +146,10 @@ class _Reader:
             return
         if self._awaiting_batch and not self._has_whole_batch(source, batcher):
             return
-        filled = batcher.fill(self._free[0], timeout=0.2)
+        awaits_label = batcher.awaits_label
+        if awaits_label:
+            self._late.poll()
+        filled = batcher.fill(self._free[0], timeout=LABEL_SECONDS if awaits_label else RECORD_SECONDS)
         if filled is not None:
             self._free.popleft()
             self._connection.send((self._epoch, filled))
@@ -180,6 +197,7 @@ class _Reader:
     def _rewind(self, pause: Pause) -> None:
         """Overwrite every slot; records that were read ahead are read again."""
         self._slots.discard_all()
+        self._late.release()
         if self._residency is not None and self._source is not None:
             self._source.close()  # and free what it has fetched: a pause may be long
             self._source = None
@@ -208,13 +226,15 @@ class _Reader:
         if self._source is None:
             self._source = KafkaSource(self._stream)
         if self._batcher is None:
+            position = self._resumed(self._source)
+            self._late.read_from({} if position is None else position.labels)
             self._batcher = Batcher(
                 self._source,
                 self._dead_letters,
                 self._slots,
                 self._layout,
                 self._batch,
-                self._resumed(self._source),
+                position,
                 self._left,
                 segments=self._segments,
                 decoding_seconds=None if self._residency is None else DECODING_SHARE * self._residency,
@@ -222,6 +242,8 @@ class _Reader:
                 origin_headers=self._origin_headers,
                 names=self._names,
                 unlabelled=self._unlabelled,
+                late=self._late,
+                ahead=self._ahead,
             )
             if connected:
                 self._purger.publish_start(self._source, self._batcher.start.position.offsets)
@@ -249,7 +271,7 @@ class _Reader:
         self._connection.send(BrokerState(True, gone))
         self._purger.reset()
         self._dead_letters.reported.clear()
-        return Position(source.starts(), 0, source.topic_id, classes=given.classes)
+        return Position(source.starts(), 0, source.topic_id, classes=given.classes, labels=given.labels)
 
     def _receive(self, timeout: float) -> None:
         """Receive the parent's messages. Raises EOFError when it has closed the connection."""
@@ -280,6 +302,7 @@ class _Reader:
                 self._position = replace(self._position, ends={**self._position.ends, **known})
             self._source.close()
             self._source = None
+        self._late.close()
 
     def _commit(self, commit: Commit) -> None:
         here = self._position if self._source is None else self._source
@@ -312,5 +335,6 @@ class _Reader:
 
     def close(self) -> None:
         self._dead_letters.close()
+        self._late.close()
         if self._source is not None:
             self._source.close()

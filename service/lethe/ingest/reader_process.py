@@ -25,7 +25,7 @@ from lethe.ingest.messages import (
 from lethe.ingest.reader import read_stream
 from lethe.ingest.scrubbing import core_dumps_disabled, scrubbing_children
 from lethe.ingest.slots import Slots
-from lethe.settings import BatchSettings
+from lethe.settings import BatchSettings, LabelSettings
 from lethe.stream.purge import Sharing
 from lethe.stream.settings import StreamSettings
 from lethe.stream.source import Position, Purged
@@ -48,7 +48,7 @@ class ReaderProcess:
     values with ``dead_letter_key``. The child disables core dumps if its parent has. With ``until``, each
     partition is read up to that offset. With ``origin_headers``, batches name the origin of each sample, with
     those of its headers. With ``names``, labels are names, of which these come first; with ``unlabelled``,
-    records without a label are samples.
+    records without a label are samples; ``late`` says where their labels may come from.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class ReaderProcess:
         origin_headers: Collection[str] | None = None,
         names: Sequence[str] | None = None,
         unlabelled: bool = False,
+        late: LabelSettings | None = None,
     ) -> None:
         self._epoch = 0
         self._slots = Slots(layout, batch, context)
@@ -88,6 +89,7 @@ class ReaderProcess:
             origin_headers=origin_headers,
             names=names,
             unlabelled=unlabelled,
+            late=late,
         )
         self._process = context.Process(
             target=read_stream,

@@ -15,6 +15,7 @@ from lethe.events import (
     CommitStatus,
     Evaluated,
     Event,
+    LabelsJoined,
     Lag,
     LearningStarted,
     LedgerHead,
@@ -39,10 +40,12 @@ from lethe.observability.learning_metrics import LearningMetrics
 from lethe.observability.rank_metrics import RankMetrics
 from lethe.observability.run_metrics import RunMetrics
 
-__all__ = ["EVALUATION_BUCKETS", "Metrics"]
+__all__ = ["EVALUATION_BUCKETS", "LABELS_DROPPED", "Metrics"]
 
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 AGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+LABELS_DROPPED = ("no_key", "no_value", "too_long", "replaced", "unmatched")
+"""Reasons for which a late label is of no sample; each has a series from the start."""
 HEAD_DIGITS = 12
 """Hexadecimal digits of the ledger's head that a float64 holds exactly."""
 EVALUATION_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -84,6 +87,12 @@ class Metrics:
         self._unlabelled = counter(
             "samples_unlabelled", "Samples without a label, discarded without being learned."
         )
+        self._joined = counter("labels_joined", "Samples learned with a label that came later.")
+        self._dropped = counter(
+            "labels_dropped", "Late labels that were of no sample, by reason.", ("reason",)
+        )
+        for reason in LABELS_DROPPED:
+            self._dropped.labels(reason)
         self._dead = counter("samples_dead_lettered", "Malformed records, by reason.", ("reason",))
         self._lost = counter("samples_lost", "Offsets that the broker never served.")
         self._given_back = counter(
@@ -214,6 +223,10 @@ class Metrics:
             case BatchReturned():
                 self._given_back.inc()
                 self._returns.set(event.times)
+            case LabelsJoined():
+                self._joined.inc(event.count)
+                for reason, count in event.dropped.items():
+                    self._dropped.labels(reason).inc(count)
             case RecordsUnlabelled():
                 self._unlabelled.inc(event.count)
                 self._take_estimated(event.estimated)

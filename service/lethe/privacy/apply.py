@@ -98,6 +98,12 @@ def _bound_residency(settings: Settings, policy: Policy) -> Settings:
             f"an incomplete batch is discarded after {longest:g} s and would never be learned; "
             "set a shorter linger"
         )
+    if settings.labels.topic and settings.labels.wait >= longest:
+        raise InvalidSetting(
+            f"labels.wait {settings.labels.wait:g}: under residency_seconds {limit:g} of policy "
+            f"{policy.name} a sample is discarded after {longest:g} s, to be read again, and would never get "
+            "a later label; set a shorter wait"
+        )
     stream = stream.model_copy(update={"fetch_bytes": min(stream.fetch_bytes, FETCH_BYTES)})
     batch = batch.model_copy(update={"slots": min(batch.slots, max(2, READ_AHEAD // batch.size))})
     return settings.model_copy(update={"stream": stream, "batch": batch})

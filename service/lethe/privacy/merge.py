@@ -135,7 +135,12 @@ def _position(states: Sequence[SummedState], spans: Mapping[int, Span]) -> Posit
         _highest(named) for named in zip(*((p.ends, p.reported) for p in positions), strict=True)
     )
     topic_id = next((p.topic_id for p in positions if p.topic_id is not None), None)
-    return Position(offsets, 0, topic_id, ends, reported, max((p.classes for p in positions), key=len))
+    labels: dict[int, int] = {}
+    for position in positions:
+        for partition, offset in position.labels.items():
+            labels[partition] = min(offset, labels.get(partition, offset))
+    classes = max((position.classes for position in positions), key=len)
+    return Position(offsets, 0, topic_id, ends, reported, classes, labels)
 
 
 def _highest(mappings: Iterable[Mapping[int, int]]) -> Mapping[int, int]:

@@ -90,6 +90,11 @@ def verify_topic(
     learned = LearnedOffsets.of(
         str(checkpoint.fingerprint["stream.topic"]), receipts_of(path.parent, checkpoint)
     )
+    if checkpoint.fingerprint.get("labels.topic"):
+        raise InvalidSetting(
+            f"{path}: labels came from topic {checkpoint.fingerprint['labels.topic']}, and the records of "
+            f"{learned.topic} do not have them: name files with all samples"
+        )
     stream = stream.model_copy(update={"topic": topic or learned.topic})
     anew, layout = learner_of(checkpoint, kind), layout_of(checkpoint)
     names = names_of(checkpoint)

@@ -12,7 +12,15 @@ from lethe.drift.features import FeatureSums
 from lethe.errors import DivergedLoss, LetheError, RankLost, StateNotSaved
 from lethe.evaluation.evaluator import Evaluator, Interrupted
 from lethe.evaluation.history import History
-from lethe.events import ClassesNamed, Emit, Evaluated, PartitionsAdded, RecordsUnlabelled, TopicRecreated
+from lethe.events import (
+    ClassesNamed,
+    Emit,
+    Evaluated,
+    LabelsJoined,
+    PartitionsAdded,
+    RecordsUnlabelled,
+    TopicRecreated,
+)
 from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.feed import Batch, Feed
 from lethe.ingest.messages import BrokerState
@@ -237,6 +245,8 @@ class Loop:
         regimes = () if step is None else step.regimes
         self.receipts.discarded(filled, learned_at, self.history.samples, regimes)
         self._feed_events.account(filled)
+        if filled.joined or filled.dropped_labels:
+            self.emit(LabelsJoined(filled.joined, filled.dropped_labels))
         if filled.unlabelled:
             estimated = self.history.estimated.fading
             self.emit(RecordsUnlabelled(filled.unlabelled, learned_at - filled.arrived, estimated))

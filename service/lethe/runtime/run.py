@@ -406,6 +406,7 @@ class Service:
             origin_headers=self._origin_headers(),
             names=self._inputs.labels.names,
             unlabelled=settings.labels.unlabelled == "predict",
+            late=settings.labels if settings.labels.topic else None,
         )
 
     def _origin_headers(self) -> Sequence[str] | None:

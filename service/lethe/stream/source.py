@@ -47,7 +47,8 @@ class Position:
     same name has another. ``ends`` are the last known ends of the partitions, which give how much is lost
     with a deleted topic; equality ignores them. ``reported`` are offsets beyond the position before
     which every malformed record has its dead letter. ``classes`` are the names of the classes, by number,
-    where labels are names: those known at the start, and of the records before it.
+    where labels are names: those known at the start, and of the records before it. ``labels`` are the offsets
+    of the topic of late labels from which those of later records have to be read.
     """
 
     offsets: Mapping[int, int]
@@ -56,6 +57,7 @@ class Position:
     ends: Mapping[int, int] = field(default_factory=dict, compare=False)
     reported: Mapping[int, int] = field(default_factory=dict, compare=False)
     classes: tuple[str, ...] = field(default=(), compare=False)
+    labels: Mapping[int, int] = field(default_factory=dict, compare=False)
 
     @property
     def ahead(self) -> int:
@@ -118,6 +120,12 @@ class Source(Protocol):
 
     def known_ends(self) -> Mapping[int, int]:
         """Return the ends as of the last fetch, without a request."""
+
+    def grown(self) -> bool:
+        """Return whether the topic has partitions for this service that it had not when it was opened.
+
+        Raises BrokerUnavailable.
+        """
 
     def close(self) -> None:
         """Close the connections. May never be called."""

@@ -15,7 +15,17 @@ from lethe.learners.base import Retention
 __all__ = ["AddedState", "Receipt", "RegimeSpan", "Span", "parse_receipt", "regime_spans"]
 
 NEWER: Final = frozenset(
-    {"skipped", "back_to", "clock_step", "sums_before", "sums_after", "states", "regimes", "unlabelled"}
+    {
+        "skipped",
+        "back_to",
+        "clock_step",
+        "sums_before",
+        "sums_after",
+        "states",
+        "regimes",
+        "unlabelled",
+        "joined",
+    }
 )
 """Fields that receipts of older versions lack."""
 DIGEST: Final = re.compile("[0-9a-f]{64}")
@@ -84,6 +94,8 @@ class Receipt:
     learned: int = 0
     unlabelled: int = 0
     """Samples without a label, discarded without being learned."""
+    joined: int = 0
+    """Of a ``batch``: those of the learned samples whose labels came later, from a topic of their own."""
     dead_lettered: int = 0
     lost: int = 0
     skipped: int = 0
@@ -126,6 +138,7 @@ def parse_receipt(body: dict[str, Any]) -> Receipt:
         receipt.received,
         receipt.learned,
         receipt.unlabelled,
+        receipt.joined,
         receipt.dead_lettered,
         receipt.lost,
         receipt.skipped,

@@ -174,6 +174,7 @@ class LedgerReceipts(Receipts):
                 received=filled.received,
                 learned=filled.samples,
                 unlabelled=filled.unlabelled,
+                joined=filled.joined,
                 dead_lettered=sum(filled.dead.values()),
                 lost=filled.lost,
                 skipped=filled.skipped,

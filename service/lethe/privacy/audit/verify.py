@@ -296,6 +296,8 @@ class _Tally:
             self._unbalanced.append(
                 f"receipt {sequence}: received is not learned + unlabelled + dead-lettered"
             )
+        if receipt.joined > receipt.learned:
+            self._unbalanced.append(f"receipt {sequence}: {receipt.joined} joined, {receipt.learned} learned")
         firsts = {span.partition: span.first for span in receipt.spans}
         ends = {span.partition: span.next for span in receipt.spans}
         self._live.append(_Learned(sequence, receipt.topic, firsts, ends, self._count(receipt)))

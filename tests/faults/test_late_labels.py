@@ -1,0 +1,175 @@
+"""Late labels through Apache Kafka: every sample gets its own, also across kills, and is learned once."""
+
+import random
+import re
+import signal
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+
+from deploy.kafka.kraft import KafkaNode
+from lethe.checkpointing.checkpoint import read_checkpoint
+from lethe.checkpointing.state_folder import checkpoint_files
+from lethe.errors import InvalidSetting
+from lethe.experiments.chaos.outcome import Outcome
+from lethe.learners.registry import LEARNERS
+from lethe.privacy.audit.evidence import checkpoint_totals
+from lethe.privacy.audit.ledger import read_entries
+from lethe.privacy.audit.receipt_writer import LEDGER
+from lethe.privacy.audit.verify import audit
+from lethe.privacy.controls import load_controls
+from lethe.privacy.policy import load_policy
+from lethe.privacy.verify_sums import verify_topic
+from lethe.settings import PrivacySettings
+from tests.support.brokers import of_kafka
+from tests.support.faults.checkpoint_steps import KillAt
+from tests.support.faults.policies import held_to
+from tests.support.faults.services import Stage, running
+from tests.support.faults.topics import Fill, Outgoing, records
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.needs("kafka")
+
+COUNT: Final = 800
+MISSING: Final = list(range(0, COUNT, 2))
+"""The records without a label."""
+
+
+def halves() -> tuple[list[Outgoing], list[Outgoing]]:
+    """Records with labels, and the same of which every other one has none."""
+    whole = records("a", COUNT, 5)
+    return whole, [
+        (value, [header for header in headers if header[0] != "label" or number % 2])
+        for number, (value, headers) in enumerate(whole)
+    ]
+
+
+def send_labels(kafka_node: KafkaNode, topic: str, whole: list[Outgoing], numbers: list[int]) -> None:
+    with KafkaProducer(bootstrap_servers=kafka_node.bootstrap_servers) as producer:
+        sent = [
+            producer.send(topic, key=b"%d" % number, value=dict(whole[number][1])["label"])
+            for number in numbers
+        ]
+        for future in sent:
+            future.get(timeout=60)
+
+
+def settings(stage: Stage, folder: Path, learner: str = "finetune", **more: Any) -> Any:
+    return stage.settings(learner, folder, **{"privacy": {"policy": "lab"}, **more})
+
+
+def joined_in(folder: Path) -> int:
+    return sum(e.receipt.joined for e in read_entries(folder / LEDGER) if e.receipt.kind == "batch")
+
+
+def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all_labels(
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    whole, partly = halves()
+    complete, stage = fill(f"{topic}-complete", whole), fill(topic, partly)
+    late = f"{topic}.labels"
+    of_kafka(kafka_node).create_topic(late, 2)
+    missing = MISSING.copy()
+    random.Random(3).shuffle(missing)
+    state = tmp_path / "late" / "state"
+    given = settings(stage, state, labels={"topic": late, "wait": 3600})
+    with running(given, KillAt("renamed", left=3)) as service:
+        send_labels(kafka_node, late, whole, missing[:100])
+        until(lambda: " at http://" in service.log, "the service waits for the others")
+        send_labels(kafka_node, late, whole, missing[100:])
+        assert service.status() == -signal.SIGKILL
+    with running(given) as service:
+        assert service.status() == 0
+    with running(settings(complete, tmp_path / "all" / "state")) as service:
+        assert service.status() == 0
+    found, expected = (Outcome.of(tmp_path / name / "state") for name in ("late", "all"))
+    assert (found.learned, found.dead, found.learner) == (COUNT, 0, expected.learner)
+    assert read_checkpoint(checkpoint_files(state)[-1]).position.labels.keys() == {0, 1}
+    assert (joined_in(state), joined_in(tmp_path / "all" / "state")) == (len(MISSING), 0)
+    verdict = audit(read_entries(state / LEDGER), load_policy("lab"), checkpoint_totals(state))
+    assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
+
+
+def test_a_label_that_never_comes_leaves_its_record_unlabelled(
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    whole, partly = halves()
+    stage, late = fill(topic, partly), f"{topic}.labels"
+    of_kafka(kafka_node).create_topic(late, 1)
+    send_labels(kafka_node, late, whole, MISSING[: len(MISSING) // 2])
+    labels = {"topic": late, "wait": 3.0, "unlabelled": "predict"}
+    given = settings(stage, tmp_path / "state", labels=labels, serve={"keep": True})
+    with running(given) as service:
+        service.has_learned(COUNT * 3 // 4)
+        exported = httpx.get(f"{service.address}/metrics").text
+        samples = service.state()["samples"]
+        service.send(signal.SIGTERM)
+        assert service.status() == 0
+    assert (samples["learned"], samples["unlabelled"]) == (COUNT * 3 // 4, COUNT // 4)
+    joined = re.search(r"^lethe_labels_joined_total (\S+)$", exported, re.MULTILINE)
+    assert joined is not None
+    assert float(joined[1]) == COUNT // 4
+
+
+def test_under_a_bound_of_residency_records_that_wait_are_read_again_and_lost_ones_do_not_block(
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    whole, partly = halves()
+    stage, late = fill(topic, partly), f"{topic}.labels"
+    of_kafka(kafka_node).create_topic(late, 2)
+    held = held_to(tmp_path, residency_seconds=20, purge=None)
+    given = settings(stage, tmp_path / "state", "ridge", labels={"topic": late, "wait": 2.0}, **held)
+    send_labels(kafka_node, late, whole, [number for number in MISSING if number != 400])
+    with running(given) as service:
+        assert service.status() == 0
+    state = tmp_path / "state"
+    found = Outcome.of(state)
+    assert found.learned + found.dead == COUNT
+    assert found.dead >= 1
+    policy = load_policy(held["privacy"]["policy"])
+    verdict = audit(read_entries(state / LEDGER), policy, checkpoint_totals(state))
+    assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
+
+
+@pytest.mark.long
+def test_labels_in_a_partition_that_is_added_later_are_read(
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    whole, partly = halves()
+    stage, late = fill(topic, partly), f"{topic}.labels"
+    of_kafka(kafka_node).create_topic(late, 1)
+    stream = {"growth_seconds": 1.0}
+    given = settings(stage, tmp_path / "state", labels={"topic": late, "wait": 3600}, stream=stream)
+    with running(given) as service:
+        send_labels(kafka_node, late, whole, MISSING[:50])
+        until(lambda: " at http://" in service.log, "the service waits for the others")
+        with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
+            admin.create_partitions({late: 4})
+        send_labels(kafka_node, late, whole, MISSING[50:])
+        assert service.status() == 0
+    assert (Outcome.of(tmp_path / "state").learned, joined_in(tmp_path / "state")) == (COUNT, len(MISSING))
+
+
+def test_sums_with_late_labels_are_not_compared_with_the_topic_alone(
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    whole, partly = halves()
+    stage, late = fill(topic, partly[:128]), f"{topic}.labels"
+    of_kafka(kafka_node).create_topic(late, 1)
+    send_labels(kafka_node, late, whole, MISSING[:64])
+    given = settings(stage, tmp_path / "state", "ridge", labels={"topic": late, "wait": 3600})
+    with running(given) as service:
+        assert service.status() == 0
+    with pytest.raises(InvalidSetting, match=rf"labels came from topic {re.escape(late)}"):
+        verify_topic(tmp_path / "state", given.stream)
+
+
+def test_a_policy_whose_residency_is_shorter_refuses_to_wait(stage: Stage, tmp_path: Path) -> None:
+    given = stage.settings("ridge", tmp_path / "state", labels={"topic": "late", "wait": 2.5})
+    with pytest.raises(InvalidSetting, match=r"labels.wait 2.5: .* policy clinic"):
+        load_controls(PrivacySettings(policy="clinic")).apply(given, LEARNERS["ridge"], [])
+    shorter = stage.settings("ridge", tmp_path / "state", labels={"topic": "late", "wait": 2.0})
+    load_controls(PrivacySettings(policy="clinic")).apply(shorter, LEARNERS["ridge"], [])
