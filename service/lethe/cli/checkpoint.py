@@ -14,7 +14,7 @@ from typer import Option
 from lethe.cli.flags import read_pairs
 from lethe.cli.help import examples
 from lethe.cli.options import StateFolder
-from lethe.errors import InvalidFile
+from lethe.errors import InvalidFile, InvalidSetting
 from lethe.files.terminal import markup
 
 __all__ = ["app"]
@@ -95,6 +95,7 @@ def verify(folder: StateFolder) -> None:
     epilog=examples(
         "lethe checkpoint rollback state --option lr=0.01",
         "lethe checkpoint rollback state --to 12800",
+        "lethe checkpoint rollback state --to 12800 --keep-position",
     )
 )
 def rollback(
@@ -103,9 +104,17 @@ def rollback(
         str | None,
         Option(
             metavar="SAMPLES|FILE",
-            help="Checkpoint to go back to. Default: the newest finite one.",
+            help="Checkpoint to go back to. Default: the newest finite one; with --keep-position, the newest "
+            "that has learned less.",
         ),
     ] = None,
+    keep_position: Annotated[
+        bool,
+        Option(
+            "--keep-position",
+            help="Go on where the run is, with the older learner: nothing is read or learned again.",
+        ),
+    ] = False,
     option: Annotated[
         list[str] | None,
         Option(metavar="NAME=VALUE", help="New value of a learner's option; repeatable."),
@@ -119,6 +128,9 @@ def rollback(
 
     The service must be stopped. Newer checkpoints are moved aside, and the ledger gets a receipt.
     """
+    if keep_position:
+        _restore(folder, to, option, learner)
+        return
     from lethe.privacy.rollback import roll_back
 
     done = roll_back(folder, to, read_pairs("--option", option or []), learner)
@@ -135,6 +147,23 @@ def rollback(
             f"--option {shlex.quote(f'{name}={_written(now)}')}" for name, (_, now) in done.changed.items()
         )
         console.print(f"start the service with {markup(flags)}")
+
+
+def _restore(folder: Path, to: str | None, option: list[str] | None, learner: str | None) -> None:
+    from lethe.privacy.restoration import restore_learner
+
+    if option:
+        raise InvalidSetting("--option: with --keep-position the learner keeps its options; leave one out")
+    done = restore_learner(folder, to, learner)
+    console = Console(soft_wrap=True)
+    console.print(
+        f"{markup(str(done.checkpoint))} resumes after {done.samples:,} samples, "
+        f"with the learner of {done.older:,}"
+    )
+    console.print(
+        f"unlearned: {done.unlearned:,} samples, which are not read again; "
+        f"moved newer checkpoints to {markup(str(done.aside))}"
+    )
 
 
 def _written(value: object) -> str:

@@ -90,8 +90,8 @@ def merge_states(folders: Sequence[Path], out: Path, plugin: str | None = None) 
 def _check_whole(state: SummedState) -> None:
     if state.learned.subtracted:
         raise InvalidSetting(
-            f"{state.folder} is what a subtraction left, at offsets that it still counts as learned: merge "
-            "the states that it was made of instead"
+            f"{state.folder} is what a subtraction or an older learner left, at offsets that it still counts "
+            "as learned: merge the states that it was made of instead"
         )
 
 

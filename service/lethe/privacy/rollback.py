@@ -19,7 +19,7 @@ from lethe.privacy.audit.receipt import Receipt, Span
 from lethe.privacy.audit.receipt_writer import LEDGER, ledger_mark, stored_ledger
 from lethe.privacy.stored_learner import OPTIONS, kind_of, retention_of
 
-__all__ = ["Rollback", "roll_back"]
+__all__ = ["Rollback", "check_not_private", "held_samples", "named_checkpoint", "roll_back"]
 
 RESETS_OPTIMIZER = {"optimizer", "optimizer_options"}
 """Options whose change resets the optimizer, because another optimizer cannot use its state."""
@@ -61,14 +61,14 @@ def roll_back(
         newer = [file for file in checkpoint_files(folder) if file > path]
         chosen = read_checkpoint(path)
         kind = kind_of(chosen, path, plugin)
-        _check_not_private(kind)
+        check_not_private(kind)
         before, after = _options(chosen, kind, options)
         changed = {name: (was, after[name]) for name, was in before.items() if was != after[name]}
         unlearned = max([read_samples(file) for file in newer], default=chosen.samples) - chosen.samples
         if not (newer or changed):
             raise InvalidSetting(
                 f"{path} is the newest checkpoint and no option changes: --option NAME=VALUE changes one, "
-                f"--to goes further back, to {_held(folder)}"
+                f"--to goes further back, to {held_samples(folder)}"
             )
         ledger, stored = _add_receipt(folder, path, chosen, kind)
         fingerprint = {**chosen.fingerprint, **{f"{OPTIONS}{name}": value for name, value in after.items()}}
@@ -82,15 +82,21 @@ def roll_back(
 
 def _chosen(folder: Path, to: str | None) -> Path:
     """Return the checkpoint that ``to`` names; without it the newest that a run can continue from."""
+    return _newest_finite(checkpoint_files(folder)) if to is None else named_checkpoint(folder, to)
+
+
+def named_checkpoint(folder: Path, to: str) -> Path:
+    """Return the newest checkpoint in ``folder`` that ``to`` names, by its samples or its file.
+
+    Raises InvalidFile if there is none.
+    """
     files = checkpoint_files(folder)
-    if to is None:
-        return _newest_finite(files)
     if to.replace(",", "").isdigit():
         found = [file for file in files if _samples(file) == int(to.replace(",", ""))]
     else:
         found = [file for file in files if file.name == Path(to).name and Path(to).parent in {Path(), folder}]
     if not found:
-        raise InvalidFile(f"{folder} holds no checkpoint {to}: it holds those of {_held(folder)}")
+        raise InvalidFile(f"{folder} holds no checkpoint {to}: it holds those of {held_samples(folder)}")
     return found[-1]
 
 
@@ -122,12 +128,14 @@ def _samples(file: Path) -> int | None:
         return None
 
 
-def _held(folder: Path) -> str:
+def held_samples(folder: Path) -> str:
+    """Return, for a message, after how many samples each checkpoint in ``folder`` was taken."""
     held = [str(samples) for file in checkpoint_files(folder) if (samples := _samples(file)) is not None]
     return f"{', '.join(dict.fromkeys(held))} samples"
 
 
-def _check_not_private(kind: type[Learner]) -> None:
+def check_not_private(kind: type[Learner]) -> None:
+    """Raise InvalidSetting for a differentially private learner: what it has spent cannot be undone."""
     if issubclass(kind, PrivateLearner):
         raise InvalidSetting(
             f"learner {kind.name} is differentially private: a rollback does not undo the privacy it has "

@@ -86,8 +86,8 @@ def subtract_state(
 def _check_within(state: SummedState, part: SummedState) -> None:
     if part.learned.subtracted:
         raise InvalidSetting(
-            f"{part.folder} is what a subtraction left, at offsets that it still counts as learned: subtract "
-            "the states that it was made of instead"
+            f"{part.folder} is what a subtraction or an older learner left, at offsets that it still counts "
+            "as learned: subtract the states that it was made of instead"
         )
     for span in _spans(part):
         where = f"topic {state.learned.topic}, partition {span.partition}"

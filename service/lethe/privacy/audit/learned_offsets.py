@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 from lethe.checkpointing.checkpoint import Checkpoint
 from lethe.errors import InvalidFile, NeverLearned
@@ -14,6 +14,9 @@ from lethe.privacy.audit.receipt import Receipt, RegimeSpan, Span
 from lethe.privacy.audit.receipt_writer import LEDGER, ledger_mark
 
 __all__ = ["LearnedOffsets", "in_force", "receipts_of", "regimes_at"]
+
+UNLEARNING: Final = frozenset({"subtraction", "restoration"})
+"""Kinds of receipts whose spans were learned and are unlearned again."""
 
 
 def receipts_of(folder: Path, checkpoint: Checkpoint) -> Sequence[Receipt]:
@@ -50,7 +53,8 @@ class LearnedOffsets:
     """The records that a state has learned, and what was taken out again.
 
     ``spans`` has one for each partition. The samples of ``subtracted`` spans, and ``erased`` others that no
-    receipt names, were learned and are unlearned again. The counts are those of `Receipt`.
+    receipt names, were learned and are unlearned again; spans of a ``restoration`` count as subtracted. The
+    counts are those of `Receipt`.
     """
 
     topic: str
@@ -86,7 +90,7 @@ class LearnedOffsets:
                     spans[span.partition] = Span(span.partition, before.first, span.next)
             if receipt.kind in {"erasure", "merge"}:
                 erased += receipt.erased
-            subtracted += receipt.spans if receipt.kind == "subtraction" else ()
+            subtracted += receipt.spans if receipt.kind in UNLEARNING else ()
             if receipt.kind == "recreation":
                 recreated = True
                 spans = {}
@@ -106,12 +110,14 @@ def regimes_at(receipts: Iterable[Receipt], places: Sequence[tuple[int, int]]) -
     """Return the regime to whose sums the sample at each place, a partition and an offset, was added.
 
     ``receipts`` are in force. Raises NeverLearned, naming the place, if one is given twice, or if no sample
-    was learned from there or its receipt does not name a regime.
+    was learned from there, if it is unlearned again, or its receipt does not name a regime.
     """
     spans: dict[int, list[RegimeSpan]] = {}
+    unlearned: list[Span] = []
     for receipt in receipts:
         if receipt.kind == "recreation":
-            spans = {}  # the same offsets hold other records since
+            spans, unlearned = {}, []  # the same offsets hold other records since
+        unlearned += receipt.spans if receipt.kind in UNLEARNING else ()
         for span in receipt.regimes:
             spans.setdefault(span.partition, []).append(span)
     found: dict[tuple[int, int], int] = {}
@@ -120,6 +126,8 @@ def regimes_at(receipts: Iterable[Receipt], places: Sequence[tuple[int, int]]) -
         index = bisect_right(own, offset, key=attrgetter("first")) - 1
         if (partition, offset) in found:
             raise NeverLearned(f"offset {offset} of partition {partition} is given twice")
+        if any(s.partition == partition and s.first <= offset < s.next for s in unlearned):
+            raise NeverLearned(f"what was learned at offset {offset} of partition {partition} is unlearned")
         if index < 0 or offset >= own[index].next:
             raise NeverLearned(
                 f"no receipt says to which regime a sample at offset {offset} of partition {partition} was "

@@ -62,7 +62,9 @@ class AddedState:
     """The newest receipt of its ledger, by number and hash: ``lethe audit --head`` finds it there."""
 
 
-Kind = Literal["batch", "purge", "rollback", "expiry", "erasure", "recreation", "merge", "subtraction"]
+Kind = Literal[
+    "batch", "purge", "rollback", "restoration", "expiry", "erasure", "recreation", "merge", "subtraction"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Receipt:
     * ``purge``: its spans were deleted from the broker, at ``discarded_at``.
     * ``rollback``: the run continued from an older checkpoint, which unlearned its spans; they are learned
       again.
+    * ``restoration``: the learner has its state of an older checkpoint again, at the position where it was.
+      The ``erased`` samples of its spans are unlearned; that they were received and learned stays.
     * ``expiry``: a learner that keeps samples deleted, at ``discarded_at``, the ``erased`` samples of its
       spans that it still kept; the oldest was received at ``received_at``.
     * ``erasure``: so many samples were unlearned on request. It does not say which, because a receipt of an
@@ -109,12 +113,12 @@ class Receipt:
     policy: str | None = None
     """Digest of the policy in force; None without a policy."""
     back_to: int | None = None
-    """Of a ``rollback``: number of receipts before the checkpoint that the run continued from."""
+    """Of a ``rollback`` or ``restoration``: number of receipts before the older checkpoint."""
     clock_step: float = 0.0
     """Seconds by which the clock was set back before this receipt, as a negative number; otherwise 0."""
     sums_before: str = ""
-    """Of an ``erasure`` or ``subtraction``: SHA-256 of the learner's exact sums before it; empty for a
-    learner without."""
+    """Of an ``erasure``, ``subtraction`` or ``restoration``: SHA-256 of the learner's exact sums before it;
+    empty for a learner without."""
     sums_after: str = ""
     """The same after it, and after a ``merge``: those of a learner that never learned what was erased."""
     regimes: Sequence[RegimeSpan] = ()

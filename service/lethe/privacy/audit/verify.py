@@ -179,6 +179,8 @@ class _Tally:
         self._kept: list[tuple[str, int, int, float]] = []
         self._longest_kept = 0.0
         self._erased = self._expired = self._brought_back = 0
+        self._restored: list[tuple[int, int]] = []
+        """The restorations that no rollback undid: the number of each receipt and its samples."""
         self._parts: list[str] = []
         """The heads of the ledgers of the states that were merged."""
         self._gaps: list[str] = []
@@ -229,7 +231,11 @@ class _Tally:
             case "merge":
                 self._take_merge(receipt, sequence)
             case "subtraction":
-                self._take_subtraction(receipt, sequence)
+                self._erased += receipt.erased
+                self._take_unlearned(receipt, sequence)
+            case "restoration":
+                self._restored.append((sequence, receipt.erased))
+                self._take_unlearned(receipt, sequence)
             case "rollback":
                 self._take_rollback(receipt, sequence)
             case "purge":
@@ -309,12 +315,11 @@ class _Tally:
         if sequence > 1:
             self._gaps.append(f"receipt {sequence}: a merge after other receipts")
 
-    def _take_subtraction(self, receipt: Receipt, sequence: int) -> None:
-        self._erased += receipt.erased
+    def _take_unlearned(self, receipt: Receipt, sequence: int) -> None:
         for span in receipt.spans:
             if span.next > self._next.get((receipt.topic, span.partition), 0):
                 where = f"{receipt.topic}/{span.partition} up to {span.next}"
-                self._gaps.append(f"receipt {sequence}: a subtraction of {where}, which was never learned")
+                self._gaps.append(f"receipt {sequence}: a {receipt.kind} of {where}, which was never learned")
 
     def _take_purge(self, receipt: Receipt, sequence: int) -> None:
         for span in receipt.spans:
@@ -346,6 +351,8 @@ class _Tally:
             where = ", ".join(f"{topic}/{partition}" for topic, partition in wrong[:3])
             self._gaps.append(f"receipt {sequence}: a rollback of {where} to offsets where it never was")
         self._next |= firsts
+        if (back_to := receipt.back_to) is not None:
+            self._restored = [(number, samples) for number, samples in self._restored if number <= back_to]
         self._kept = [kept for kept in self._kept if kept[2] <= firsts.get(kept[:2], kept[2])]
         self._brought_back += receipt.erased
 
@@ -402,6 +409,12 @@ class _Tally:
             if self._brought_back:
                 answer += f"; {self._brought_back} of them were restored with an older checkpoint"
             yield Finding("Are the erased samples still erased?", possible, answer)
+        if self._restored:
+            unlearned = sum(samples for _, samples in self._restored)
+            answer = (
+                f"{unlearned} of {self.learned} learned samples, when older states of the learner returned"
+            )
+            yield Finding("What was unlearned otherwise?", unlearned <= self.learned, answer)
         if self._policy is not None:
             yield from self._policy_findings(self._policy)
         if starts is not None:
