@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lethe.learners.gradient.backbones import as_floats, build
+from lethe.learners.gradient.backbones import as_floats, blank, build
 from lethe.learners.state import State
 from lethe.probeset import ProbeSet
 from lethe.wire import Layout
@@ -36,7 +36,7 @@ def model_weights(state: State) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of a probe, float32 in −1 … 1, with their labels."""
+    """Images of a probe, float32 in −1 … 1, or its standardised vectors, with their labels."""
 
     name: str
     x_NCHW: Tensor
@@ -44,8 +44,10 @@ class Images:
 
     @classmethod
     def of(cls, probe: ProbeSet, count: int | None = None) -> "Images":
-        """Return the first ``count`` images of ``probe``."""
-        x_NCHW = as_floats(torch.tensor(probe.x_NCHW[:count]), torch.device("cpu"))
+        """Return the first ``count`` images of ``probe``, or of its vectors, which are standardised."""
+        x_NCHW = torch.tensor(probe.x_NCHW[:count])
+        if not x_NCHW.is_floating_point():
+            x_NCHW = as_floats(x_NCHW, torch.device("cpu"))
         return cls(probe.name, x_NCHW, torch.tensor(probe.y_N[:count]))
 
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[Tensor, Tensor]]:
@@ -86,7 +88,7 @@ class Network:
             for name, module in self._modules()
         ]
         with torch.inference_mode():
-            self._model(as_floats(torch.zeros(2, *layout.shape, dtype=torch.uint8), torch.device("cpu")))
+            self._model(blank(layout, 2))
         for hook in kept:
             hook.remove()
         return tuple(called)

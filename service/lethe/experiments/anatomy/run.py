@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Final
 
+import numpy as np
 import torch
 
 from lethe.errors import InvalidSetting
@@ -19,6 +20,7 @@ from lethe.learners.base import Learner, LearnerContext
 from lethe.learners.gradient.base import GradientLearner, GradientOptions
 from lethe.learners.registry import create
 from lethe.learners.state import JSON
+from lethe.learners.vector_scale import VectorOptions, VectorScale
 from lethe.probeset import ProbeSet
 from lethe.wire import Layout
 from lethe_producers.probes import probes_of
@@ -111,6 +113,17 @@ def run_anatomy(study: Study, progress: Callable[[str, int, float], None] = lamb
         return Result(study, [future.result() for future in futures])
 
 
+def _as_the_network_takes_them(probe: ProbeSet, learner: Learner, options: Mapping[str, JSON]) -> ProbeSet:
+    """Return a probe of vectors standardised by the scale in ``options``; one of images as it is."""
+    chosen = type(learner).Options.of(options)
+    if probe.x_NCHW.dtype != np.float32 or not isinstance(chosen, VectorOptions):
+        return probe
+    scale = VectorScale.of(Layout(features=probe.x_NCHW.shape[1]), chosen)
+    if scale is None:
+        return probe
+    return replace(probe, x_NCHW=scale.standardised(torch.from_numpy(probe.x_NCHW)).float().numpy())
+
+
 def network_of(learner: Learner, options: Mapping[str, JSON], layout: Layout) -> Network | None:
     """Return the network that a gradient learner with ``options`` trains; None for another learner."""
     if not isinstance(learner, GradientLearner):
@@ -139,6 +152,9 @@ def _task(
         done += samples
         progress(learner.name, seed, min(0.99, done / total))
 
+    if network is not None:
+        old, new = (_as_the_network_takes_them(probe, learner, study.options) for probe in probes)
+        probes = old, new
     dissection = dissect(learner, study, seed, probes, network, classes, tick)
     progress(learner.name, seed, 1.0)
     return dissection

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from lethe.errors import InvalidSetting
 from lethe.learners.base import Learner
+from lethe.learners.gradient.base import GradientLearner
 from lethe.learners.registry import find
 from lethe.learners.state import JSON
+from lethe.learners.vector_scale import VectorOptions
 from lethe_producers.datasets import default_root
 from lethe_producers.scenario import Scenario, Segment, load_scenario
 
@@ -52,8 +54,9 @@ class Study:
     def kinds(self) -> list[type[Learner]]:
         """Return the classes of the learners.
 
-        Raises InvalidSetting for a learner or an option that does not exist, and for a switch that the
-        scenario does not have or that leads back to the same subject.
+        Raises InvalidSetting for a learner or an option that does not exist, for a switch that the scenario
+        does not have or that leads back to the same subject, and for a network on vectors whose scale is not
+        given: its input would change along its path.
         """
         switches = len(self.scenario.segments) - 1
         if not 1 <= self.switch <= switches:
@@ -68,7 +71,15 @@ class Study:
             )
         kinds = [find(name) for name in self.learners]
         for kind in kinds:
-            kind.Options.of(self.options)
+            options = kind.Options.of(self.options)
+            if not issubclass(kind, GradientLearner) or self.scenario.layout.features is None:
+                continue
+            if not isinstance(options, VectorOptions) or options.location is None:
+                raise InvalidSetting(
+                    f"the samples of {self.scenario.name} are vectors, and {kind.name} follows their scale: "
+                    "its network's input would change along the path; fix it with --option location=… and "
+                    "--option spread=…"
+                )
         return kinds
 
 

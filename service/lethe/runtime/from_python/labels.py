@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lethe.runtime.from_python.images import Data, as_arrays, is_sized
+from lethe.runtime.from_python.samples import Data, as_arrays, is_sized
 
 __all__ = ["Classes", "classes_of"]
 

@@ -12,21 +12,21 @@ from lethe.learners.registry import find
 from lethe.learners.state import JSON
 from lethe.probeset import ProbeSet, check_probe
 from lethe.runtime.factories import create_learner
-from lethe.runtime.from_python.images import Data, first, items, layout_of, pixels
 from lethe.runtime.from_python.labels import Classes, classes_of
 from lethe.runtime.from_python.learn import learn_feed
 from lethe.runtime.from_python.result import Run
+from lethe.runtime.from_python.samples import Data, first, items, layout_of, values
 from lethe.settings import BatchSettings, DriftSettings, EvaluationSettings, LearnerSettings, Settings
 from lethe.wire import Layout, Pixels, Sample
 
 __all__ = ["Probes", "Segments", "Stream", "infer", "named_probes", "probe_sets", "run"]
 
 Segments: TypeAlias = Mapping[str, Data] | Sequence[tuple[str, Data]] | Data
-"""Labelled images by the name of their segment, or without segments."""
+"""Labelled samples by the name of their segment, or without segments."""
 Probes: TypeAlias = Mapping[str, Data] | Sequence[ProbeSet]
-"""Held-out images by the name of the segment that they test."""
+"""Held-out samples by the name of the segment that they test."""
 Stream: TypeAlias = list[tuple[str | None, Data]]
-"""Labelled images with the names of their segments, in order."""
+"""Labelled samples with the names of their segments, in order."""
 
 
 def run(
@@ -54,28 +54,29 @@ def run(
     on a subset of each probe, and on whole probes at the end of each segment, where a batch ends, too.
 
     ``learner`` is the name of one, created with ``options``, ``seed`` and ``device``, or a learner, which
-    continues where it is. ``segments`` maps the name of each segment to its images, in the order of the
-    stream; a list of pairs may name a segment twice, and images alone are a stream without segments. Images
+    continues where it is. ``segments`` maps the name of each segment to its samples, in the order of the
+    stream; a list of pairs may name a segment twice, and samples alone are a stream without segments. Samples
     are one of
 
-    - a pair ``(x, y)`` of arrays or tensors: images [N, H, W], [N, C, H, W] or [N, H, W, C], uint8 or floats
-      from 0 to 1, and N labels;
-    - a dataset of pairs ``(image, label)``, such as torchvision's, read by index;
+    - a pair ``(x, y)`` of arrays, tensors or tables: images [N, H, W], [N, C, H, W] or [N, H, W, C], uint8 or
+      floats from 0 to 1, or vectors [N, F] of any finite numbers, such as the columns of a pandas frame; and
+      N labels;
+    - a dataset of pairs ``(sample, label)``, such as torchvision's, read by index;
     - an iterable of such pairs or of batches of them, such as torch's ``DataLoader``, read once.
 
     Nothing is shuffled: samples are learned in the order in which they are given. ``probes`` maps the name of
-    a segment to held-out images of it; without probes only the stream itself is measured. Labels are numbers
+    a segment to held-out samples of it; without probes only the stream itself is measured. Labels are numbers
     from 0, or names.
 
-    The ``layout`` is inferred from the first image, and the classes from the labels and the data sets'
+    The ``layout`` is inferred from the first sample, and the classes from the labels and the data sets'
     ``classes``; those of an iterator are not known before it is read: give ``classes``, a number or names.
-    ``batch_size`` is by default the learner's own. ``subset`` images of each probe are used within a segment;
+    ``batch_size`` is by default the learner's own. ``subset`` samples of each probe are used in a segment;
     ``window`` is the w of windowed forgetting and plasticity. With ``oracle`` the learner is given the
     segments' boundaries instead of the detected ones. ``on_event`` is called with each event of the run, and
     ``name`` names the stream in reports.
 
-    Raises ValueError, naming segment and image, for images or labels that do not fit, InvalidSetting for an
-    unknown learner or option, and DivergedLoss.
+    Raises ValueError, naming segment and sample, for samples or labels that do not fit, InvalidSetting for
+    an unknown learner or option, and DivergedLoss.
 
     >>> import lethe, numpy as np
     >>> random = np.random.default_rng(0)
@@ -132,7 +133,7 @@ def _is_named(pair: object) -> bool:
 
 
 def named_probes(probes: Probes) -> list[tuple[str, Data]]:
-    """Return the held-out images with the name of each probe."""
+    """Return the held-out samples with the name of each probe."""
     if isinstance(probes, Mapping):
         return list(probes.items())
     return [(probe.name, probe) for probe in probes]
@@ -141,22 +142,22 @@ def named_probes(probes: Probes) -> list[tuple[str, Data]]:
 def infer(
     stream: Stream, held_out: Sequence[tuple[str, Data]], classes: int | Sequence[str] | None
 ) -> tuple[Stream, Layout, Classes]:
-    """Return the stream, which still has its first image, that image's layout, and the classes.
+    """Return the stream, which still has its first sample, that sample's layout, and the classes.
 
     Raises ValueError where layout or classes cannot be inferred from what is given.
     """
     (name, data), *others = stream
-    image, data = first(data, _segment(name))
+    sample, data = first(data, _segment(name))
     stream = [(name, data), *others]
     sources = [(_segment(name), data) for name, data in stream]
     known = classes_of(classes, [*sources, *((_probe(name), data) for name, data in held_out)])
-    return stream, layout_of(image, known.count, _segment(name)), known
+    return stream, layout_of(sample, known.count, _segment(name)), known
 
 
 def probe_sets(probes: Sequence[tuple[str, Data]], layout: Layout, classes: Classes) -> list[ProbeSet]:
-    """Return probe sets of held-out images by name.
+    """Return probe sets of held-out samples by name.
 
-    Raises ValueError for images or labels that do not fit, InvalidFile for a name that a probe cannot have.
+    Raises ValueError for samples or labels that do not fit, InvalidFile for a name that a probe cannot have.
     """
     return [_probe_set(name, data, layout, classes) for name, data in probes]
 
@@ -164,10 +165,10 @@ def probe_sets(probes: Sequence[tuple[str, Data]], layout: Layout, classes: Clas
 def _probe_set(name: str, data: Data, layout: Layout, classes: Classes) -> ProbeSet:
     samples = list(_labelled(data, layout, classes, _probe(name)))
     if not samples:
-        raise ValueError(f"{_probe(name)}: there are no images")
+        raise ValueError(f"{_probe(name)}: there are no samples")
     probe = ProbeSet(
         name,
-        np.stack([x_CHW for x_CHW, _ in samples]),
+        np.stack([x for x, _ in samples]),
         np.array([label for _, label in samples], np.int64),
         source="given from Python",
         consent="not stated",
@@ -179,14 +180,14 @@ def _probe_set(name: str, data: Data, layout: Layout, classes: Classes) -> Probe
 
 def _samples(stream: Stream, layout: Layout, classes: Classes) -> Iterator[Sample]:
     for name, data in stream:
-        for x_CHW, label in _labelled(data, layout, classes, _segment(name)):
-            yield Sample(x_CHW, label, name)
+        for x, label in _labelled(data, layout, classes, _segment(name)):
+            yield Sample(x, label, name)
 
 
 def _labelled(data: Data, layout: Layout, classes: Classes, where: str) -> Iterator[tuple[Pixels, int]]:
-    for number, (image, label) in enumerate(items(data, where)):
-        place = f"{where}, image {number}"
-        yield pixels(image, layout, place), classes.label(label, place)
+    for number, (sample, label) in enumerate(items(data, where)):
+        place = f"{where}, sample {number}"
+        yield values(sample, layout, place), classes.label(label, place)
 
 
 def _segment(name: str | None) -> str:

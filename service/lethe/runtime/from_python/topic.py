@@ -38,7 +38,7 @@ def run_topic(
     button; what was measured by then is returned. Call it from the main thread. In a script, the call must be
     below ``if __name__ == "__main__":``, because another process reads the topic.
 
-    ``probes`` is a folder that ``lethe-replay probes`` wrote, or held-out images as for `lethe.run`. Without
+    ``probes`` is a folder that ``lethe-replay probes`` wrote, or held-out samples as for `lethe.run`. Without
     a ``layout`` it is that of the probes, and of 28×28 grey pixels in ten classes if there are none.
     ``settings`` are further settings of ``lethe run`` by section, such as
     ``{"checkpoint": {"folder": "state"}}``; metrics and the live page are served on a free port of this
@@ -68,7 +68,7 @@ def run_topic(
 
 
 def _written(probes: Probes, layout: Layout | None, folder: Path) -> tuple[Layout, Path]:
-    """Write probes given as images into ``folder``, and return their layout with it."""
+    """Write probes given as samples into ``folder``, and return their layout with it."""
     held_out = named_probes(probes)
     if layout is None:
         _, layout, classes = infer([*held_out], held_out, None)

@@ -1,6 +1,6 @@
-"""Images from arrays, datasets and iterators, as uint8 of shape [C, H, W].
+"""Samples from arrays, datasets and iterators: images as uint8 [C, H, W], or vectors as float32 [F].
 
-Shapes: N images, C channels, H height, W width.
+Shapes: N samples, C channels, H height, W width, F numbers of a vector.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,13 +14,14 @@ from PIL import Image
 from lethe.probeset import ProbeSet
 from lethe.wire import Layout, Pixels
 
-__all__ = ["Data", "as_arrays", "first", "is_sized", "items", "layout_of", "pixels"]
+__all__ = ["Data", "as_arrays", "first", "is_sized", "items", "layout_of", "values"]
 
 Data: TypeAlias = Any
-"""Labelled images: a pair of arrays (x, y), a map-style dataset of pairs, or an iterable of pairs or batches.
+"""Labelled samples: a pair of arrays (x, y), a map-style dataset of pairs, an iterable of pairs or batches.
 
 An image is a Pillow image, or an array or tensor of shape [H, W], [C, H, W] or [H, W, C]: uint8, or floats
-from 0 to 1. A batch is a pair of such images, [N, …], and N labels, as torch's DataLoader gives.
+from 0 to 1. A vector is an array or tensor of shape [F], of any finite numbers. A batch is a pair of such
+samples, [N, …], and N labels, as torch's DataLoader gives. A pandas frame and series are arrays, too.
 """
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -30,11 +31,12 @@ MODES: Final = ("L", "LA", "RGB", "RGBA")
 
 
 def as_arrays(data: Data) -> tuple[Any, Any] | None:
-    """Return the images and the labels of a pair of arrays or of a probe set; None for any other data."""
+    """Return the samples and the labels of a pair of arrays or of a probe set; None for any other data."""
     if isinstance(data, ProbeSet):
         return data.x_NCHW, data.y_N
     if isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "shape"):
-        return data
+        x, y = (given.to_numpy() if hasattr(given, "to_numpy") else given for given in data)
+        return x, y
     return None
 
 
@@ -44,29 +46,29 @@ def is_sized(data: Data) -> TypeGuard[Any]:
 
 
 def items(data: Data, where: str) -> Iterator[tuple[Any, Any]]:
-    """Yield each image with its label; of batches, one after the other.
+    """Yield each sample with its label; of batches, one after the other.
 
     Raises ValueError, naming ``where``, for what is neither.
     """
     if (arrays := as_arrays(data)) is not None:
         x, y = arrays
         if len(x) != len(y):
-            raise ValueError(f"{where}: {len(x)} images but {len(y)} labels")
+            raise ValueError(f"{where}: {len(x)} samples but {len(y)} labels")
         yield from zip(x, y, strict=True)
         return
     found = (data[index] for index in range(len(data))) if is_sized(data) else iter(data)
     for item in found:
         if not isinstance(item, tuple | list) or len(item) < 2:
-            raise ValueError(f"{where}: an item is {type(item).__name__}, expected (image, label)")
-        image, label = item[0], item[1]
+            raise ValueError(f"{where}: an item is {type(item).__name__}, expected (sample, label)")
+        sample, label = item[0], item[1]
         if getattr(label, "ndim", 0) == 1 or isinstance(label, list | tuple):
-            yield from zip(image, label, strict=True)
+            yield from zip(sample, label, strict=True)
         else:
-            yield image, label
+            yield sample, label
 
 
 def first(data: Data, where: str) -> tuple[Any, Data]:
-    """Return the first image of ``data``, and data that still begins with it.
+    """Return the first sample of ``data``, and data that still begins with it.
 
     Raises ValueError if there is none.
     """
@@ -74,7 +76,7 @@ def first(data: Data, where: str) -> tuple[Any, Data]:
     try:
         item = next(begun)
     except StopIteration:
-        raise ValueError(f"{where}: there are no images") from None
+        raise ValueError(f"{where}: there are no samples") from None
     return item[0], data if is_sized(data) else _Resumed(chain([item], begun))
 
 
@@ -88,27 +90,53 @@ class _Resumed:
         return iter(self._rest)
 
 
-def layout_of(image: Any, classes: int, where: str) -> Layout:
-    """Return the layout of a stream of such images. Raises ValueError, naming ``where``, if it is unclear."""
-    array = _array(image, where)
+def layout_of(sample: Any, classes: int, where: str) -> Layout:
+    """Return the layout of a stream of such samples; raises ValueError, naming ``where``, if unclear."""
+    array = _array(sample, where)
     shape = array.shape
+    if array.ndim == 1 and array.size:
+        return Layout(features=array.size, classes=classes)
     if array.ndim == 2:
         channels, height, width = 1, *shape
-    elif array.ndim == 3 and (isinstance(image, Image.Image) or shape[0] > MOST_CHANNELS >= shape[2]):
+    elif array.ndim == 3 and (isinstance(sample, Image.Image) or shape[0] > MOST_CHANNELS >= shape[2]):
         height, width, channels = shape
     elif array.ndim == 3 and shape[0] <= MOST_CHANNELS < shape[2]:
         channels, height, width = shape
     else:
         raise ValueError(
-            f"{where}: an image has shape {list(shape)}, expected [H, W], [C, H, W] or [H, W, C] with 1 to "
-            f"{MOST_CHANNELS} channels; if both are possible, give layout=Layout(…)"
+            f"{where}: a sample has shape {list(shape)}, expected an image [H, W], [C, H, W] or [H, W, C] "
+            f"with 1 to {MOST_CHANNELS} channels, or a vector [F]; if several are possible, give "
+            "layout=Layout(…)"
         )
     return Layout(channels=channels, height=height, width=width, classes=classes)
 
 
-def pixels(image: Any, layout: Layout, where: str) -> Pixels:
-    """Return an image as uint8 of shape [C, H, W]. Raises ValueError, naming ``where``, for any other."""
-    array = _array(image, where)
+def values(sample: Any, layout: Layout, where: str) -> Pixels:
+    """Return an image as uint8 of shape [C, H, W], a vector as float32 of shape [F], as ``layout`` says.
+
+    Raises ValueError, naming ``where``, for any other.
+    """
+    array = _array(sample, where)
+    return (
+        _pixels(sample, array, layout, where) if layout.features is None else _numbers(array, layout, where)
+    )
+
+
+def _numbers(array: Array, layout: Layout, where: str) -> Pixels:
+    if array.shape != layout.shape:
+        raise ValueError(
+            f"{where}: a sample has shape {list(array.shape)}, the stream's are vectors of {layout.size}"
+        )
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{where}: a vector is of {array.dtype}, expected numbers")
+    with np.errstate(over="ignore"):  # too large for float32: it is then not finite
+        numbers = np.ascontiguousarray(array.astype(np.float32))
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{where}: a vector has numbers that are missing, or not finite in float32")
+    return numbers
+
+
+def _pixels(image: Any, array: Array, layout: Layout, where: str) -> Pixels:
     channels, height, width = layout.shape
     if array.shape == (height, width) and channels == 1:
         array = array[None]
@@ -129,7 +157,7 @@ def _array(image: Any, where: str) -> Array:
         raise ValueError(f"{where}: a Pillow image of mode {image.mode}; convert it to L or RGB")
     if not (isinstance(image, Image.Image) or hasattr(image, "shape")):
         raise ValueError(
-            f"{where}: an image is {type(image).__name__}, expected an array, a tensor or a Pillow image"
+            f"{where}: a sample is {type(image).__name__}, expected an array, a tensor or a Pillow image"
         )
     return np.asarray(image)
 

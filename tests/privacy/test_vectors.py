@@ -1,0 +1,100 @@
+"""Vectors are forgotten exactly and verified, with a scale that was given and with one that was estimated."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lethe.checkpointing.checkpoint import Checkpoint
+from lethe.checkpointing.state_folder import StateFolder
+from lethe.errors import InvalidFile
+from lethe.evaluation.history import History
+from lethe.events import Resumed
+from lethe.learners.base import LearnerContext
+from lethe.learners.registry import create
+from lethe.learners.state import JSON
+from lethe.privacy.audit.receipt_writer import open_receipts
+from lethe.privacy.controls import PolicyControls
+from lethe.privacy.unlearn import forget
+from lethe.privacy.verify_sums import verify_sums
+from lethe.runtime.resume import fingerprint
+from lethe.settings import Settings
+from lethe.stream.source import Position
+from tests.support.filled import filled
+from tests.support.states import WARD
+
+GIVEN: Mapping[str, JSON] = {"location": [1000.0, 0.0, 0.0], "spread": [30.0, 1.0, 1.0]}
+LEARNERS = ["ridge", "slda", "ncm"]
+
+
+def vectors(count: int) -> tuple[Tensor, Tensor]:
+    drawn = torch.Generator().manual_seed(5)
+    y_N = torch.randint(3, (count,), generator=drawn)
+    lit_NF = 4.0 * torch.nn.functional.one_hot(y_N, 3) + torch.randn(count, 3, generator=drawn)
+    return lit_NF * torch.tensor([30.0, 1, 1]) + torch.tensor([1000.0, 0, 0]), y_N
+
+
+def state_of(folder: Path, name: str, options: Mapping[str, JSON], x_NF: Tensor, y_N: Tensor) -> Path:
+    """Write the state of a service that learned these vectors in batches of 40."""
+    given = Settings.read(
+        {"learner": {"name": name, "options": dict(options)}, "sample": {"features": 3, "classes": 3}}
+    )
+    learner = create(name, LearnerContext(given.sample, given.learner.seed, options=options))
+    history = History([])
+    with StateFolder(folder, keep=10) as state:
+        receipts = open_receipts(state, given.stream.topic, learner.retains, PolicyControls(WARD), None)
+        for x_BF, y_B in zip(torch.split(x_NF, 40), torch.split(y_N, 40), strict=True):
+            learner.learn(x_BF, y_B)
+            receipts.discarded(filled(history.samples, len(y_B)), 0.0, history.samples + len(y_B))
+            history.learned(len(y_B), 0)
+        made = Checkpoint(
+            fingerprint=fingerprint(given),
+            position=Position({0: history.samples}, 0, "id"),
+            learner=learner.state(),
+            random={},
+            history=history.to_json(),
+            counts=cast("JSON", asdict(Resumed(history.samples, history.samples, {}, 0))),
+            samples=history.samples,
+            ledger=receipts.snapshot(),
+        )
+        state.write(made)
+        receipts.on_disk(made)
+    return folder
+
+
+def file_of(path: Path, x_NF: Tensor, y_N: Tensor) -> Path:
+    np.savez(path, x=x_NF.numpy(), y=y_N.numpy())
+    return path
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("scale", [GIVEN, {}], ids=["given", "estimated"])
+def test_they_are_forgotten_as_if_they_had_never_been_learned(
+    name: str, scale: Mapping[str, JSON], tmp_path: Path
+) -> None:
+    x_NF, y_N = vectors(240)
+    options = {"waves": 20, **scale}
+    state = state_of(tmp_path / "state", name, options, x_NF, y_N)
+    whole = file_of(tmp_path / "all.npz", x_NF, y_N)
+    assert verify_sums(state, [whole], None).equal
+    gone = file_of(tmp_path / "gone.npz", x_NF[80:100], y_N[80:100])
+    forget(state, [gone], None, drop_older=True, trust_labels=True)
+    assert not verify_sums(state, [whole], None).equal
+    left = torch.cat([x_NF[:80], x_NF[100:]]), torch.cat([y_N[:80], y_N[100:]])
+    assert verify_sums(state, [file_of(tmp_path / "left.npz", *left)], None).equal
+
+
+def test_a_picture_is_no_vector(tmp_path: Path) -> None:
+    state = state_of(tmp_path / "state", "ncm", {"waves": 20, **GIVEN}, *vectors(40))
+    (tmp_path / "one.png").write_bytes(b"")
+    with pytest.raises(InvalidFile, match="the samples are vectors, which a PNG cannot hold"):
+        forget(state, [tmp_path / "one.png"], 1, drop_older=False)
+    images = tmp_path / "images.npz"
+    np.savez(images, x=np.zeros((2, 8, 8), np.uint8), y=np.zeros(2, np.int64))
+    with pytest.raises(InvalidFile, match=r"has to be float32 of shape \[N, 3\]"):
+        verify_sums(state, [images], None)
