@@ -38,6 +38,17 @@ def test_no_copy_is_left_with_the_embedded_broker(tmp_path: Path) -> None:
     check(run_canary(Canary(tmp_path, quiet=1, patience=90, before=4, after=4), print))
 
 
+@pytest.mark.long
+@pytest.mark.needs("embedded", "memory")
+@pytest.mark.parametrize("learner", ["finetune", "ridge"])
+def test_no_copy_of_a_vector_is_left(learner: str, tmp_path: Path) -> None:
+    check(
+        run_canary(
+            Canary(tmp_path, quiet=1, patience=90, before=4, after=4, features=64, learner=learner), print
+        )
+    )
+
+
 @pytest.mark.needs("kafka", "memory")
 def test_no_copy_is_left_on_the_disk_of_apache_kafka(kafka_node: KafkaNode, tmp_path: Path) -> None:
     place = Canary(

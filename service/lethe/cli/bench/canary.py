@@ -23,20 +23,32 @@ def canary(
     ] = None,
     policy: Annotated[str, Option(help="Policy: lab, clinic, vault, or a file: ./NAME.yaml.")] = "clinic",
     learner: Learner = "finetune",
+    features: Annotated[
+        int | None, Option(metavar="F", min=16, help="Plant a vector of so many numbers instead of an image.")
+    ] = None,
     quiet: Annotated[
-        float, Option(metavar="N", min=0, help="Seconds to wait after the image is learned.")
+        float, Option(metavar="N", min=0, help="Seconds to wait after the canary is learned.")
     ] = 10.0,
     patience: Annotated[
-        float, Option(metavar="N", min=1, help="Seconds until the image counts as retained.")
+        float, Option(metavar="N", min=1, help="Seconds until the canary counts as retained.")
     ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Put a canary image into a stream, and search memory, files and the broker for its bytes."""
+    """Put a canary into a stream, and search memory, files and the broker for its bytes."""
     from lethe.experiments.bench.canary import Canary, run_canary
 
     console = Console(stderr=True)
     with TemporaryDirectory(prefix="lethe-canary-") as folder, console.status("starting") as status:
-        planted = Canary(Path(folder), broker, broker_files, quiet, patience, policy=policy, learner=learner)
+        planted = Canary(
+            Path(folder),
+            broker,
+            broker_files,
+            quiet,
+            patience,
+            policy=policy,
+            learner=learner,
+            features=features,
+        )
         found = run_canary(planted, status.update)
     if as_json:
         write_json(asdict(found) | {"passed": found.passed}, indent=1)

@@ -1,10 +1,11 @@
-"""Plants a canary image in a stream and searches for it wherever it might remain.
+"""Plants a canary, an image or a vector, in a stream and searches for it wherever it might remain.
 
-A second image is sent to /predict, in every accepted encoding and in some that are rejected.
+A second one is sent to /predict, in every accepted encoding and in some that are rejected.
 """
 
 import base64
 import io
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -34,7 +35,10 @@ from lethe_producers.records import Record
 
 __all__ = ["Canary", "CanaryResult", "run_canary"]
 
-LAYOUT: Final = Layout()
+LOCATION, SPREAD = 1.0, 2.0
+"""Of vectors: the scale of the learner, so that the numbers that it computes with are known."""
+TOO_LARGE: Final = 1_600_000
+"""Bytes of a body that /predict rejects for its size."""
 BATCH: Final = 64
 RETENTION_SECONDS: Final = 3600.0
 ANSWER_SECONDS: Final = 120.0
@@ -63,10 +67,17 @@ class Canary:
     """Records per second after the quiet period."""
     policy: str = "clinic"
     learner: str = "finetune"
+    features: int | None = None
+    """Numbers of a canary that is a vector; None for an image."""
     before: int = 10
     """Batches before the canary."""
     after: int = 30
     """Batches after the canary: more than fit in one log segment of the topic."""
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the stream."""
+        return Layout() if self.features is None else Layout(features=self.features)
 
 
 @dataclass
@@ -107,7 +118,8 @@ def run_canary(canary: Canary, status: Callable[[str], None]) -> CanaryResult:
 
     ``status`` is called with each step. Raises LetheError if a process cannot start or ends with an error.
     """
-    needles, records, requests = _planted()
+    layout = canary.layout
+    needles, records, requests = _planted(layout) if layout.features is None else _planted_vectors(layout)
     found = CanaryResult(bounded=load_policy(canary.policy).residency_seconds is not None)
     configs = short_lived(RETENTION_SECONDS)
     with temporary_topic(canary.broker, "canary", readers=[READER], configs=configs) as stream:
@@ -116,7 +128,7 @@ def run_canary(canary: Canary, status: Callable[[str], None]) -> CanaryResult:
             log = canary.folder / "service.log"
             service = children.start("service", "lethe", ["run"], log, environment(settings))
             status("learning the records before the canary")
-            publish(_noise(canary.before * BATCH, seed=1))
+            publish(_noise(layout, canary.before * BATCH, seed=1))
             _learned(settings, canary.before * BATCH, children)
             status("searching memory, at first without new records")
             publish(records)
@@ -126,7 +138,7 @@ def run_canary(canary: Canary, status: Callable[[str], None]) -> CanaryResult:
             if canary.broker_files is not None:
                 found.seen_on_disk = bool(find_in_files(canary.broker_files, needles))
             status("learning the rest of the stream; purging")
-            publish(_noise(canary.after * BATCH, seed=4))
+            publish(_noise(layout, canary.after * BATCH, seed=4))
             if canary.broker_files is not None:
                 _watch_disk(canary, stream, canary.broker_files, needles, found)
             _learned(settings, (canary.before + 1 + canary.after) * BATCH, children)
@@ -141,11 +153,13 @@ def run_canary(canary: Canary, status: Callable[[str], None]) -> CanaryResult:
 
 
 def _settings(canary: Canary, stream: StreamSettings) -> Settings:
+    scale = {} if canary.features is None else {"location": LOCATION, "spread": SPREAD}
     return Settings.read(
         {
             "stream": stream.model_dump(exclude_unset=True) | {"group": f"{stream.topic}-{READER}"},
+            "sample": canary.layout.model_dump(exclude_unset=True),
             "batch": {"size": BATCH},
-            "learner": {"name": canary.learner, "threads": 1},
+            "learner": {"name": canary.learner, "threads": 1, "options": scale},
             "checkpoint": {"folder": canary.folder / "state", "every_samples": BATCH},
             "privacy": {"policy": canary.policy},
             "serve": {"port": free_port()},
@@ -199,7 +213,7 @@ def _watch_memory(
         found.first_look = found.first_look or elapsed
         found.gone_from_memory = not seen and elapsed > canary.quiet
         if elapsed > canary.quiet and not found.gone_from_memory:
-            publish(_noise(BATCH, seed=int(1000 * elapsed)))
+            publish(_noise(canary.layout, BATCH, seed=int(1000 * elapsed)))
             time.sleep(BATCH / canary.rate)
 
 
@@ -244,18 +258,23 @@ class _Request:
     status: int
 
 
-def _planted() -> tuple[Needles, Outgoing, list[_Request]]:
+def _planted(layout: Layout) -> tuple[Needles, Outgoing, list[_Request]]:
     """Return the needles, a batch with the canary, and requests to /predict with a second image.
 
     Both contain the image raw, as PNG and malformed; the requests also in Base64.
     """
     rng = np.random.default_rng()  # new images every time: old ones could be found
-    streamed, asked = rng.integers(0, 256, (2, *LAYOUT.shape), np.uint8)
+    streamed, asked = rng.integers(0, 256, (2, *layout.shape), np.uint8)
     (raw, headers), picture = encode(Sample(streamed, 3)), _png(streamed)
     as_png = [("content-type", PNG.encode()), ("label", b"3")]
     malformed = [(name, b"1,1,1" if name == "shape" else value) for name, value in headers]
     # at the end: later samples would overwrite it
-    batch: Outgoing = [*_noise(BATCH - 2, seed=2), (raw, malformed), (raw, headers), (picture, as_png)]
+    batch: Outgoing = [
+        *_noise(layout, BATCH - 2, seed=2),
+        (raw, malformed),
+        (raw, headers),
+        (picture, as_png),
+    ]
     text = base64.b64encode(_png(asked))
     as_raw = {name: value.decode() for name, value in headers}
     requests = [
@@ -272,6 +291,36 @@ def _planted() -> tuple[Needles, Outgoing, list[_Request]]:
     forms |= {"asked, PNG": _png(asked), "asked, Base64": text}
     for name, pixels in (("streamed", streamed), ("asked", asked)):
         forms |= {f"{name}, {form}": content for form, content in _floats(pixels).items()}
+    return Needles.of(**forms), batch, requests
+
+
+def _planted_vectors(layout: Layout) -> tuple[Needles, Outgoing, list[_Request]]:
+    """Return the same for vectors: a batch with the canary, and requests with a second vector."""
+    rng = np.random.default_rng()
+    streamed, asked = rng.normal(LOCATION, SPREAD, (2, *layout.shape)).astype(np.float32)
+    raw, headers = encode(Sample(streamed, 3))
+    malformed = [(name, b"1" if name == "shape" else value) for name, value in headers]
+    batch: Outgoing = [*_noise(layout, BATCH - 1, seed=2), (raw, malformed), (raw, headers)]
+    body, as_raw = asked.tobytes(), {name: value.decode() for name, value in headers}
+    copies = -(-TOO_LARGE // layout.nbytes)
+    text = json.dumps(asked.tolist())
+    as_json = {"content-type": JSON}
+    requests = [
+        _Request(body, as_raw, 200),
+        _Request(body * 3, as_raw | {"shape": f"3,{layout.size}"}, 200),
+        _Request(f'{{"vectors": [{text}]}}'.encode(), as_json, 200),
+        _Request(f'{{"vectors": [{text}, [1]]}}'.encode(), as_json, 422),
+        _Request(body, as_raw | {"shape": "1"}, 422),
+        _Request(body * copies, as_raw | {"shape": f"{copies},{layout.size}"}, 413),
+    ]
+    forms = {"streamed, raw": raw, "asked, raw": body, "asked, JSON": text.encode()}
+    for name, vector in (("streamed", streamed), ("asked", asked)):
+        standardised = (vector.astype(np.float64) - LOCATION) / SPREAD
+        forms |= {
+            f"{name}, doubles": vector.astype(np.float64).tobytes(),
+            f"{name}, standardised": standardised.astype(np.float32).tobytes(),
+            f"{name}, standardised doubles": standardised.tobytes(),
+        }
     return Needles.of(**forms), batch, requests
 
 
@@ -303,9 +352,12 @@ def _ask(settings: Settings, requests: Sequence[_Request]) -> None:
                         raise LetheError(f"/predict answered {response.status_code}: {response.text}")
 
 
-def _noise(count: int, seed: int) -> Outgoing:
+def _noise(layout: Layout, count: int, seed: int) -> Outgoing:
     rng = np.random.default_rng(seed)
-    x_NCHW = rng.integers(0, 256, (count, *LAYOUT.shape), np.uint8)
+    if layout.features is None:
+        x_NCHW: Pixels = rng.integers(0, 256, (count, *layout.shape), np.uint8)
+    else:
+        x_NCHW = rng.normal(LOCATION, SPREAD, (count, *layout.shape)).astype(np.float32)
     return [
         encode(Sample(x, int(label))) for x, label in zip(x_NCHW, rng.integers(0, 10, count), strict=True)
     ]
