@@ -33,7 +33,7 @@ ABSENT: Final[dict[str, str]] = {
     "lethe_commits_failing": "for an alert; the log has the reason",
     "lethe_classes_named": "the classes themselves are shown, by name",
     "lethe_predictions_written": "equal to the samples learned, which are shown",
-    "lethe_predictions_waiting": "the lag grows meanwhile, and the log has the reason",
+    "lethe_predictions_waiting": "for an alert; the lag grows meanwhile, and the log has the reason",
     "lethe_segments_uncounted": "for an alert; the log has the names",
     "python_info": "the version is in lethe_build_info, too",
     "python_gc_objects_collected": "of use to who looks for a leak in the program, not to who runs it",
