@@ -266,3 +266,11 @@ def test_a_variable_that_is_not_the_json_it_should_be_is_refused_by_name(
 ) -> None:
     monkeypatch.setenv(name, "{torn")
     assert named in error().lower()
+
+
+def test_several_readers_are_for_images_that_need_decoding() -> None:
+    assert read("--readers", "3", "--formats", "jpeg,raw").batch.readers == 3
+    assert "raw values, which need no decoding" in error("--readers", "2", "--formats", "raw")
+    assert "raw values, which need no decoding" in error("--readers", "2", "--features", "8")
+    assert "batch.readers" in error("--readers", "0")
+    assert "batch.readers" in error("--readers", "65")

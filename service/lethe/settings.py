@@ -59,6 +59,9 @@ class BatchSettings(Section):
     full except the last one of a run."""
     slots: int = Field(default=16, ge=2, le=1024)
     """Batches held in memory at once: how far reading may run ahead of learning."""
+    readers: int = Field(default=1, ge=1, le=64)
+    """Processes that decode images. With 1, the process that reads the stream also decodes. Any number learns
+    the same records in the same order."""
     linger: float = Field(default=0.0, ge=0.0, le=3600.0)
     """Learn an incomplete batch after this many seconds without a record; 0 waits for a full one. With any
     other value, the same records can be grouped into different batches in another run."""
@@ -279,6 +282,10 @@ class Settings(BaseSettings):
                 "privacy.policy": Path(policy) if policy and os.sep in str(policy) else None,
             }
             conflicts.append(_state_conflict(state, others))
+        if self.batch.readers > 1 and set(self.sample.accepted.values()) == {"raw"}:
+            conflicts.append(
+                f"batch.readers {self.batch.readers}: the stream has only raw values, which need no decoding"
+            )
         if report is not None and serve.token_file is not None and _inside(serve.token_file, report):
             conflicts.append(
                 f"serve.token_file {serve.token_file} is in run.report {report}, which is meant to be shared"

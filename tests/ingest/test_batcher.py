@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lethe.errors import DeadLetterUnavailable, PositionLost
-from lethe.ingest.batcher import READ_AHEAD_RECORDS
+from lethe.ingest.read_ahead import READ_AHEAD_RECORDS
 from lethe.stream.source import Position
 from tests.support.batches import Rig, bad, good, log
 from tests.support.sources import Letters

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from lethe.ingest.batcher import READ_AHEAD_BYTES, REPORT_RECORDS, REPORT_SECONDS
+from lethe.ingest.batcher import REPORT_RECORDS, REPORT_SECONDS
+from lethe.ingest.read_ahead import READ_AHEAD_BYTES
 from lethe.stream.source import Position
 from tests.support.batches import Rig, bad, good, log
 from tests.support.sources import MemoryRecord

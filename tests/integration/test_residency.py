@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,12 @@ def broker(embedded_broker: EmbeddedBroker) -> StreamBroker:
 
 def reader(broker: StreamBroker, topic: str) -> ReaderProcess:
     return ReaderProcess(settings_of(broker, topic), BATCH, LAYOUT, residency=RESIDENCY)
+
+
+def decoded(broker: StreamBroker, topic: str) -> ReaderProcess:
+    """Two decoders, which have decoded what waits for its turn."""
+    batch = BATCH.model_copy(update={"readers": 2})
+    return ReaderProcess(settings_of(broker, topic), batch, LAYOUT, residency=RESIDENCY)
 
 
 def goes_back(feed: ReaderProcess) -> None:
@@ -95,6 +102,19 @@ def test_records_that_wait_for_a_slow_learner_are_returned(broker: StreamBroker,
         for batch in held:
             feed.release(batch)
         assert read_feed(feed, FeedLog(), received(24)).numbers == list(range(16, 40))
+
+
+def test_decoders_are_bounded_alike_and_overwrite_what_they_free(broker: StreamBroker, topic: str) -> None:
+    broker.create_topic(topic, 1)
+    send(broker, topic, [(0, *encode(sample(number), PNG)) for number in range(13)])
+    with closing(decoded(broker, topic)) as feed:
+        seen = read_feed(feed, FeedLog(), received(8))
+        goes_back(feed)
+        assert len(feed.pids) == 3
+        for pid in feed.pids:
+            assert b"glibc.malloc.perturb" in Path(f"/proc/{pid}/environ").read_bytes()
+        send(broker, topic, [(0, *encode(sample(number), PNG)) for number in range(13, 16)])
+        assert read_feed(feed, seen, received(16)).numbers == list(range(16))
 
 
 def test_after_a_pause_reading_continues_at_the_given_position(broker: StreamBroker, topic: str) -> None:

@@ -144,15 +144,22 @@ os.execvp("cat", ["cat", "/proc/self/limits"])
     assert core.split()[4] == "0"
 
 
-def test_the_memory_of_the_reader_process_is_protected_like_the_services(tmp_path: Path) -> None:
+def test_the_memory_of_the_processes_that_read_is_protected_like_the_services(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("""
-import ctypes, os, sys
+import ctypes, os, sys, time
 from lethe.ingest.reader_process import ReaderProcess
 from lethe.ingest.scrubbing import disable_core_dumps
 from lethe.settings import BatchSettings
 from lethe.stream.settings import StreamSettings
 from lethe.wire import Layout
+
+def is_open(pid):
+    try:
+        open(f"/proc/{pid}/mem", "rb").close()
+    except PermissionError:
+        return False
+    return True
 
 if __name__ == "__main__":
     how = sys.argv[1]
@@ -161,15 +168,16 @@ if __name__ == "__main__":
         os.execv(sys.executable, [sys.executable, *sys.argv, "bounded"])
     if how == "closed":
         disable_core_dumps()
-    feed = ReaderProcess(StreamSettings(bootstrap_servers="127.0.0.1:9"), BatchSettings(), Layout())
+    batch = BatchSettings(readers=2)
+    feed = ReaderProcess(StreamSettings(bootstrap_servers="127.0.0.1:9"), batch, Layout())
     assert feed.next(90) is not None  # that no broker is there: it runs
-    try:
-        open(f"/proc/{feed.pid}/mem", "rb").close()
-        print("open")
-    except PermissionError:
-        print("closed")
+    for pid in feed.pids:
+        deadline = time.monotonic() + 60
+        while how == "closed" and is_open(pid) and time.monotonic() < deadline:
+            time.sleep(0.01)  # a decoder may still be starting
+        print("open" if is_open(pid) else "closed")
     feed.close()
 """)
     for how in ("open", "closed"):
         done = subprocess.run([sys.executable, program, how], capture_output=True, text=True, check=False)
-        assert done.stdout.split() == [how], done.stderr
+        assert done.stdout.split() == 3 * [how], done.stderr

@@ -4,16 +4,19 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lethe.errors import BrokerUnavailable
 from lethe.ingest.batcher import Batcher, FilledBatch
+from lethe.ingest.decoding.decoders import Decoders
 from lethe.ingest.late_labels import NO_LABELS, NoLateLabels
 from lethe.ingest.slots import Slots
 from lethe.settings import BatchSettings
 from lethe.stream.source import Position
-from lethe.wire import Layout
+from lethe.wire import PNG, Layout, Sample, encode
 from tests.support.sources import Letters, MemoryRecord, MemorySource, Step
 
-__all__ = ["Made", "Rig", "bad", "good", "log"]
+__all__ = ["LAYOUT", "Made", "Rig", "bad", "good", "log", "png"]
 
 LAYOUT = Layout(channels=1, height=1, width=2)
 CONTEXT = multiprocessing.get_context("spawn")
@@ -32,6 +35,12 @@ def good(partition: int, offset: int, segment: str | None = None) -> MemoryRecor
     if segment is not None:
         headers.append(("segment", segment.encode()))
     return MemoryRecord(partition, offset, bytes([partition, offset % 256]), headers, 1000 + offset)
+
+
+def png(partition: int, offset: int) -> MemoryRecord:
+    """The same sample as `good`, as a PNG."""
+    pixels = np.array([[[partition, offset % 256]]], np.uint8)
+    return MemoryRecord(partition, offset, *encode(Sample(pixels, offset % 10), PNG), 1000 + offset)
 
 
 def bad(partition: int, offset: int) -> MemoryRecord:
@@ -71,6 +80,7 @@ class Rig:
         names: Sequence[str] | None = None,
         unlabelled: bool = False,
         late: NoLateLabels = NO_LABELS,
+        decoders: Decoders | None = None,
     ) -> None:
         self.source = MemorySource(logs, script)
         self.letters = letters or Letters()
@@ -91,6 +101,7 @@ class Rig:
             names=names,
             unlabelled=unlabelled,
             late=late,
+            decoders=decoders,
         )
         self.failures: list[Exception] = []
 

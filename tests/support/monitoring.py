@@ -14,7 +14,7 @@ import yaml
 from lethe.events import PrivacySpent
 from lethe.observability.metrics import Metrics
 from lethe.observability.watch_metrics import TargetMetrics
-from lethe.runtime.factories import create_registry, export_reader_process
+from lethe.runtime.factories import create_registry, export_reader_processes
 from lethe.web.predict import PredictMetrics
 from lethe.web.rejected_requests import RejectedRequests
 
@@ -51,7 +51,7 @@ def exported() -> dict[str, tuple[str, ...]]:
     PredictMetrics(registry)
     RejectedRequests(registry)
     TargetMetrics(registry)
-    with export_reader_process(registry, os.getpid):
+    with export_reader_processes(registry, lambda: [os.getpid()]):
         return {
             family.name: tuple(family.name + suffix for suffix in SUFFIXES[family.type])
             for family in registry.collect()

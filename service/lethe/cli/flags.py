@@ -20,6 +20,7 @@ from lethe.settings import Settings, variable
 __all__ = ["flag", "name_flags", "read_pairs", "with_settings"]
 
 FLAGS: Final = {
+    "batch.readers": "--readers",
     "batch.size": "--batch-size",
     "checkpoint.every_samples": "--checkpoint-every",
     "checkpoint.folder": "--state",

@@ -5,23 +5,26 @@ records form the same batches in every run, after every restart, and however the
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from lethe.errors import MalformedRecord, PositionLost
+from lethe.ingest.decoding.decoders import Decoders
+from lethe.ingest.decoding.time_limit import within
 from lethe.ingest.late_labels import NO_LABELS, NoLateLabels
 from lethe.ingest.origins import Origin, origin_of
+from lethe.ingest.read_ahead import READ_AHEAD_BYTES, READ_AHEAD_RECORDS, ReadAhead, Waiting
 from lethe.ingest.slots import Slots
 from lethe.settings import BatchSettings
 from lethe.stream.dead_letters import DeadLetters
 from lethe.stream.source import Position, Record, Source
-from lethe.wire import UNLABELLED, Layout, Reason, Sample, decode
+from lethe.wire import UNLABELLED, Layout, Sample, decode
 from lethe.wire.class_names import ClassNames
 
 __all__ = [
-    "READ_AHEAD_RECORDS",
     "AcknowledgedDeadLetters",
     "Batcher",
     "FilledBatch",
@@ -29,12 +32,8 @@ __all__ = [
     "count_segment",
 ]
 
-READ_AHEAD_RECORDS: Final = 512
-"""Per-partition read-ahead limit; beyond it the partition is paused."""
-READ_AHEAD_BYTES: Final = 8 << 20
-"""The same in bytes, whichever is reached first."""
 AWAITING_BYTES: Final = 64 << 20
-"""The same where records wait for their labels, of all partitions together."""
+"""Read-ahead limit where records wait for their labels, of all partitions together."""
 REPORT_RECORDS: Final = 500
 """Malformed records after which their dead letters are flushed although the batch is incomplete."""
 REPORT_SECONDS: Final = 1.0
@@ -115,14 +114,6 @@ class AcknowledgedDeadLetters:
     """The rank that is filling the batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Polled:
-    """A record that waits for its turn, and when it was received."""
-
-    record: Record
-    at: float
-
-
 class Batcher:
     """Fills slots from a source, from ``position`` on.
 
@@ -145,6 +136,9 @@ class Batcher:
     ``ahead`` of a partition are read meanwhile.
 
     With ``origin_headers``, batches name the origin of each sample, with those of its headers.
+
+    ``decoders`` decode images before their turn; without them, and where they have no place, each is decoded
+    here in its turn. The batches are the same.
     """
 
     def __init__(
@@ -165,17 +159,18 @@ class Batcher:
         unlabelled: bool = False,
         late: NoLateLabels = NO_LABELS,
         ahead: int = READ_AHEAD_RECORDS,
+        decoders: Decoders | None = None,
     ) -> None:
-        self._late, self._ahead = late, ahead
+        self._late = late
         self._accepts_unlabelled = unlabelled
         self._origin_headers = origin_headers
         self._source, self._dead_letters, self._slots = source, dead_letters, slots
         self._layout, self._size, self._linger = layout, settings.size, settings.linger
         self._clock = clock
         self._partitions = list(source.partitions)
-        self._ahead_bytes = READ_AHEAD_BYTES
+        ahead_bytes = READ_AHEAD_BYTES
         if late is not NO_LABELS:
-            self._ahead_bytes = max(READ_AHEAD_BYTES, AWAITING_BYTES // len(self._partitions))
+            ahead_bytes = max(READ_AHEAD_BYTES, AWAITING_BYTES // len(self._partitions))
         given = position or Position({})
         self._names = None if names is None else ClassNames(given.classes or names, layout.classes)
         self._next = dict(source.seek(given.offsets))
@@ -184,9 +179,7 @@ class Batcher:
         if until is not None:
             self._left = sum(max(0, until.get(p, 0) - offset) for p, offset in self._next.items())
         self._segment_names, self._decoding_seconds = segments, decoding_seconds
-        self._waiting: dict[int, deque[_Polled]] = {p: deque() for p in self._partitions}
-        self._bytes = dict.fromkeys(self._partitions, 0)
-        """Of the values in `_waiting`, by partition."""
+        self._waiting = ReadAhead(self._partitions, layout, decoders, until, ahead, ahead_bytes)
         self._idle: set[int] = set()
         """Partitions that were waited for and have had no record since."""
         self._begin()
@@ -220,7 +213,8 @@ class Batcher:
     @property
     def waited(self) -> float:
         """Seconds since the oldest record that is not in a complete batch was received."""
-        arrived = [waiting[0].at for waiting in self._waiting.values() if waiting]
+        oldest = self._waiting.oldest
+        arrived = [] if oldest is None else [oldest]
         arrived += [self._arrived] if self._samples or self._unlabelled else []
         return self._clock() - min(arrived) if arrived else 0.0
 
@@ -233,15 +227,15 @@ class Batcher:
                 f"a record of partition {partition} waits for its label, and none are read: labels.pending "
                 "labels, or 64 MiB of them, wait for other records"
             )
-        if self._waiting[partition] or not any(self._waiting.values()):
+        if self._waiting.first(partition) or not self._waiting:
             return ""
         return f"the rotation waits for a record of partition {partition}; other partitions have some"
 
     @property
     def awaits_label(self) -> bool:
         """Whether the record whose turn it is waits for its label."""
-        queue = self._waiting[self._partitions[self._turn]]
-        return bool(queue) and self._awaits_label(queue[0])
+        waiting = self._waiting.first(self._partitions[self._turn])
+        return waiting is not None and self._awaits_label(waiting)
 
     @property
     def start(self) -> Start:
@@ -272,7 +266,7 @@ class Batcher:
         """Return ``ends`` without trailing offsets that hold no record."""
         reached = self._source.reached()
         return {
-            p: self._next[p] if p in self._next and not self._waiting[p] and reached[p] >= end else end
+            p: self._next[p] if p in self._next and not self._waiting.first(p) and reached[p] >= end else end
             for p, end in ends.items()
         }
 
@@ -285,29 +279,22 @@ class Batcher:
         """Continue filling ``slot``; return the batch when it is complete, else None.
 
         Call it with the same slot until it returns a batch. Raises the errors of the source and of the
-        dead letters, after which the call can be repeated without loss.
+        dead letters, after which the call can be repeated without loss, and ReaderDied.
         """
         try:
+            self._waiting.check_decoders()
             if not self._take(slot):
                 self._poll(timeout)
                 if not (self._take(slot) or self._lingered() or self._all_malformed()):
                     return None
             return self._complete(slot)
         finally:
-            self._slots.queued = sum(map(len, self._waiting.values()))
+            self._slots.queued = len(self._waiting)
 
     def _poll(self, timeout: float) -> None:
-        full = [
-            p
-            for p, records in self._waiting.items()
-            if len(records) >= self._ahead or self._bytes[p] >= self._ahead_bytes
-        ]
-        records = self._source.poll(timeout, READ_AHEAD_RECORDS, full)
-        now = self._clock()
-        for record in records:
-            self._waiting[record.partition].append(_Polled(record, now))
-            self._bytes[record.partition] += len(record.value or b"")
-            self._idle.discard(record.partition)
+        records = self._source.poll(timeout, READ_AHEAD_RECORDS, self._waiting.full)
+        self._waiting.add(records, self._clock())
+        self._idle.difference_update(record.partition for record in records)
 
     def flush_dead_letters(self) -> AcknowledgedDeadLetters | None:
         """Flush the dead letters of an incomplete batch when that is due; return them all, or None.
@@ -333,26 +320,26 @@ class Batcher:
         """Move waiting records into the slot, in rotation; return whether the batch is complete."""
         while self._samples + self._unlabelled < self._size and not self.ended:
             partition = self._partitions[self._turn]
-            queue = self._waiting[partition]
+            waiting = self._waiting.first(partition)
             if self._until is not None and self._next[partition] >= self._until.get(partition, 0):
                 self._turn = (self._turn + 1) % len(self._partitions)
                 continue
-            if not queue:
+            if waiting is None:
                 if not self._skips():
                     return False
                 continue
-            if self._awaits_label(queue[0]):
+            if self._awaits_label(waiting):
                 return False
-            self._read(slot, queue[0])
-            self._bytes[partition] -= len(queue.popleft().record.value or b"")
+            self._read(slot, waiting)
+            self._waiting.remove_first(partition)
             self._turn = (self._turn + 1) % len(self._partitions)
         return self._received > 0
 
-    def _awaits_label(self, polled: _Polled) -> bool:
+    def _awaits_label(self, waiting: Waiting) -> bool:
         """Return whether a record has no label yet and may still get one."""
-        if self._late is NO_LABELS or _has_label(polled.record):
+        if self._late is NO_LABELS or _has_label(waiting.record):
             return False
-        return self._late.awaits(polled.record, polled.at)
+        return self._late.awaits(waiting.record, waiting.at)
 
     def _skips(self) -> bool:
         """Skip the turn of a partition without a record, if ``batch.linger`` has passed and others have one.
@@ -360,7 +347,7 @@ class Batcher:
         A skipped partition is not waited for again before its next record.
         """
         partition = self._partitions[self._turn]
-        if not self._linger or not any(self._waiting.values()):
+        if not self._linger or not self._waiting:
             return False
         if partition not in self._idle:
             if not self._linger_over():
@@ -369,14 +356,14 @@ class Batcher:
         self._turn = (self._turn + 1) % len(self._partitions)
         return True
 
-    def _read(self, slot: int, polled: _Polled) -> None:
-        record = polled.record
+    def _read(self, slot: int, waiting: Waiting) -> None:
+        record = waiting.record
         expected = self._next[record.partition]
         if record.offset < expected:
             raise PositionLost(f"partition {record.partition}: offset {record.offset} was served twice")
         label = self._late_label(record)
         try:
-            sample = self._decode(record, label)
+            sample = within(self._decoding_seconds, partial(self._sample, waiting, label))
         except MalformedRecord as error:
             self._dead_letters.send(record, error)
             if self.malformed == self._acknowledged:
@@ -384,8 +371,8 @@ class Batcher:
             self._dead[error.reason] += 1
         else:
             if self._samples + self._unlabelled == 0:
-                self._arrived, self._produced = polled.at, record.timestamp / 1000
-            self._arrived = min(self._arrived, polled.at)
+                self._arrived, self._produced = waiting.at, record.timestamp / 1000
+            self._arrived = min(self._arrived, waiting.at)
             self._put(slot, record, sample)
             self._joined += label is not None
         self._taken = self._clock()
@@ -417,18 +404,8 @@ class Batcher:
         """Return the label that came for a record without one; None if it has one or none came."""
         return None if self._late is NO_LABELS or _has_label(record) else self._late.take(record)
 
-    def _decode(self, record: Record, label: bytes | None) -> Sample:
-        if self._decoding_seconds is None:
-            return self._sample(record, label)
-        began = time.thread_time()  # wall-clock time would count pauses of the process, too
-        sample = self._sample(record, label)
-        if time.thread_time() - began > self._decoding_seconds:
-            raise MalformedRecord(
-                Reason.TOO_COSTLY, f"decoding takes longer than {self._decoding_seconds:g} s"
-            )
-        return sample
-
-    def _sample(self, record: Record, label: bytes | None) -> Sample:
+    def _sample(self, waiting: Waiting, label: bytes | None) -> Sample:
+        record = waiting.record
         return decode(
             record.value,
             record.headers if label is None else [*record.headers, ("label", label)],
@@ -436,6 +413,7 @@ class Batcher:
             self._segment_names,
             self._names,
             unlabelled=self._accepts_unlabelled,
+            pixels=self._waiting.pixels(waiting),
         )
 
     def _account_gap(self, partition: int, expected: int, offset: int) -> int:

@@ -13,7 +13,9 @@ from multiprocessing.connection import Connection
 from typing import Final
 
 from lethe.errors import BrokerUnavailable, LetheError, PositionLost
-from lethe.ingest.batcher import READ_AHEAD_RECORDS, Batcher, Start
+from lethe.ingest.batcher import Batcher, Start
+from lethe.ingest.decoding.decoders import Decoders
+from lethe.ingest.decoding.time_limit import decoding_seconds
 from lethe.ingest.late_labels import NO_LABELS, LateLabels, NoLateLabels
 from lethe.ingest.messages import (
     BrokerState,
@@ -24,6 +26,7 @@ from lethe.ingest.messages import (
     ReaderTask,
     Resume,
 )
+from lethe.ingest.read_ahead import READ_AHEAD_RECORDS
 from lethe.ingest.scrubbing import disable_core_dumps
 from lethe.ingest.slots import INCOMPLETE_SHARE, Slots
 from lethe.stream.consumer import KafkaSource
@@ -39,22 +42,22 @@ LABEL_SECONDS: Final = 0.02
 """The same while a record waits for its label, which may come at any time."""
 IDLE_SECONDS: Final = 2.0
 """Interval of checks of the connection while no record arrives."""
-DECODING_SHARE: Final = 0.1
-"""Limit for decoding one record, as a share of the residency: several records have to fit into it."""
 REJECTED_SECONDS: Final = 8.0
 """Commits rejected for this long are reported; a group's coordinator may need seconds to start."""
 BACKOFF_SECONDS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Delays between attempts to connect; the last one repeats."""
 
 
-def read_stream(connection: Connection, slots: Slots, task: ReaderTask) -> None:
+def read_stream(
+    connection: Connection, slots: Slots, task: ReaderTask, decoders: Decoders | None = None
+) -> None:
     """Run in the child process until its parent closes ``connection``, then exit."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to both; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if task.no_core_dumps:
         disable_core_dumps()
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # outages are reported once, as BrokerState
-    reader = _Reader(connection, slots, task)
+    reader = _Reader(connection, slots, task, decoders)
     try:
         with suppress(EOFError, ConnectionError):  # the parent has ended or closed the feed
             reader.run()
@@ -69,8 +72,10 @@ def read_stream(connection: Connection, slots: Slots, task: ReaderTask) -> None:
 class _Reader:
     """Fills free slots and reports the state of the broker."""
 
-    def __init__(self, connection: Connection, slots: Slots, task: ReaderTask) -> None:
-        self._connection, self._slots = connection, slots
+    def __init__(
+        self, connection: Connection, slots: Slots, task: ReaderTask, decoders: Decoders | None
+    ) -> None:
+        self._connection, self._slots, self._decoders = connection, slots, decoders
         self._stream, self._batch, self._layout = task.stream, task.batch, task.layout
         self._position, self._left = task.position, task.stream.stop_after
         self._residency, self._paused, self._epoch = task.residency, task.paused, 0
@@ -203,14 +208,19 @@ class _Reader:
             self._source = None
         self._free = deque(range(self._batch.slots))
         self._epoch = pause.epoch
+        self._drop_batcher()
         if pause.start is not None:
-            self._read_from(pause.start)
-        else:
-            self._batcher = None
+            self._position, self._left = pause.start.position, pause.start.left
 
     def _read_from(self, start: Start) -> None:
         self._position, self._left = start.position, start.left
+        self._drop_batcher()
+
+    def _drop_batcher(self) -> None:
+        """Forget the records that wait for their turn, and overwrite the images that were decoded."""
         self._batcher, self._slots.queued = None, 0
+        if self._decoders is not None:
+            self._decoders.discard()
 
     def _purge(self, source: KafkaSource) -> None:
         """Purge; try again soon while other services delay it, else after the next commit."""
@@ -237,13 +247,14 @@ class _Reader:
                 position,
                 self._left,
                 segments=self._segments,
-                decoding_seconds=None if self._residency is None else DECODING_SHARE * self._residency,
+                decoding_seconds=decoding_seconds(self._residency),
                 until=self._until,
                 origin_headers=self._origin_headers,
                 names=self._names,
                 unlabelled=self._unlabelled,
                 late=self._late,
                 ahead=self._ahead,
+                decoders=self._decoders,
             )
             if connected:
                 self._purger.publish_start(self._source, self._batcher.start.position.offsets)

@@ -12,6 +12,9 @@ from typing import Final
 
 from lethe.errors import LetheError, ReaderDied
 from lethe.ingest.batcher import FilledBatch, Start
+from lethe.ingest.decoding.decoder import DecoderTask
+from lethe.ingest.decoding.processes import DecoderProcesses
+from lethe.ingest.decoding.time_limit import decoding_seconds
 from lethe.ingest.feed import Batch, FeedMessage
 from lethe.ingest.messages import (
     BrokerState,
@@ -49,6 +52,8 @@ class ReaderProcess:
     partition is read up to that offset. With ``origin_headers``, batches name the origin of each sample, with
     those of its headers. With ``names``, labels are names, of which these come first; with ``unlabelled``,
     records without a label are samples; ``late`` says where their labels may come from.
+
+    With ``batch.readers`` above 1, so many further processes decode for the child.
     """
 
     def __init__(
@@ -91,15 +96,23 @@ class ReaderProcess:
             unlabelled=unlabelled,
             late=late,
         )
-        self._process = context.Process(
-            target=read_stream,
-            args=(child, self._slots, task),
-            name="lethe-reader",
-            daemon=True,
-        )
         with nullcontext() if residency is None else scrubbing_children():
+            self._decoders = None
+            if batch.readers > 1:
+                limit = decoding_seconds(residency)
+                decoding = DecoderTask(layout, limit, no_core_dumps=task.no_core_dumps)
+                self._decoders = DecoderProcesses(batch, decoding, context)
+            decoders = None if self._decoders is None else self._decoders.connect()
+            self._process = context.Process(
+                target=read_stream,
+                args=(child, self._slots, task, decoders),
+                name="lethe-reader",
+                daemon=True,
+            )
             self._process.start()
         child.close()  # else the child would not notice the end of its parent
+        if self._decoders is not None:
+            self._decoders.started()
         self._freed: list[int] = []
         self._freed_at_once = max(1, batch.slots // 4)
         self._send((self._epoch, tuple(range(batch.slots))))
@@ -113,6 +126,8 @@ class ReaderProcess:
         except (EOFError, ConnectionError) as error:
             self._process.join(1)
             raise ReaderDied(f"the reader process ended with status {self._process.exitcode}") from error
+        if isinstance(message, ReaderDied) and self._decoders is not None:
+            raise ReaderDied(self._decoders.failure or str(message))
         if isinstance(message, LetheError):
             raise message
         if isinstance(message, BrokerState | CommitState | IncompleteBatchDiscarded | Purged):
@@ -158,6 +173,12 @@ class ReaderProcess:
         """The child's process id."""
         return self._process.pid
 
+    @property
+    def pids(self) -> Sequence[int]:
+        """The process ids of the child and of those that decode for it."""
+        decoders = [] if self._decoders is None else self._decoders.pids
+        return [*decoders] if self.pid is None else [self.pid, *decoders]
+
     def close(self) -> None:
         """Stop reading and overwrite every slot."""
         self._connection.close()
@@ -165,4 +186,6 @@ class ReaderProcess:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        if self._decoders is not None:
+            self._decoders.close()
         self._slots.discard_all()

@@ -19,7 +19,7 @@ from lethe.errors import InvalidSetting
 from lethe.settings import BatchSettings
 from lethe.wire import UNLABELLED, Labels, Layout, Pixels, Sample
 
-__all__ = ["INCOMPLETE_SHARE", "MEMORY", "Slots"]
+__all__ = ["INCOMPLETE_SHARE", "MEMORY", "Slots", "require_memory"]
 
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - nothing is put there by name
 """Linux's shared memory. When it is full, Python uses a folder on a disk instead."""
@@ -38,7 +38,7 @@ class Slots:
     def __init__(self, layout: Layout, settings: BatchSettings, context: BaseContext) -> None:
         self._shape = (settings.slots, settings.size, *layout.shape)
         samples = settings.slots * settings.size
-        _require(samples * layout.nbytes)
+        require_memory(samples * layout.nbytes, "batch.slots times batch.size: their pixels")
         self._pixels = context.RawArray(
             ctypes.c_uint8 if layout.features is None else ctypes.c_float, samples * layout.size
         )
@@ -112,13 +112,11 @@ class Slots:
         return int(self._count_S.sum() + self._unlabelled_S.sum()) + self.queued
 
 
-def _require(size: int) -> None:
+def require_memory(size: int, what: str) -> None:
+    """Raise InvalidSetting, beginning with ``what``, without ``size`` bytes of shared memory."""
     if not MEMORY.is_dir():
         return
     stat = os.statvfs(MEMORY)
     free = stat.f_bavail * stat.f_frsize
     if size > free:
-        raise InvalidSetting(
-            f"batch.slots times batch.size: their pixels need {size:,} bytes of shared memory, and {MEMORY} "
-            f"has {free:,}"
-        )
+        raise InvalidSetting(f"{what} need {size:,} bytes of shared memory, and {MEMORY} has {free:,}")

@@ -1,7 +1,7 @@
 """Creates the components of a run from its settings, and rejects settings that cannot be used."""
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Final
@@ -15,6 +15,7 @@ from lethe.evaluation.evaluator import Evaluator
 from lethe.learners.base import Learner, LearnerContext, Retention
 from lethe.learners.registry import create, find
 from lethe.learners.state import JSON
+from lethe.observability.reader_processes import ReaderProcesses
 from lethe.privacy.controls import Controls
 from lethe.probeset import ProbeSet, load_folder
 from lethe.runtime.labels import Labels
@@ -28,7 +29,7 @@ __all__ = [
     "create_learner",
     "create_registry",
     "device_of",
-    "export_reader_process",
+    "export_reader_processes",
     "load_probes",
     "with_learners_defaults",
 ]
@@ -144,12 +145,16 @@ def create_registry() -> CollectorRegistry:
 
 
 @contextmanager
-def export_reader_process(registry: CollectorRegistry, pid: Callable[[], int | None]) -> Iterator[None]:
-    """Export the reader process of that ``pid``, within the context: memory limits apply to both together."""
-    collector = ProcessCollector("lethe_feeder", lambda: pid() or 0, registry=registry)
+def export_reader_processes(registry: CollectorRegistry, pids: Callable[[], Sequence[int]]) -> Iterator[None]:
+    """Export the reader process and those that decode for it, within the context.
+
+    Memory limits apply to them and to the service together.
+    """
+    collector = ReaderProcesses(pids)
+    registry.register(collector)
     try:
         yield
-    finally:  # another process may get its number later
+    finally:  # another process may get their numbers later
         registry.unregister(collector)
 
 

@@ -40,7 +40,7 @@ from lethe.runtime.factories import (
     create_evaluator,
     create_learner,
     create_registry,
-    export_reader_process,
+    export_reader_processes,
     load_probes,
     with_learners_defaults,
 )
@@ -382,7 +382,7 @@ class Service:
         try:
             with (
                 self._publisher.committing_to(reader),
-                export_reader_process(self._registry, lambda: reader.pid),
+                export_reader_processes(self._registry, lambda: reader.pids),
             ):
                 yield opened
         finally:

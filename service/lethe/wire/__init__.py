@@ -24,7 +24,7 @@ trace ids, are ignored. The module imports neither torch nor kafka, so that prod
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, Self, cast
@@ -60,6 +60,7 @@ __all__ = [
     "decode_as",
     "decode_pixels",
     "encode",
+    "format_of",
 ]
 
 PNG: Final = "image/png"
@@ -211,12 +212,13 @@ def decode(
     names: ClassNames | None = None,
     *,
     unlabelled: bool = False,
+    pixels: Callable[[], Pixels] | None = None,
 ) -> Sample:
     """Return the sample that a record encodes.
 
     If ``segments`` is given, any other segment name is dropped, so that no unknown text is passed on. With
     ``names``, labels are names; a new one is not added. With ``unlabelled``, the label may be missing:
-    `UNLABELLED`.
+    `UNLABELLED`. ``pixels`` returns what `decode_pixels` would, where that is decoded elsewhere.
 
     Raises MalformedRecord, with a `Reason`, for everything that is not a sample of ``layout``; the message
     describes what was expected, never what was sent. No other exception is raised, whatever the bytes are.
@@ -235,9 +237,9 @@ def decode(
         label = _label(_required(by_name, "label"), layout)
     else:
         label, name = names.find(given)
-    pixels = decode_pixels(value, by_name, layout)
+    found = decode_pixels(value, by_name, layout) if pixels is None else pixels()
     segment = _segment(by_name.get("segment"))
-    return Sample(pixels, label, segment if segments is None or segment in segments else None, name)
+    return Sample(found, label, segment if segments is None or segment in segments else None, name)
 
 
 def decode_pixels(value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
@@ -245,19 +247,22 @@ def decode_pixels(value: bytes, headers: Mapping[str, bytes | None], layout: Lay
 
     Raises MalformedRecord, as `decode` does.
     """
+    return decode_as(format_of(headers, layout), value, headers, layout)
+
+
+def format_of(headers: Mapping[str, bytes | None], layout: Layout) -> Format:
+    """Return the format of a value. Raises MalformedRecord for one that ``layout`` does not accept."""
     given = _required(headers, "content-type")
     accepted = layout.accepted
     kind = accepted.get(given) or accepted.get(given.partition(b";")[0].strip().lower())
-    if kind == "raw":
-        return _decode_raw(value, headers, layout)
     if kind is None:
         names = ", ".join(name.decode() for name in accepted)
         raise MalformedRecord(Reason.CONTENT_TYPE, f"content-type is not one of {names}")
-    return decode_as(kind, value, headers, layout)
+    return kind
 
 
 def decode_as(kind: Format, value: bytes, headers: Mapping[str, bytes | None], layout: Layout) -> Pixels:
-    """Do the same for a value of this format, whether ``layout`` accepts the format or not."""
+    """Do what `decode_pixels` does, for a value of this format, whether ``layout`` accepts that or not."""
     if kind == "raw":
         return _decode_raw(value, headers, layout)
     shape = (layout.channels, layout.height, layout.width)

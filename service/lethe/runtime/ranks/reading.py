@@ -1,7 +1,7 @@
 """The batches of one rank: what it has ready, what it has reported, and what it learns."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lethe.ingest.batcher import AcknowledgedDeadLetters
@@ -132,9 +132,9 @@ class Reading:
         return 0 if self._reader is None else self._reader.resident
 
     @property
-    def pid(self) -> int | None:
-        """The reader's process id; None before it is started."""
-        return None if self._reader is None else self._reader.pid
+    def pids(self) -> Sequence[int]:
+        """The process ids of the reader and of those that decode for it; none before they are started."""
+        return [] if self._reader is None else self._reader.pids
 
     def close(self) -> None:
         """Stop reading and overwrite every slot."""

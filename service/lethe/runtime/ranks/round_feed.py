@@ -109,9 +109,9 @@ class RoundFeed:
         return self._reading.resident + sum(note.resident for note in self.notes[1:])
 
     @property
-    def pid(self) -> int | None:
-        """The process id of rank 0's reader; None before it is started."""
-        return self._reading.pid
+    def pids(self) -> Sequence[int]:
+        """The processes that read for rank 0; none before they are started."""
+        return self._reading.pids
 
     def close(self) -> None:
         """Stop reading and overwrite every slot."""

@@ -1,0 +1,1 @@
+"""Decodes images in processes of their own, for a reader whose limit is decoding."""
