@@ -4,6 +4,7 @@ import typer
 
 from lethe.cli.bench.canary import canary
 from lethe.cli.bench.checkpoint import checkpoint
+from lethe.cli.bench.decode import decode
 from lethe.cli.bench.drops import drops
 from lethe.cli.bench.estimate import estimate
 from lethe.cli.bench.learners import learners
@@ -30,6 +31,9 @@ app.command(
 )(learners)
 app.command(epilog=examples("lethe bench pipeline --learner ridge", "lethe bench pipeline --turns 3 --json"))(
     pipeline
+)
+app.command(epilog=examples("lethe bench decode", "lethe bench decode --readers 1 --readers 4 --json"))(
+    decode
 )
 app.command(epilog=examples("lethe bench speed --learner ridge --turns 3"))(speed)
 app.command(epilog=examples("lethe bench checkpoint --learner ridge"))(checkpoint)
