@@ -59,6 +59,7 @@ def test_the_newest_model_is_written_with_the_names_of_its_classes(
         about = json.loads(file.metadata()["lethe"])
         weight = file.get_tensor("0.weight")
     assert about["classes"] == list(names)
+    assert (about["channels"], about["features"]) == (1, None)
     assert torch.equal(weight, read(state))
 
 

@@ -35,7 +35,8 @@ def export_model(
 ) -> None:
     """Export the model in the newest checkpoint, to predict without Lethe.
 
-    The file holds the names of the classes and the layout of the images, and takes their uint8 pixels.
+    The file holds the names of the classes and the layout of the samples. It takes the uint8 pixels of
+    images, or the float32 numbers of vectors.
     """
     from lethe.checkpointing.checkpoint import load_learner, read_checkpoint
     from lethe.checkpointing.state_folder import checkpoint_files
@@ -55,6 +56,7 @@ def export_model(
     export(model, about, path, to)
     console = Console(soft_wrap=True)
     console.print(f"{markup(str(path))}: {model.name} of {about.samples:,} samples")
-    shape = f"{about.channels}, {about.height}, {about.width}"
-    console.print(f"images, uint8 (N, {shape}) → probabilities, float32 (N, {len(about.classes)})")
+    shape = ", ".join(map(str, about.shape))
+    values = str(about.dtype).removeprefix("torch.")
+    console.print(f"{about.input}, {values} (N, {shape}) → probabilities, float32 (N, {len(about.classes)})")
     console.print(f"classes: {markup(', '.join(about.classes))}")

@@ -184,8 +184,9 @@ class Learner(ABC):
     def module(self) -> nn.Module:
         """Return what `predict_proba` computes now as a torch module on the CPU, to be exported.
 
-        It takes uint8 images of shape [B, C, H, W] and returns probabilities, float32 of shape [B, K]. Raises
-        InvalidSetting, with the reason, for a learner that cannot be exported.
+        It takes uint8 images of shape [B, C, H, W], or float32 vectors of shape [B, F], and returns
+        probabilities, float32 of shape [B, K]. Raises InvalidSetting, with the reason, for a learner that
+        cannot be exported.
         """
         raise InvalidSetting(f"learner {self.name} cannot be exported: {self.not_exported}")
 

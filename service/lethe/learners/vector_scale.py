@@ -12,6 +12,7 @@ from pydantic import field_validator, model_validator
 from torch import Tensor
 
 from lethe.errors import InvalidSetting
+from lethe.learners.modules import Standardised
 from lethe.learners.options import Options
 from lethe.wire import Layout
 
@@ -115,6 +116,10 @@ class VectorScale:
         """Return vectors in spreads from the location, float64 of shape [B, F], `FARTHEST` at most."""
         moved_BF = x_BF.to(torch.float64) - self.location_F
         return moved_BF.div_(self._units(self.spread_F)).clamp_(-FARTHEST, FARTHEST)
+
+    def module(self) -> Standardised:
+        """Return `standardised` as a torch module that can be exported."""
+        return Standardised(self.location_F, self._units(self.spread_F), FARTHEST)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what has been estimated; nothing of a scale that was given."""

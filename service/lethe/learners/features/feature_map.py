@@ -9,8 +9,6 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lethe.errors import InvalidSetting
-
 __all__ = ["FeatureMap"]
 
 
@@ -34,12 +32,9 @@ class FeatureMap(ABC):
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return features, int8 of shape [B, D], on the device."""
 
+    @abstractmethod
     def module(self) -> nn.Module:
-        """Return the same features, float32 and on the CPU, as a torch module that can be exported.
-
-        Raises InvalidSetting where there is none.
-        """
-        raise InvalidSetting("learners on these features cannot be exported yet: they have no torch module")
+        """Return the same features, float32 and on the CPU, as a torch module that can be exported."""
 
     @property
     def settled(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lethe.learners.features.compression import COSINE_BITS, cosines
 from lethe.learners.features.hadamard import hadamard_matrix, hadamard_transform
 
-__all__ = ["TURN", "RandomFourierFeatures"]
+__all__ = ["TURN", "RandomFourierFeatures", "WaveTable"]
 
 TURN: Final = 1 << 32
 """A whole turn, in units of an angle: int32 then wraps around as angles do."""
@@ -99,8 +99,7 @@ class _Waves(nn.Module):
         super().__init__()
         self.signs = nn.Buffer(signs.to(torch.float64))
         self.left, self.right = nn.Buffer(left), nn.Buffer(right)
-        self.phases_W = nn.Buffer(phases_W.to(torch.float64))
-        self.cosines = nn.Buffer(cosines.to(torch.float32))
+        self.waves = WaveTable(phases_W, cosines)
 
     def forward(self, angles_BC: Tensor) -> Tensor:
         batch, coefficients = angles_BC.shape
@@ -109,7 +108,22 @@ class _Waves(nn.Module):
         for signs in self.signs.unbind(0):
             grid = (x * signs).reshape(batch * blocks, self.left.shape[0], self.right.shape[0])
             x = _within_a_turn((self.left @ (grid @ self.right)).reshape(batch, blocks, length))
-        angles_BW = x.reshape(batch, blocks * length)[:, : self.phases_W.shape[0]]
+        waves_BW: Tensor = self.waves(x.reshape(batch, blocks * length)[:, : self.waves.count])
+        return waves_BW
+
+
+class WaveTable(nn.Module):
+    """Returns the cosines of angles and phases, float32 in units of 1/127, for whole angles in float64."""
+
+    def __init__(self, phases_W: Tensor, cosines: Tensor) -> None:
+        super().__init__()
+        self.count = len(phases_W)
+        """W."""
+        self.phases_W = nn.Buffer(phases_W.to(torch.float64))
+        self.cosines = nn.Buffer(cosines.to(torch.float32))
+
+    def forward(self, angles_BW: Tensor) -> Tensor:
+        """Return the cosines, of shape [B, W]."""
         steps_BW = torch.floor(_within_a_turn(angles_BW + self.phases_W) / (TURN >> COSINE_BITS))
         index_BW = torch.remainder(steps_BW.to(torch.int64) + (1 << (COSINE_BITS - 1)), 1 << COSINE_BITS)
         return self.cosines[index_BW]

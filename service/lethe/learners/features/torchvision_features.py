@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H height, W width, F numbers of the body, D features.
 """
 
+import copy
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -73,6 +74,14 @@ class TorchvisionFeatures(FeatureMap):
 
         share(compute, range(len(x_BCHW)))
         return self._vectors(body_BF)
+
+    def module(self) -> nn.Module:
+        """Return the body and its features, on the CPU, as a torch module that can be exported.
+
+        Where it computes a number of the body otherwise than this does, in a batch or by another library, the
+        last bits differ: one that is close to the middle of two sixteenths can be rounded to the other.
+        """
+        return nn.Sequential(copy.deepcopy(self._body).cpu(), self._vectors.module())
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return the SHA-256 of the weights, on which all sums depend."""

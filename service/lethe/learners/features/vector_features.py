@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lethe.learners.features.compression import COSINE_BITS, LARGEST, cosines
 from lethe.learners.features.feature_map import FeatureMap
-from lethe.learners.features.random_fourier import TURN
+from lethe.learners.features.random_fourier import TURN, WaveTable
+from lethe.learners.modules import Standardised
 from lethe.learners.vector_scale import VectorScale
 
 __all__ = ["LEVELS", "VectorFeatures"]
@@ -69,6 +70,12 @@ class VectorFeatures(FeatureMap):
         """Return the standardised numbers in sixteenths of a spread, float64 of [B, F], on the CPU."""
         return self._scale.standardised(x_BF).mul_(LEVELS).round_().clamp_(-LARGEST, LARGEST)
 
+    def module(self) -> nn.Module:
+        """Return the same features, on the CPU, as a torch module that can be exported."""
+        return _VectorModule(
+            self._scale.module(), self._directions_FW.cpu(), self._phases_W.cpu(), self._cosines.cpu()
+        )
+
     @property
     def settled(self) -> bool:
         """Whether the scale is known."""
@@ -93,3 +100,21 @@ class VectorFeatures(FeatureMap):
         if not self._scale.given:
             numbers = {name: tensors[name].view(torch.float64) for name in ("location", "spread")}
             self._scale = self._scale.loaded({**tensors, **numbers})
+
+
+class _VectorModule(nn.Module):
+    """`VectorFeatures` in float64, which holds all angles exactly, modulo a whole turn."""
+
+    def __init__(
+        self, standardised: Standardised, directions_FW: Tensor, phases_W: Tensor, cosines: Tensor
+    ) -> None:
+        super().__init__()
+        self.standardised = standardised
+        self.directions = nn.Buffer(directions_FW)
+        self.waves = WaveTable(phases_W, cosines)
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        levels_BF = (self.standardised(x_BF) * LEVELS).round().clamp(-LARGEST, LARGEST)
+        waves_BW = self.waves(levels_BF @ self.directions)
+        constant_B1 = torch.full_like(waves_BW[:, :1], LARGEST)
+        return torch.cat((levels_BF.to(torch.float32), waves_BW, constant_B1), 1)

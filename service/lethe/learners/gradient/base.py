@@ -27,7 +27,7 @@ from lethe.learners.gradient.network_check import (
     frozen_batch_norms,
 )
 from lethe.learners.gradient.optimizers import create_optimizer, load_moments, moments, optimizer_kind
-from lethe.learners.modules import NetworkClassifier
+from lethe.learners.modules import NetworkClassifier, ScaledPixels
 from lethe.learners.motion import Motion
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import JSON, State
@@ -282,13 +282,9 @@ class GradientLearner(Learner):
             return in_chunks(lambda x: self._model(self._floats(x)), x_BCHW)
 
     def module(self) -> nn.Module:
-        """Return a copy of the network, with the scaling of pixels before and the softmax behind it.
-
-        Raises InvalidSetting for a learner of vectors.
-        """
-        if self._scale is not None:
-            raise InvalidSetting(f"learner {self.name} on vectors cannot be exported yet: their scale is not")
-        return NetworkClassifier(copy.deepcopy(self._model).cpu())
+        """Return a copy of the network, with the scaling of samples before and the softmax behind it."""
+        inputs = ScaledPixels() if self._scale is None else self._scale.module()
+        return NetworkClassifier(inputs, copy.deepcopy(self._model).cpu())
 
     def predictor(self) -> Predictor:
         """Return a predictor with a copy of the network."""

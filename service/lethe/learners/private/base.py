@@ -130,9 +130,6 @@ class PrivacyAccountant:
 class PrivateLearner(Learner, Provides):
     """A learner whose releases are (ε, δ)-differentially private, and which reports their cost."""
 
-    not_exported: ClassVar[str] = (
-        "its features, of a length of 1 at most, and its releases have no torch module yet"
-    )
     Options: ClassVar[type[PrivateOptions]] = PrivateOptions
     provides: ClassVar[Capability] = Capability.PRIVATE
     lacks: ClassVar[Mapping[Capability, str]] = {

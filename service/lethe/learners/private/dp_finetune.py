@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lethe.learners.base import Learned, LearnerContext, Retention
 from lethe.learners.fixed_features import FixedFeatures
+from lethe.learners.modules import LinearClassifier
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.private.base import Privacy, PrivateLearner, PrivateOptions
 from lethe.learners.private.grid import Grid, round_to_grid
@@ -160,6 +161,11 @@ class DPFinetune(PrivateLearner, FixedFeatures):
     def predict_features(self, features_BD: Tensor) -> Tensor:
         """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
         return in_chunks(partial(self._from_features, self._weight_KD), features_BD)
+
+    def module(self) -> nn.Module:
+        """Return the features and the present weights, which the guarantee covers."""
+        W_DK = self._weight_KD.T
+        return LinearClassifier(self._features.module(), W_DK, torch.zeros_like(W_DK[0]), self._options.scale)
 
     def predictor(self) -> Predictor:
         """Return a predictor with a copy of the weights."""

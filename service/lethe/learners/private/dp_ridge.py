@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lethe.learners.base import Learned, LearnerContext, Retention
 from lethe.learners.fixed_features import FixedFeatures
+from lethe.learners.modules import LinearClassifier
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.private.base import Privacy, PrivateLearner, PrivateOptions
 from lethe.learners.private.grid import Grid, round_to_grid
@@ -133,10 +134,7 @@ class DPRidge(PrivateLearner, FixedFeatures):
 
     def _whole(self, x_BCHW: Tensor) -> Tensor:
         """Return features as whole numbers, float32 of shape [B, D], of length F at most, each up to 255."""
-        features_BD = self._features(x_BCHW)
-        squared_B = features_BD.new_full((len(features_BD),), float(self._length**2), dtype=torch.float64)
-        scaled_BD = features_BD.to(torch.float64).mul_(self._length * _SHORTER)
-        return round_to_grid(scaled_BD.clamp_(-_LARGEST, _LARGEST), squared_B).to(torch.float32)
+        return _rounded(self._features(x_BCHW), self._length)
 
     def _add(self, features_BD: Tensor, onehot_BK: Tensor) -> None:
         for q_PD, y_PK in zip(
@@ -194,6 +192,12 @@ class DPRidge(PrivateLearner, FixedFeatures):
         """Return what `predict_proba` returns for images with these features: `FixedFeatures`."""
         return in_chunks(partial(self._from_features, self._W_DK), features_BD)
 
+    def module(self) -> nn.Module:
+        """Return the features and the W of the last block, which the guarantee covers."""
+        features = _WholeModule(self._features.module(), self._length)
+        scale = 1 / (self._length * _TEMPERATURE)
+        return LinearClassifier(features, self._W_DK, torch.zeros_like(self._W_DK[0]), scale)
+
     def predictor(self) -> Predictor:
         """Return a predictor with the current W; the next block replaces it."""
         return Predictor(partial(self._probabilities, self._W_DK))
@@ -232,3 +236,21 @@ class DPRidge(PrivateLearner, FixedFeatures):
         if sums.dtype == torch.float32:
             return sums.to(self._device, torch.float64).mul_(self._length**2).round_()
         return sums.to(self._device, copy=True)
+
+
+class _WholeModule(nn.Module):
+    """Features of `UnitFeatures` as the whole numbers that sums are of."""
+
+    def __init__(self, features: nn.Module, length: int) -> None:
+        super().__init__()
+        self.features, self._length = features, length
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return _rounded(self.features(x_BCHW), self._length)
+
+
+def _rounded(features_BD: Tensor, length: int) -> Tensor:
+    """Return features as whole numbers, float32, of ``length`` at most, each up to 255."""
+    scaled_BD = features_BD.to(torch.float64) * (length * _SHORTER)
+    squared_B = torch.full_like(scaled_BD[:, 0], float(length**2))
+    return round_to_grid(scaled_BD.clamp(-_LARGEST, _LARGEST), squared_B).to(torch.float32)

@@ -47,7 +47,25 @@ class UnitFeatures:
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
         """Return float32 features of shape [B, D], each of Euclidean length 1 at most."""
-        features = self._features(x_BCHW)[:, :-1].to(torch.float32)
-        centred = features - features.mean(1, keepdim=True)
-        unit = nn.functional.normalize(centred).mul_((1 - _CONSTANT**2) ** 0.5)
-        return torch.cat((unit, unit.new_full((len(unit), 1), _CONSTANT)), 1)
+        return _of_unit_length(self._features(x_BCHW).to(torch.float32))
+
+    def module(self) -> nn.Module:
+        """Return the same features, on the CPU, as a torch module that can be exported."""
+        return _UnitModule(self._features.module())
+
+
+class _UnitModule(nn.Module):
+    def __init__(self, features: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return _of_unit_length(self.features(x_BCHW))
+
+
+def _of_unit_length(features_BD: Tensor) -> Tensor:
+    """Return features less their mean, at most as long as 1 with the constant in place of the last one."""
+    features = features_BD[:, :-1]
+    centred = features - features.mean(1, keepdim=True)
+    unit = nn.functional.normalize(centred) * (1 - _CONSTANT**2) ** 0.5
+    return torch.cat((unit, torch.full_like(unit[:, :1], _CONSTANT)), 1)
