@@ -41,6 +41,8 @@ SURFACES: Final = "The surfaces and the path"
 """The section of an anatomy of which the README shows the figures."""
 DEMO_SAMPLES: Final = 10_000
 """Samples of each segment in the demo whose report is drawn."""
+EVALUATIONS: Final = 9
+"""Of each segment, on the boards."""
 ANATOMY_SAMPLES: Final = 1500
 """And in the anatomy, as on its page."""
 SETTLE_MS: Final = 1000
@@ -109,6 +111,7 @@ def _draw_run(browser: Browser, samples: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "deploy/stack.py", "--dir", folder, "--free-ports"]
         command += ["--samples", str(samples), "--set", "LETHE_LEARNER__THREADS=1"]
+        command += ["--set", f"LETHE_EVALUATION__EVERY={samples // EVALUATIONS}"]
         environment = {**os.environ, "LETHE_SCENARIO": "recurring"}
         started = time.time()
         with subprocess.Popen(

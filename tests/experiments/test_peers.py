@@ -14,6 +14,7 @@ from lethe.errors import InvalidSetting
 from lethe.experiments.bench.offline_run import OfflineRun, run_offline
 from lethe.experiments.bench.score_files import read_scores
 from lethe.experiments.bench.scores import Score
+from lethe.experiments.bench.speed import BARE, SpeedBench, bench_speed, speeds_table
 from lethe.learners.base import LearnerContext, Retention
 from lethe.wire import Layout, decode
 from lethe_producers.datasets import default_root
@@ -23,6 +24,7 @@ from tests.benchmarks.peers.lockstep import Lockstep
 from tests.benchmarks.peers.measuring import measure, peers, write
 from tests.benchmarks.peers.peer import Peer, floats
 from tests.benchmarks.peers.recorder import record
+from tests.benchmarks.peers.speed import PeerLoop
 from tests.support.scenarios import ABRUPT
 
 needs_datasets = pytest.mark.needs("datasets")
@@ -89,6 +91,14 @@ def test_a_peer_is_notified_of_a_boundary_once_with_the_next_batch() -> None:
     peer.learn(*batch)
     peer.learn(*batch)
     assert peer.notified_at == [2]
+
+
+def test_a_peer_is_a_side_of_the_speed_benchmark() -> None:
+    bench = SpeedBench(("ncm",), threads=1, samples=512, turns=1)
+    (speeds,) = bench_speed(bench, others={"plain": PeerLoop(Plain)})
+    assert [*speeds.seconds] == [BARE, "ncm", "plain"]
+    assert 0 < speeds.ratio("plain") < 10
+    assert speeds_table(speeds, 1).row_count == 3
 
 
 def test_a_peers_loop_is_run_one_round_at_a_time() -> None:

@@ -65,6 +65,7 @@ def test_the_demo_prints_one_document_and_leaves_a_report(tmp_path: Path) -> Non
     result = RunResult.read(tmp_path / "finetune" / "run.json")
     assert document["learners"]["finetune"]["R"] == result.R
     assert result.seed == 3
+    assert result.evaluate_every == 150, "four times a segment"
     assert "mnist-to-fashion" in (tmp_path / "report.html").read_text()
 
 

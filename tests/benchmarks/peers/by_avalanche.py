@@ -6,7 +6,7 @@ not, which makes 10⁴ there 5,000 here.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Self
 
 import torch
@@ -21,12 +21,10 @@ from avalanche.training.plugins import EWCPlugin, LwFPlugin, ReplayPlugin, Synap
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lethe.experiments.bench.offline_run import OfflineRun
 from lethe.learners.base import LearnerContext, Retention
-from lethe.wire import Layout
 from tests.benchmarks.peers.lockstep import Lockstep
 from tests.benchmarks.peers.peer import Peer, floats
-from tests.benchmarks.peers.recorder import Segment, record
+from tests.benchmarks.peers.recorder import Segment
 
 __all__ = ["AVALANCHE", "Avalanche"]
 
@@ -54,9 +52,9 @@ class Avalanche(Peer):
         self._training = Lockstep(lambda lockstep: self._train(stream, lockstep))
 
     @classmethod
-    def ready_for(cls, offline: OfflineRun) -> Self:
-        """Return one that has been handed the segments of ``offline``."""
-        return cls(LearnerContext(Layout(), offline.seed), record(offline))
+    def for_segments(cls, context: LearnerContext, segments: Callable[[], Sequence[Segment]]) -> Self:
+        """Return one that has been handed the segments."""
+        return cls(context, segments())
 
     @abstractmethod
     def _create(self, **common: Any) -> Any:

@@ -4,7 +4,7 @@ Shapes: B batch, C channels, H height, W width, K classes.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Final, Self
 
 import torch
@@ -17,6 +17,7 @@ from lethe.learners.gradient.base import GradientOptions
 from lethe.learners.gradient.optimizers import create_optimizer, moments
 from lethe.learners.state import State
 from lethe.wire import Layout
+from tests.benchmarks.peers.recorder import Segment, record
 
 __all__ = ["SAME", "Peer", "floats"]
 
@@ -44,7 +45,12 @@ class Peer(Learner):
     @classmethod
     def ready_for(cls, offline: OfflineRun) -> Self:
         """Create a peer for the stream of ``offline``."""
-        return cls(LearnerContext(Layout(), offline.seed))
+        return cls.for_segments(LearnerContext(Layout(), offline.seed), lambda: record(offline))
+
+    @classmethod
+    def for_segments(cls, context: LearnerContext, _segments: Callable[[], Sequence[Segment]]) -> Self:
+        """Create a peer that will learn these segments; only some need them beforehand."""
+        return cls(context)
 
     def boundary(self) -> None:
         """Mark the next batch as the first of a segment."""

@@ -30,11 +30,11 @@ def end_one(group: Group) -> object:
     return group.command()
 
 
-def test_every_rank_is_told_and_the_first_one_hears_all(tmp_path: Path) -> None:
+def test_every_rank_receives_what_is_broadcast_and_the_first_gathers_all(tmp_path: Path) -> None:
     statuses, results = run(exchange, tmp_path)
     assert statuses == [0, 0, 0]
-    heard = [[length + rank for rank in range(3)] for length in LENGTHS]
-    assert results[0] == [5, heard, list(LENGTHS), 6, 7]
+    gathered = [[length + rank for rank in range(3)] for length in LENGTHS]
+    assert results[0] == [5, gathered, list(LENGTHS), 6, 7]
     assert results[1] == results[2] == [5, [[] for _ in LENGTHS], list(LENGTHS), 6, 7]
 
 

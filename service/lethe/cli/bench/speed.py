@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from rich.console import Console
-from rich.table import Table
 from typer import Option
 
 from lethe.cli.bench.output import progress
@@ -25,7 +24,7 @@ def speed(
     The bare loop trains the same network as finetune. Learners also predict each batch, look for boundaries
     and solve. The sides alternate; ratios are of all turns together, with the quartiles over the turns.
     """
-    from lethe.experiments.bench.speed import SpeedBench, Speeds, bench_speed
+    from lethe.experiments.bench.speed import SpeedBench, Speeds, bench_speed, speeds_table
 
     bench = SpeedBench(learner or SpeedBench.learners, threads, samples, turns)
     speeds = Speeds(samples)
@@ -45,11 +44,4 @@ def speed(
         }
         write_json({"threads": threads, "samples": samples, "turns": turns, "sides": rows})
         return
-    table = Table("side", title=f"{turns} turns of {samples:,} samples, {threads} threads")
-    for heading in ("samples/s", "relative to bare", "quartiles"):
-        table.add_column(heading, justify="right")
-    for side in speeds.seconds:
-        lower, upper = speeds.quartiles(side)
-        quartiles = f"{lower:.2f} … {upper:.2f}"
-        table.add_row(side, f"{speeds.samples_per_second(side):,.0f}", f"{speeds.ratio(side):.2f}", quartiles)
-    Console().print(table)
+    Console().print(speeds_table(speeds, threads))

@@ -8,12 +8,13 @@ Shapes: N images, C channels, H height, W width, B batch.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Final
 
 import torch
+from rich.table import Table
 from torch import nn
 
 from lethe.drift.detector import BoundaryDetector
@@ -29,8 +30,10 @@ from lethe.runtime.loop import Loop
 from lethe.settings import BatchSettings, LearnerSettings
 from lethe.wire import Labels, Layout, Pixels, Sample
 
-__all__ = ["BARE", "SpeedBench", "Speeds", "bench_speed"]
+__all__ = ["BARE", "Side", "SpeedBench", "Speeds", "bench_speed", "speeds_table"]
 
+Side = Callable[[Pixels, Labels], float]
+"""Learns a turn's images, and returns the seconds that took."""
 BARE: Final = "bare"
 """The name of the bare loop."""
 _BARE_BATCH: Final = 64
@@ -71,8 +74,10 @@ class Speeds:
         return lower, upper
 
 
-def bench_speed(bench: SpeedBench, seed: int = 0) -> Iterator[Speeds]:
-    """Yield the speeds so far after each turn.
+def bench_speed(
+    bench: SpeedBench, seed: int = 0, others: Mapping[str, Side] | None = None
+) -> Iterator[Speeds]:
+    """Yield the speeds so far after each turn; ``others`` are further sides, by name.
 
     The first turn, in which learners solve more often, is not counted. Raises InvalidSetting for a learner
     that does not exist.
@@ -81,7 +86,9 @@ def bench_speed(bench: SpeedBench, seed: int = 0) -> Iterator[Speeds]:
     x_NCHW, y_N = noise_images(layout, bench.samples, seed)
     settings = [LearnerSettings(name=name, threads=bench.threads, seed=seed) for name in bench.learners]
     learners = [create_learner(chosen, layout, find(chosen.name).batch_size) for chosen in settings]
-    sides = {BARE: _BareLoop(layout, seed)} | {learner.name: _ServiceLoop(learner) for learner in learners}
+    sides: dict[str, Side] = {BARE: _BareLoop(layout, seed)}
+    sides |= {learner.name: _ServiceLoop(learner) for learner in learners}
+    sides |= others or {}
     speeds = Speeds(bench.samples, {name: [] for name in sides})
     for turn in range(bench.turns + 1):
         first = turn % len(sides)  # another side begins each time: it finds colder caches
@@ -91,6 +98,19 @@ def bench_speed(bench: SpeedBench, seed: int = 0) -> Iterator[Speeds]:
                 speeds.seconds[name].append(seconds)
         if turn:
             yield speeds
+
+
+def speeds_table(speeds: Speeds, threads: int) -> Table:
+    """Return a row for each side: its speed, and its ratio to the bare loop's with the quartiles."""
+    turns = len(speeds.seconds[BARE])
+    table = Table("side", title=f"{turns} turns of {speeds.samples:,} samples, {threads} threads")
+    for heading in ("samples/s", "relative to bare", "quartiles"):
+        table.add_column(heading, justify="right")
+    for side in speeds.seconds:
+        lower, upper = speeds.quartiles(side)
+        quartiles = f"{lower:.2f} … {upper:.2f}"
+        table.add_row(side, f"{speeds.samples_per_second(side):,.0f}", f"{speeds.ratio(side):.2f}", quartiles)
+    return table
 
 
 class _BareLoop:

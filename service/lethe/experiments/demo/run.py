@@ -44,6 +44,8 @@ RETENTION_SECONDS: Final = 3600.0
 WINDOW: Final = 3000
 """Maximum records of a partition between producer and slowest service: well below the embedded broker's
 5 MiB, and more than a batch."""
+EVALUATIONS: Final = 4
+"""Of each segment, at least."""
 
 
 DEFAULT_LEARNERS: Final = ("finetune", "ridge")
@@ -81,6 +83,11 @@ class Demo:
     def threads(self) -> int:
         """Threads of each process: all services together use one per core."""
         return max(1, (os.cpu_count() or 1) // (len(self.learners) * self.processes))
+
+    def evaluate_every(self, learner: str) -> int:
+        """Samples between two evaluations: the learner's own number, or less where segments are short."""
+        own = find(learner).evaluate_every
+        return own if self.samples is None else min(own, max(1, self.samples // EVALUATIONS))
 
     @property
     def broker_name(self) -> str:
@@ -243,7 +250,7 @@ def _settings(
             "sample": layout.model_dump(),
             **_ranked(demo, learner),
             "batch": {"size": find(learner).batch_size},
-            "evaluation": {"probes": demo.report / "probes", "every": find(learner).evaluate_every},
+            "evaluation": {"probes": demo.report / "probes", "every": demo.evaluate_every(learner)},
             "checkpoint": {"folder": folder / STATE, "fresh": True},
             "serve": {"port": port, "keep": demo.keep_serving},
             "run": {"report": folder, "ranks": demo.ranks},
