@@ -23,7 +23,7 @@ from deploy.kafka.kraft import free_port
 from lethe.observability.result import RunResult
 from lethe.probeset import ProbeSet, save_probe
 from lethe_producers.datasets import DatasetName, default_root, load
-from tests.support.boards import draw
+from tests.support.boards import Drawing, draw
 from tests.support.monitoring import dashboards
 from tests.support.prometheus import Monitor, monitoring
 from tests.support.services import Command
@@ -40,6 +40,15 @@ NAMES: tuple[DatasetName, ...] = ("mnist", "fashion-mnist")
 TRAINING, TESTED = 6000, 500
 EVERY = 5
 """Seconds between two evaluations."""
+ON_STREAM = (
+    "Does the watched model answer?",
+    "Latency of the watched model, 99th percentile",
+    "Failed requests and retries",
+    "Budget of requests used",
+    "Images asked about per second",
+    "Drops found",
+)
+"""Panels on watched models."""
 
 Serve = Callable[[int, int], AbstractContextManager[None]]
 """Serves the model after a stage of training at a port."""
@@ -162,13 +171,14 @@ def watch(
         fired = alerted(monitor)
         assert fired is not None
         assert monitor.evaluations(retrained, fired) <= 2
-        (board,) = (board for board in dashboards() if board["uid"] == "lethe-forgetting")
-        drawing = draw(browser, board, monitor.address, monitor.began, time.time(), scrape=1)
-        assert [panel.error for panel in drawing.panels if panel.error] == []
+        forgetting = drawn("lethe-forgetting", monitor, browser)
         for panel in ("Forgotten now", "Firing alerts"):
-            assert "watched" in drawing.text(panel)
-        assert "mnist" in drawing.text("Forgotten now")
-        drawing.page.close()
+            assert "watched" in forgetting.text(panel)
+        assert "mnist" in forgetting.text("Forgotten now")
+        forgetting.page.close()
+        stream = drawn("lethe-stream", monitor, browser)
+        assert [panel for panel in ON_STREAM if not stream.panel(panel).points] == []
+        stream.page.close()
     metrics = get("/metrics")
     assert metrics is not None
     assert 'lethe_forgetting_ratio{probe="mnist",source="watched"}' in metrics.text
@@ -180,6 +190,14 @@ def watch(
     watching.send(signal.SIGTERM)
     assert watching.wait(240) == 0, (tmp_path / "watch.log").read_text()
     return RunResult.read(tmp_path / "report" / "run.json")
+
+
+def drawn(uid: str, monitor: Monitor, browser: Browser) -> Drawing:
+    """A dashboard with what the monitor has seen."""
+    (board,) = (board for board in dashboards() if board["uid"] == uid)
+    drawing = draw(browser, board, monitor.address, monitor.began, time.time(), scrape=1)
+    assert [panel.error for panel in drawing.panels if panel.error] == []
+    return drawing
 
 
 def assert_forgotten_at_once(run: RunResult) -> None:
