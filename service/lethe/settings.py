@@ -213,6 +213,12 @@ class RunSettings(Section):
     average_every: int = Field(default=1, ge=1, le=1 << 20)
     """Rounds between two averages of the weights of finetune's ranks, each of which takes its own steps in
     between. With 1, all take every step together, on the average of their gradients."""
+    rank_timeout: float = Field(default=600.0, gt=0)
+    """Seconds without an answer after which a rank counts as lost, and all start again: when its machine or
+    its network fails. A rank that ends is noticed at once."""
+    cluster_trusted: bool = False
+    """Whether nobody else is on the network between ranks on several machines, which is neither encrypted nor
+    protected by a password. A policy requires it there."""
 
     report: Path | None = None
     """Folder for run.json, the complete result, and report.html."""

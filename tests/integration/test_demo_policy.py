@@ -28,6 +28,14 @@ def test_a_demo_under_a_policy_is_audited_and_nothing_is_left_in_the_broker(tmp_
     assert json.loads(again.stdout)["passed"]
 
 
+@pytest.mark.long
+def test_ranks_of_a_demo_keep_to_a_policy(tmp_path: Path) -> None:
+    document = run(tmp_path / "report", "--policy", "clinic", "--learner", "ncm", "--ranks", "2")
+    verdict = document["learners"]["ncm"]["audit"]
+    assert verdict["passed"], verdict
+    assert verdict["learned"] == 1200
+
+
 @pytest.mark.parametrize(
     ("learner", "why"),
     [

@@ -18,6 +18,7 @@ from deploy.kafka.jars import NodeError, fetch, find_java
 from lethe.errors import DataUnavailable, InvalidSetting
 from lethe.stream.embedded_broker import EmbeddedBroker
 from tests.support.boards import build_program
+from tests.support.hosts import why_no_hosts
 from tests.support.worker_locks import one_at_a_time
 
 __all__ = ["COMPONENTS", "REQUIRE", "require", "required"]
@@ -98,6 +99,7 @@ COMPONENTS: Final[dict[str, Callable[[], str | None]]] = {
     "openssl": _programs("openssl"),
     "boards": _boards,
     "memory": _memory,
+    "hosts": why_no_hosts,
 }
 """Functions that return why a component is missing, or None; each is called once, when needed."""
 

@@ -43,6 +43,7 @@ FLAGS: Final = {
     "privacy.policy": "--policy",
     "privacy.witness": "--witness",
     "run.average_every": "--average-every",
+    "run.cluster_trusted": "--cluster-trusted",
     "run.ranks": "--ranks",
     "run.report": "--report",
     "sample.features": "--features",

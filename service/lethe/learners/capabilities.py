@@ -176,6 +176,9 @@ class Pools(Provides):
     no_local_steps: ClassVar[str] = "its sums are added up exactly, so there is nothing to average"
     """Why ranks cannot take steps apart and average their weights later; empty for a learner that can."""
 
+    tells: ClassVar[str] = ""
+    """What of single samples the ranks tell each other; empty if it is nothing."""
+
     def check_pooling(self) -> None:
         """Raise InvalidSetting for options with which several ranks cannot learn it."""
         return

@@ -418,21 +418,23 @@ class Service:
     def _lead(self, group: Group, processes: ProcessContext) -> tuple[RoundFeed, Start | None, Leader]:
         if not isinstance(self._learner, Pools):
             raise TypeError(f"{self._learner.name} cannot learn with other ranks, and was accepted")
-        settings, storage = self._settings, self._storage
+        settings, storage, controls = self._settings, self._storage, self._controls
+        segments = controls.segment_names(self._inputs.probes)
         resumed = None if storage.checkpoint is None else storage.checkpoint.position
         progress = Progress(settings.stream, group.size, resumed, storage.shares())
         times = RoundTimes(group.size)
         feed = RoundFeed(
             group,
             self._learner,
-            Reading(settings, group.rank, group.size, processes),
+            Reading(settings, group.rank, group.size, controls, segments, processes),
             settings,
             progress,
             times,
-            Sharing(storage.identity, storage.earliest_position(resumed), purges=False),
+            Sharing(storage.identity, storage.earliest_position(resumed), controls.purges),
             storage.dead_letter_key(),
             self._history.tracker.run,
             detects=self._detector is not None,
+            paused=controls.evaluates_apart,
         )
         hashes = {probe.name: probe.sha256 for probe in self._inputs.probes}
         leader = Leader(group, self._learner, feed, progress, times, hashes, self._emit)

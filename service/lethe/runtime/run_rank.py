@@ -1,8 +1,9 @@
 """Runs one of several ranks, in a process that torchrun or `lethe run --ranks` started."""
 
+from lethe.runtime.ranks.environment import several_hosts
 from lethe.runtime.ranks.follower import follow
 from lethe.runtime.ranks.group import joined
-from lethe.runtime.ranks.supported import check_ranks
+from lethe.runtime.ranks.supported import check_hosts, check_ranks
 from lethe.runtime.run import run_service
 from lethe.settings import Settings
 
@@ -15,7 +16,9 @@ def run_rank(settings: Settings) -> None:
     Raises RankLost when another rank ends before, and the errors of `run_service`.
     """
     check_ranks(settings)
-    with joined() as group:
+    if several_hosts():
+        check_hosts(settings)
+    with joined(settings.run.rank_timeout) as group:
         if group.leads:
             run_service(settings, group=group)
         else:

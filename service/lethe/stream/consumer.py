@@ -197,9 +197,9 @@ class KafkaSource:
         ours = {p for p in known if p % self._settings.world == self._settings.rank}
         return not ours <= set(self.partitions)
 
-    def starts(self) -> Mapping[int, int]:
-        """Request the offset at which each partition's log begins."""
-        return self._offsets_at("beginning")
+    def starts(self, others: Collection[int] = ()) -> Mapping[int, int]:
+        """Request the offset at which the log of each partition begins, and of ``others`` of the topic."""
+        return self._offsets_at("beginning", others)
 
     def ends(self) -> Mapping[int, int]:
         """Request the end of each partition."""
@@ -209,11 +209,13 @@ class KafkaSource:
         """Return the ends as of the last fetch, without a request."""
         return {p.partition: self._fetches.stable_ends.get(p.partition, 0) for p in self._partitions}
 
-    def _offsets_at(self, which: Literal["beginning", "end"]) -> dict[int, int]:
+    def _offsets_at(self, which: Literal["beginning", "end"], others: Collection[int] = ()) -> dict[int, int]:
+        more = [TopicPartition(self._settings.topic, p) for p in others if p not in self.partitions]
+        asked = [*self._partitions, *more]
         ask = self._consumer.beginning_offsets if which == "beginning" else self._consumer.end_offsets
         with kafka_errors(self._settings):
-            answer = ask(self._partitions, timeout_ms=int(ANSWER_SECONDS * 1000))
-        return {p.partition: cast("int", answer[p]) for p in self._partitions}
+            answer = ask(asked, timeout_ms=int(ANSWER_SECONDS * 1000))
+        return {p.partition: cast("int", answer[p]) for p in asked}
 
     def close(self) -> None:
         """Close the connections, after a short wait for the last commit."""

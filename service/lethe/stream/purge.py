@@ -42,7 +42,8 @@ class Sharing:
     """What a service publishes to others on its topic: its identity, and what it may read again.
 
     ``service`` stays the same over restarts and differs between services. With ``purges``, the service
-    deletes the records that none of them needs.
+    deletes the records that none of them needs: in the partitions that it reads, and in those of ``keep``,
+    which other ranks may read.
     """
 
     service: str
@@ -75,7 +76,7 @@ class Purger:
             )
         if not self._learned:
             self._learned = begins
-            self._keep = {p: min(self._keep.get(p, offset), offset) for p, offset in begins.items()}
+            self._keep = {**self._keep, **{p: min(self._keep.get(p, o), o) for p, o in begins.items()}}
         self.publish(source)
         source.commits.wait(COMMIT_SECONDS)
 
@@ -104,14 +105,14 @@ class Purger:
         source.verify()  # records are deleted by the topic's name, and were learned by its id
         self.retry_seconds = RETRY_SECONDS
         waits_for = self._delete(source) if self._stream.deletes else ""
-        return Purged(source.starts(), waits_for)
+        return Purged(source.starts(self._keep), waits_for)
 
     def is_incomplete(self, purged: Purged) -> bool:
         """Return whether the topic still holds records that this service does not need."""
         return any(purged.starts[p] < offset for p, offset in self._keep.items())
 
     def _delete(self, source: KafkaSource) -> str:
-        stream, starts, commits = self._stream, source.starts(), source.commits
+        stream, starts, commits = self._stream, source.starts(self._keep), source.commits
         if commits.failure:
             self.publish(source)
         if not commits.wait(COMMIT_SECONDS):

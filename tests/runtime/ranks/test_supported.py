@@ -7,9 +7,10 @@ import pytest
 from lethe.errors import InvalidSetting
 from lethe.learners.capabilities import Capability
 from lethe.learners.registry import LEARNERS
-from lethe.runtime.ranks.environment import one_host, variables
-from lethe.runtime.ranks.supported import check_ranks
+from lethe.runtime.ranks.environment import several_hosts, variables
+from lethe.runtime.ranks.supported import check_hosts, check_ranks
 from lethe.runtime.run import run_service
+from lethe.runtime.run_rank import run_rank
 from lethe.settings import Settings
 from tests.support.commands import Lethe
 
@@ -37,7 +38,6 @@ def test_any_other_learner_is_refused_with_its_reason(learner: str) -> None:
 @pytest.mark.parametrize(
     ("sections", "named"),
     [
-        ({"privacy": {"policy": "clinic"}}, "privacy.policy clinic"),
         ({"stream": {"world": 2}}, "stream.world 2"),
         ({"sample": {"features": 5}}, "several ranks need the location and spread of vectors"),
         ({"labels": {"topic": "late"}}, "labels.topic late"),
@@ -71,11 +71,37 @@ def test_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check_ranks(Settings.read({"learner": {"name": "ridge"}}))
 
 
-def test_ranks_on_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+CLINIC: dict[str, dict[str, Any]] = {"privacy": {"policy": "clinic"}, "batch": {"linger": 0.5}}
+
+
+def test_a_policy_is_accepted_with_what_ranks_can_keep_to() -> None:
+    check_ranks(settings(**CLINIC))
+    check_ranks(settings(privacy={"policy": "lab"}, learner={"name": "experts", "device": "cpu"}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        ({"batch": {"linger": 0}}, "batch.linger 0: under residency_seconds 5 of policy clinic"),
+        ({"learner": {"name": "experts", "device": "cpu"}}, "learner.name experts: .* a thumbnail of each"),
+    ],
+)
+def test_what_a_policy_forbids_ranks_is_refused(sections: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidSetting, match=named):
+        check_ranks(settings(**CLINIC | sections))
+
+
+def test_a_policy_on_several_machines_needs_a_network_that_is_declared_trusted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for name, value in {**variables(0, 4, "store"), "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InvalidSetting, match="4 ranks were started, 2 of them on this machine"):
-        one_host()
+    assert several_hosts()
+    with pytest.raises(InvalidSetting, match=r"privacy.policy clinic: .*with run.cluster_trusted you"):
+        run_rank(settings(**CLINIC))
+    check_hosts(settings(**CLINIC, run={"cluster_trusted": True}))
+    check_hosts(settings())
+    assert caplog.text.count("neither encrypted nor protected by a password") == 2
 
 
 def test_the_command_refuses_before_it_starts_a_rank(lethe: Lethe) -> None:

@@ -41,6 +41,8 @@ __all__ = ["Demo", "DemoResult", "document", "run_demo"]
 REFRESH_SECONDS: Final = 0.5
 RETENTION_SECONDS: Final = 3600.0
 """retention.ms of the topic on a cluster, in seconds: the upper limit for records that are not purged."""
+LINGER_SECONDS: Final = 0.5
+"""Under a policy no rank waits longer than this for another one's batch."""
 WINDOW: Final = 3000
 """Maximum records of a partition between producer and slowest service: well below the embedded broker's
 5 MiB, and more than a batch."""
@@ -225,9 +227,11 @@ def _stream(
 def _ranked(demo: Demo, learner: str) -> dict[str, dict[str, Any]]:
     """Return the settings that say how a service learns in its processes."""
     device = {} if demo.ranks is None else {"device": "cpu"}
+    linger = {"linger": LINGER_SECONDS} if demo.ranks and demo.policy else {}
     return {
         "learner": {"name": learner, "seed": demo.seed, "threads": demo.threads, **device},
         "privacy": {"policy": demo.policy},
+        "batch": {"size": find(learner).batch_size, **linger},
     }
 
 
@@ -249,7 +253,6 @@ def _settings(
             "stream": stream.model_dump(exclude_unset=True) | own,
             "sample": layout.model_dump(),
             **_ranked(demo, learner),
-            "batch": {"size": find(learner).batch_size},
             "evaluation": {"probes": demo.report / "probes", "every": demo.evaluate_every(learner)},
             "checkpoint": {"folder": folder / STATE, "fresh": True},
             "serve": {"port": port, "keep": demo.keep_serving},

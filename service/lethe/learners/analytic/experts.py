@@ -83,6 +83,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, FixedFeatures):
     )
     Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
     reports_probabilities: ClassVar[bool] = True
+    tells: ClassVar[str] = "a thumbnail of each"
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.MERGES: "two learners need not have found the same regimes",
     }

@@ -3,9 +3,7 @@
 import os
 from typing import Final
 
-from lethe.errors import InvalidSetting
-
-__all__ = ["STORE", "is_launched", "is_rank", "one_host", "rank", "variables", "world"]
+__all__ = ["STORE", "is_launched", "is_rank", "rank", "several_hosts", "variables", "world"]
 
 STORE: Final = "LETHE_RANKS_STORE"
 """The file through which the ranks that `lethe run --ranks` starts find each other."""
@@ -42,10 +40,6 @@ def world() -> int:
     return int(os.environ["WORLD_SIZE"])
 
 
-def one_host() -> None:
-    """Raise InvalidSetting if ranks are on several machines."""
-    if os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]:
-        raise InvalidSetting(
-            f"{world()} ranks were started, {os.environ['LOCAL_WORLD_SIZE']} of them on this machine: ranks "
-            "on several machines are not supported yet, because what they send each other is not encrypted"
-        )
+def several_hosts() -> bool:
+    """Return whether the ranks are on several machines."""
+    return os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]

@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Final
 
 from lethe.learners.capabilities import Pools
+from lethe.learners.registry import find
+from lethe.privacy.controls import load_controls
 from lethe.runtime.factories import create_evaluator, create_learner, load_probes, with_learners_defaults
 from lethe.runtime.ranks.evaluation import PART, TASK, evaluate_part
 from lethe.runtime.ranks.group import Group
-from lethe.runtime.ranks.notes import NOTE, OPENING, Command
+from lethe.runtime.ranks.notes import NOTE, OPENING, PAUSE, Command
 from lethe.runtime.ranks.reading import Reading
 from lethe.runtime.signals import stop_signals
 from lethe.settings import Settings
@@ -23,16 +25,19 @@ WAIT_SECONDS: Final = 0.5
 def follow(group: Group, settings: Settings) -> None:
     """Do what rank 0 commands until it has all ranks end. Raises RankLost if it ends otherwise."""
     settings = with_learners_defaults(settings)
+    controls = load_controls(settings.privacy)
+    probes = load_probes(settings.evaluation, settings.sample)
+    settings = controls.apply(settings, find(settings.learner.name), probes)
+    controls.protect_process()
     learner = create_learner(settings.learner, settings.sample, settings.batch.size)
     if not isinstance(learner, Pools):
         raise TypeError(f"{learner.name} cannot learn with other ranks, and was accepted")
     learner.join(group)
     if (rounds := settings.run.average_every) > 1:
         learner.average_every(rounds)
-    probes = load_probes(settings.evaluation, settings.sample)
     hashes = {probe.name: probe.sha256 for probe in probes}
     evaluator = create_evaluator(probes, settings, group.rank, group.size)
-    reading = Reading(settings, group.rank, group.size)
+    reading = Reading(settings, group.rank, group.size, controls, controls.segment_names(probes))
     reported = 0.0  # seconds of collective operations that rank 0 knows of
     with stop_signals() as stop, closing(reading):
         while (command := Command(group.command())) is not Command.FINISH:
@@ -48,6 +53,8 @@ def follow(group: Group, settings: Settings) -> None:
                     learned = reading.learn(learner)
                     if learned is None or learned.learned is None:
                         learner.skip()
+                    if learned is not None:
+                        learned = learned.on_clock(group.clock_offset)
                     learning = time.monotonic() - began - (group.collective_seconds - collective_before)
                     reading.wait(0.0)
                     note = replace(
@@ -63,6 +70,11 @@ def follow(group: Group, settings: Settings) -> None:
                     learner.share(refresh=True)
                 case Command.BOUNDARY:
                     learner.boundary()
+                case Command.PAUSE:
+                    reading.pause(PAUSE.validate_json(group.broadcast_bytes()))
+                    group.gather(NOTE.dump_json(reading.note(stop=stop.is_set())))
+                case Command.RESUME:
+                    reading.resume()
                 case Command.EVALUATE:
                     task = TASK.validate_json(group.broadcast_bytes())
                     learner.share_solution()

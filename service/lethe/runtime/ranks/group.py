@@ -1,4 +1,7 @@
-"""The connection between the ranks: torch.distributed with gloo, over the loopback interface.
+"""The connection between the ranks: torch.distributed with gloo.
+
+On one machine it is the loopback interface. Between machines nothing is encrypted, and nobody has to present
+a password: the network has to be one that only the ranks' machines can use.
 
 Every rank calls the same methods in the same order. Tensors travel as they are, everything else as JSON:
 nothing is pickled.
@@ -18,15 +21,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lethe.errors import RankLost
-from lethe.runtime.ranks.environment import STORE, one_host, rank, world
+from lethe.runtime.ranks.environment import STORE, rank, several_hosts, world
 
 __all__ = ["Group", "joined"]
 
 FIRST: Final = 0
 JOIN_SECONDS: Final = 120.0
 """A rank that has not met all others by then ends, and is started again: connecting can hang for ever."""
-PATIENCE: Final = timedelta(minutes=30)
-"""Longest wait for another rank, such as for an evaluation. A rank that ends is noticed at once."""
 NOTE_BYTES: Final = 4096
 """Size of a note that arrives in one piece."""
 LENGTH_BYTES: Final = 8
@@ -41,11 +42,19 @@ class Group:
         """Seconds in which learners exchanged tensors, or waited for other ranks to."""
         self.collective_bytes = 0
         """Bytes of those tensors."""
+        self.clock_offset = self._measure_clock() if several_hosts() else 0.0
+        """What to add to this machine's monotonic clock to have rank 0's, up to the latency of a message."""
 
     @property
     def leads(self) -> bool:
         """Whether this is rank 0, which holds what all have learned."""
         return self.rank == FIRST
+
+    def _measure_clock(self) -> float:
+        dist.barrier()  # nobody reads the message late
+        sent = torch.tensor([time.monotonic()], dtype=torch.float64)
+        dist.broadcast(sent, FIRST)
+        return 0.0 if self.leads else float(sent) - time.monotonic()
 
     def command(self, number: int = 0) -> int:
         """Return rank 0's ``number`` on every rank."""
@@ -105,15 +114,18 @@ class Group:
 
 
 @contextmanager
-def joined() -> Iterator[Group]:
-    """Meet the other ranks, and leave them at the end of the context. Raises RankLost, InvalidSetting."""
-    one_host()
-    if sys.platform == "linux":
+def joined(timeout: float = 600.0) -> Iterator[Group]:
+    """Meet the other ranks, and leave them at the end of the context. Raises RankLost.
+
+    A rank that does not answer for ``timeout`` seconds is lost; one that ends is noticed at once.
+    """
+    if sys.platform == "linux" and not several_hosts():
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # what the ranks send each other is in clear
     method = f"file://{store}" if (store := os.environ.get(STORE)) else "env://"
     faulthandler.dump_traceback_later(JOIN_SECONDS, exit=True)
     with _connected():
-        dist.init_process_group("gloo", init_method=method, rank=rank(), world_size=world(), timeout=PATIENCE)
+        patience = timedelta(seconds=timeout)
+        dist.init_process_group("gloo", init_method=method, rank=rank(), world_size=world(), timeout=patience)
     faulthandler.cancel_dump_traceback_later()
     try:
         yield Group()
@@ -126,7 +138,9 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo has no class of its own for a closed connection
-        raise RankLost(f"rank {rank()} has lost the others, of which one has ended: {error}") from error
+        raise RankLost(
+            f"rank {rank()} has lost the others, of which one has ended or does not answer: {error}"
+        ) from error
 
 
 def _bytes(text: bytes) -> Tensor:

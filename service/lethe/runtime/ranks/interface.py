@@ -1,7 +1,7 @@
 """The interface between the loop and the other ranks; a service that learns alone has none."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import Base64Bytes
 
@@ -24,6 +24,15 @@ class LearnedElsewhere:
     """None if every record was malformed."""
     features: Base64Bytes = b""
     """`lethe.drift.features.FeatureSums` as bytes; empty if nobody looks for boundaries."""
+
+    def on_clock(self, offset: float) -> "LearnedElsewhere":
+        """Return it with times of another monotonic clock, which shows ``offset`` seconds more."""
+        filled, learned = self.filled, self.learned
+        return replace(
+            self,
+            filled=replace(filled, arrived=filled.arrived + offset),
+            learned=None if learned is None else replace(learned, at=learned.at + offset),
+        )
 
 
 class Ranks:

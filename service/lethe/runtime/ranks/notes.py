@@ -12,7 +12,7 @@ from lethe.ingest.messages import BrokerState
 from lethe.runtime.ranks.interface import LearnedElsewhere
 from lethe.stream.source import Position
 
-__all__ = ["NOTE", "OPENING", "Command", "Note", "Opening"]
+__all__ = ["NOTE", "OPENING", "PAUSE", "Command", "Note", "Opening", "Pause"]
 
 
 class Command(IntEnum):
@@ -30,6 +30,11 @@ class Command(IntEnum):
     """Take over what `learn` predicts from."""
     BOUNDARY = auto()
     """Notify the learner of a boundary."""
+    PAUSE = auto()
+    """Discard what was read, wait for RESUME, then read from the `Pause` that is broadcast next; answer with
+    a note."""
+    RESUME = auto()
+    """Continue to read."""
     EVALUATE = auto()
     """Do the `lethe.runtime.ranks.evaluation.Task` that is broadcast next, and answer with a `Part`."""
     FINISH = auto()
@@ -54,6 +59,17 @@ class Opening:
     """In hex."""
     detects: bool = False
     """Whether rank 0 looks for boundaries, for which it needs the features of all batches."""
+    paused: bool = False
+    """Whether nothing is read until RESUME."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Where reading goes on after a pause."""
+
+    position: Position
+    turns: Sequence[int]
+    """By rank, as in an `Opening`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,8 @@ class Note:
     """News of the broker since the last note."""
     dead: AcknowledgedDeadLetters | None = None
     """News of the batch that is being filled."""
+    returned: int = 0
+    """How often in a row its incomplete batch was discarded, if it was since the last note."""
     learned: LearnedElsewhere | None = None
     """The batch of the last round, if it had one."""
     learning_seconds: float = 0.0
@@ -88,3 +106,4 @@ class Note:
 
 NOTE: Final = TypeAdapter(Note)
 OPENING: Final = TypeAdapter(Opening)
+PAUSE: Final = TypeAdapter(Pause)

@@ -1,7 +1,7 @@
 """How far all ranks together have read: one position, made of the positions of all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lethe.errors import InvalidSetting, PositionLost
 from lethe.ingest.batcher import FilledBatch, Start
@@ -10,7 +10,16 @@ from lethe.runtime.ranks.shares import Shares
 from lethe.stream.settings import StreamSettings
 from lethe.stream.source import Position
 
-__all__ = ["Progress"]
+__all__ = ["Mark", "Progress"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment of a `Progress`."""
+
+    position: Position
+    turns: tuple[int, ...]
+    reported: tuple[Mapping[int, int], ...]
 
 
 class Progress:
@@ -53,6 +62,19 @@ class Progress:
         if self._position is None:
             raise ValueError("no rank can read before rank 0 knows where to begin")
         return self._position
+
+    def mark(self) -> "Mark":
+        """Return where learning is, to `rewind` to."""
+        return Mark(self.position, tuple(self._turns), tuple(self._reported))
+
+    def rewind(self, mark: "Mark") -> None:
+        """Go back to where learning was: a batch was not learned, and will be read again."""
+        self._position, self._turns, self._reported = mark.position, list(mark.turns), list(mark.reported)
+
+    @property
+    def turns(self) -> Sequence[int]:
+        """By rank, the index among its partitions of the one that is next."""
+        return tuple(self._turns)
 
     def take_turns(self) -> Sequence[int]:
         """Continue each rank's rotation over its partitions; nothing if these were dealt otherwise before."""

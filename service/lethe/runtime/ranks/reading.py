@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from lethe.ingest.batcher import AcknowledgedDeadLetters
+from lethe.ingest.batcher import AcknowledgedDeadLetters, Start
 from lethe.ingest.feed import Batch
 from lethe.ingest.messages import BrokerState, CommitState, IncompleteBatchDiscarded
 from lethe.ingest.reader_process import SPAWN, ProcessContext, ReaderProcess
 from lethe.learners.base import Learner
+from lethe.privacy.controls import Controls
 from lethe.runtime.ranks.interface import LearnedElsewhere
-from lethe.runtime.ranks.notes import Note, Opening
+from lethe.runtime.ranks.notes import Note, Opening, Pause
 from lethe.runtime.step import learn_batch
 from lethe.settings import Settings
 from lethe.stream.purge import Sharing
@@ -18,28 +19,36 @@ from lethe.stream.source import Position, Purged
 
 __all__ = ["OtherMessage", "Reading"]
 
-OtherMessage = CommitState | IncompleteBatchDiscarded | Purged
-"""Messages of a reader that concern its own rank alone."""
+OtherMessage = CommitState | Purged
+"""Messages of rank 0's reader about what it does for all ranks."""
 
 
 class Reading:
-    """Reads a rank's own partitions: p of which p % ``size`` is ``rank``."""
+    """Reads a rank's own partitions: p of which p % ``size`` is ``rank``.
+
+    Within the bounds of ``controls``, which keep only names of ``segments`` if these are given. If they
+    purge, rank 0's reader does so for all ranks.
+    """
 
     def __init__(
         self,
         settings: Settings,
         rank: int,
         size: int,
+        controls: Controls,
+        segments: frozenset[str] | None,
         processes: ProcessContext = SPAWN,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._rank, self._size = settings, rank, size
+        self._controls, self._segments = controls, segments
         self._processes, self._clock = processes, clock
         self._reader: ReaderProcess | None = None
         self._heard = clock()
         self._broker: BrokerState | None = None
         self._dead: AcknowledgedDeadLetters | None = None
-        self._detects = False
+        self._detects = self._paused = False
+        self._returned = 0
         self.batch: Batch | None = None
         """The batch that is ready."""
         self.ended = False
@@ -47,28 +56,51 @@ class Reading:
 
     def open(self, opening: Opening) -> None:
         """Start the reader process."""
-        whole, rank, size = opening.position, self._rank, self._size
-        self._detects = opening.detects
-        own = {p: offset for p, offset in whole.offsets.items() if p % size == rank}
-        position = replace(whole, offsets=own, turn=opening.turns[rank] if opening.turns else 0)
+        rank, controls = self._rank, self._controls
+        self._detects, self._paused = opening.detects, opening.paused
+        position = self._own(opening.position, opening.turns)
+        own = position.offsets
         until = None if opening.until is None else {p: opening.until[p] for p in own}
         self.ended = until is not None and all(own[p] >= until[p] for p in own)
+        purges = controls.purges and rank == 0
+        keep = opening.position if opening.keep is None and purges else opening.keep
         self._reader = ReaderProcess(
-            self._settings.stream.model_copy(update={"rank": rank, "world": size, "stop_after": None}),
+            self._settings.stream.model_copy(update={"rank": rank, "world": self._size, "stop_after": None}),
             self._settings.batch,
             self._settings.sample,
             position,
-            sharing=Sharing(opening.service, opening.keep, purges=False),
-            context=self._processes,
+            controls.residency_seconds,
+            self._paused,
+            Sharing(opening.service, keep, purges=purges),
+            self._processes,
+            segments=self._segments,
             dead_letter_key=bytes.fromhex(opening.dead_letter_key) if opening.dead_letter_key else None,
             until=until,
         )
         self._heard = self._clock()
 
+    def pause(self, pause: Pause) -> None:
+        """Discard what is read, and read nothing until `resume`, then again from where learning is."""
+        self.batch, self._paused = None, True
+        if self._reader is not None:
+            self._reader.pause(Start(self._own(pause.position, pause.turns), None))
+
+    def resume(self) -> None:
+        """Continue to read after a pause."""
+        self._paused, self._heard = False, self._clock()
+        if self._reader is not None:
+            self._reader.resume()
+
+    def _own(self, whole: Position, turns: Sequence[int]) -> Position:
+        """Return the position in this rank's partitions."""
+        own = {p: offset for p, offset in whole.offsets.items() if p % self._size == self._rank}
+        return replace(whole, offsets=own, turn=turns[self._rank] if turns else 0)
+
     def wait(self, timeout: float) -> OtherMessage | None:
         """Wait for a batch, unless one is ready; return what else the reader says. Raises its errors."""
-        deadline = self._clock() + timeout
-        while self.batch is None and not self.ended and self._reader is not None:
+        read_all = self.ended and not self._paused  # the others are not kept waiting for it
+        deadline = self._clock() + (0.0 if read_all else timeout)
+        while self.batch is None and self._reader is not None:
             message = self._reader.next(max(0.0, deadline - self._clock()))
             match message:
                 case Batch():
@@ -76,6 +108,8 @@ class Reading:
                 case BrokerState():
                     self._broker = message
                     break  # the others wait for nothing else while the broker is away
+                case IncompleteBatchDiscarded():
+                    self._returned = message.times
                 case AcknowledgedDeadLetters():
                     self._dead = replace(message, rank=self._rank)
                 case None:
@@ -100,8 +134,8 @@ class Reading:
     def note(self, *, stop: bool, learned: LearnedElsewhere | None = None) -> Note:
         """Return how this rank stands; changes are in one note. ``learned`` is the last round's batch."""
         linger = self._settings.batch.linger
-        batch, broker, dead = self.batch, self._broker, self._dead
-        self._broker = self._dead = None
+        batch, broker, dead, returned = self.batch, self._broker, self._dead, self._returned
+        self._broker, self._dead, self._returned = None, None, 0
         return Note(
             ready=batch is not None,
             segments=() if batch is None else batch.filled.segments,
@@ -112,6 +146,7 @@ class Reading:
             resident=self.resident,
             broker=broker,
             dead=dead,
+            returned=returned,
             learned=learned,
         )
 

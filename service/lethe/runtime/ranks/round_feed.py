@@ -13,11 +13,11 @@ import numpy as np
 from lethe.errors import BrokerUnavailable, InvalidSetting
 from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.feed import Batch, FeedMessage
-from lethe.ingest.messages import BrokerState
+from lethe.ingest.messages import BrokerState, IncompleteBatchDiscarded
 from lethe.learners.capabilities import Pools
 from lethe.runtime.ranks.group import Group
-from lethe.runtime.ranks.notes import NOTE, OPENING, Command, Note, Opening
-from lethe.runtime.ranks.progress import Progress
+from lethe.runtime.ranks.notes import NOTE, OPENING, PAUSE, Command, Note, Opening, Pause
+from lethe.runtime.ranks.progress import Mark, Progress
 from lethe.runtime.ranks.reading import Reading
 from lethe.runtime.ranks.round_times import RoundTimes
 from lethe.settings import Settings
@@ -51,15 +51,18 @@ class RoundFeed:
         segment: str | None,
         *,
         detects: bool,
+        paused: bool,
     ) -> None:
         """``segment`` is the one that was read last, ``sharing`` is for other services on the topic.
 
-        ``detects`` says whether boundaries are looked for, which needs the features of all batches.
+        ``detects`` says whether boundaries are looked for, which needs the features of all batches; with
+        ``paused`` it starts as after `pause`.
         """
         self._group, self._learner, self._reading, self._settings = group, learner, reading, settings
         self._progress, self._times, self._segment = progress, times, segment
         self._sharing, self._key, self._detects = sharing, dead_letter_key, detects
-        self._opened = False
+        self._opened, self._paused = False, paused
+        self._before: tuple[Mark, str | None] | None = None  # a batch that was given out and is not learned
         self._brokers: list[BrokerState | None] = [None] * group.size
         self._messages: deque[FeedMessage] = deque()
         self.notes = [Note()] * group.size
@@ -87,7 +90,7 @@ class RoundFeed:
 
     def release(self, batch: Batch) -> None:
         """Discard a batch's pixels and free its slot."""
-        self.own_samples = batch.filled.samples
+        self.own_samples, self._before = batch.filled.samples, None
         if self._reading.batch is not None:
             self._reading.release(self._reading.batch)
 
@@ -96,12 +99,31 @@ class RoundFeed:
         self._reading.commit(position, keep)
 
     def pause(self, start: Start | None) -> None:
-        """Raise NotImplementedError: only policies require it, and ranks accept none."""
-        raise NotImplementedError("several ranks cannot pause")
+        """Let every rank discard its batches and read nothing until `resume`, then again what is not learned.
+
+        It returns when all have done so. What is learned is known here: ``start`` is the same.
+        """
+        del start
+        self._paused = True
+        if self._before is not None:
+            mark, self._segment = self._before
+            self._progress.rewind(mark)
+            self._before = None
+        if self._opened:
+            pause = Pause(self._progress.position, self._progress.turns)
+            self._group.command(Command.PAUSE)
+            self._group.broadcast_bytes(PAUSE.dump_json(pause))
+            self._reading.pause(pause)
+            self.take(0, self._reading.note(stop=False))
+            for rank, note in self.answers():
+                self.take(rank, note)
 
     def resume(self) -> None:
-        """Raise NotImplementedError, as `pause`."""
-        raise NotImplementedError("several ranks cannot pause")
+        """Continue to read after a pause."""
+        self._paused = False
+        if self._opened:
+            self._group.command(Command.RESUME)
+            self._reading.resume()
 
     @property
     def resident(self) -> int:
@@ -127,6 +149,8 @@ class RoundFeed:
         if note.dead is not None:
             reported = self._progress.report(rank, note.dead.reported)
             self._messages.append(AcknowledgedDeadLetters(note.dead.dead, reported, rank))
+        if note.returned:
+            self._messages.append(IncompleteBatchDiscarded(note.returned))
         if note.broker is not None:
             self._brokers[rank] = note.broker
             self._messages.append(self._broker())
@@ -159,6 +183,7 @@ class RoundFeed:
             service=self._sharing.service,
             dead_letter_key=None if self._key is None else self._key.hex(),
             detects=self._detects,
+            paused=self._paused,
         )
         self._group.command(Command.OPEN)
         self._group.broadcast_bytes(OPENING.dump_json(opening))
@@ -205,6 +230,7 @@ class RoundFeed:
                 f"stream.stop_after: topic {self._settings.stream.topic} has offsets without records, as "
                 "transactions leave them, and several ranks share the records by their offsets"
             )
+        self._before = (progress.mark(), self._segment)
         segments = self._segments()
         if self._reading.batch is None:
             return _NoBatch(progress.position, segments, progress.left(progress.position))

@@ -3,12 +3,14 @@
 import logging
 
 from lethe.errors import InvalidSetting
+from lethe.learners.base import Learner
 from lethe.learners.capabilities import Capability, Pools
 from lethe.learners.registry import find
+from lethe.privacy.controls import load_controls
 from lethe.runtime.factories import create_learner, device_of, with_learners_defaults
 from lethe.settings import Settings
 
-__all__ = ["check_before_start", "check_ranks"]
+__all__ = ["check_before_start", "check_hosts", "check_ranks"]
 
 logger = logging.getLogger("lethe")
 
@@ -25,6 +27,38 @@ def check_before_start(settings: Settings) -> None:
         learner.check_pooling()
 
 
+def check_hosts(settings: Settings) -> None:
+    """Raise InvalidSetting unless ranks on several machines may learn together; warn of what they send."""
+    if settings.privacy.policy is not None and not settings.run.cluster_trusted:
+        raise InvalidSetting(
+            f"privacy.policy {settings.privacy.policy}: the ranks are on several machines, and what they "
+            "send each other, sums over samples among it, is neither encrypted nor protected by a password: "
+            "with run.cluster_trusted you declare that nobody else is on that network"
+        )
+    logger.warning(
+        "the ranks are on several machines: what they send each other, sums over samples among it, is "
+        "neither encrypted nor protected by a password; anyone on that network can read it and join"
+    )
+
+
+def _check_policy(settings: Settings, kind: type[Learner]) -> None:
+    """Raise InvalidSetting for what several ranks cannot do under a policy."""
+    controls = load_controls(settings.privacy)
+    if controls.residency_seconds is None:
+        return
+    limit = f"residency_seconds {controls.residency_seconds:g} of policy {controls.policy_name}"
+    if issubclass(kind, Pools) and kind.tells:
+        raise InvalidSetting(
+            f"learner.name {kind.name}: under {limit} no sample may be elsewhere, and the ranks tell each "
+            f"other {kind.tells}"
+        )
+    if not settings.batch.linger:
+        raise InvalidSetting(
+            f"batch.linger 0: under {limit} no batch may wait without limit for those of other ranks; with a "
+            "linger, a rank is not waited for that has had nothing to read for so long"
+        )
+
+
 def check_ranks(settings: Settings) -> None:
     """Raise InvalidSetting for what several ranks cannot do together."""
     kind = find(settings.learner.name)
@@ -35,11 +69,7 @@ def check_ranks(settings: Settings) -> None:
             f"run.average_every {rounds}: ranks cannot learn {kind.name} in steps of their own: "
             f"{kind.no_local_steps}"
         )
-    if settings.privacy.policy is not None:
-        raise InvalidSetting(
-            f"privacy.policy {settings.privacy.policy}: a policy is not enforced in several ranks yet: only "
-            "the first one purges, and what it promises of residency and of ε holds for one process"
-        )
+    _check_policy(settings, kind)
     if settings.stream.world > 1:
         raise InvalidSetting(
             f"stream.world {settings.stream.world}: it divides a topic between services that learn apart; "
