@@ -42,11 +42,19 @@ def test_no_copy_is_left_with_the_embedded_broker(tmp_path: Path) -> None:
 @pytest.mark.needs("embedded", "memory")
 @pytest.mark.parametrize("learner", ["finetune", "ridge"])
 def test_no_copy_of_a_vector_is_left(learner: str, tmp_path: Path) -> None:
-    check(
-        run_canary(
-            Canary(tmp_path, quiet=1, patience=90, before=4, after=4, features=64, learner=learner), print
-        )
+    policy = tmp_path / "ward.yaml"
+    policy.write_text("{name: ward, retention: statistics, residency_seconds: 20}")
+    planted = Canary(
+        tmp_path / "run",
+        quiet=1,
+        patience=90,
+        before=4,
+        after=4,
+        policy=str(policy),
+        learner=learner,
+        features=64,
     )
+    check(run_canary(planted, print))
 
 
 @pytest.mark.needs("kafka", "memory")

@@ -96,6 +96,23 @@ def test_only_classes_that_have_appeared_are_predicted() -> None:
     assert (p_BK.argmax(1) == own_BK[:, :2].argmax(1)).all()
 
 
+def test_a_product_of_vectors_is_repeated_with_zeros_as_it_keeps_a_copy_of_its_input() -> None:
+    layout, seen = Layout(features=4, classes=2), list[list[list[float]]]()
+
+    def answer(x_BF: Tensor) -> Tensor:
+        seen.append(x_BF.tolist())
+        return torch.full((len(x_BF), 2), 0.5)
+
+    class Vectors(Finetune):
+        def predictor(self) -> Predictor:
+            return Predictor(answer)
+
+    snapshots = PredictorSnapshots(Vectors(LearnerContext(layout)))
+    with PredictionWorker(snapshots, layout) as predictions:
+        predictions.submit(lambda: np.ones((3, 4), np.float32)).result(60)
+    assert seen[-2:] == [[[1.0] * 4] * 3, [[0.0] * 4] * 3]
+
+
 def test_an_up_to_date_snapshot_is_not_renewed() -> None:
     run = Run()
     before = run.snapshots.latest

@@ -125,6 +125,9 @@ class PredictionWorker:
             p_BK = predictor.predict_proba(torch.from_numpy(x_BCHW))
         finally:
             x_BCHW[...] = 0  # numpy reuses the memory of small arrays without clearing it
+        if self._layout.features is not None:
+            # a matrix product keeps its own copy of vectors until the next one of the same size
+            predictor.predict_proba(torch.from_numpy(x_BCHW))
         if not p_BK.shape[1]:
             raise NoClassYet
         if not bool(p_BK.isfinite().all()):
