@@ -7,6 +7,7 @@ next start resumes from them. Grafana is started if it is installed.
 """
 
 import argparse
+import os
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,10 @@ from deploy.kafka.node import pair
 from deploy.prometheus.files import write_prometheus
 from lethe.errors import LetheError
 from lethe.experiments.processes import Children
+from lethe.settings import variable
 from lethe.stream.admin import ensure_topic
 from lethe.stream.settings import StreamSettings
+from lethe_producers.scenario import load_scenario
 
 __all__ = ["NotReady", "Plan", "Stack", "main", "run"]
 
@@ -39,6 +42,8 @@ DEPLOY: Final = Path(__file__).resolve().parent
 HOST: Final = "127.0.0.1"
 READY_SECONDS: Final = 180.0
 REFRESH_SECONDS: Final = 0.5
+EVALUATIONS: Final = 20
+"""Evaluations over the stream of a scenario that is given."""
 
 
 class NotReady(LetheError):
@@ -53,6 +58,8 @@ class Plan:
     """Data, checkpoints and logs."""
     samples: int | None = None
     """Limit of samples per segment."""
+    scenario: str | None = None
+    """Scenario to stream, by name or file; None is that of compose.yaml. A folder holds one scenario."""
     probes: Path | None = None
     """Folder of probe sets; None writes the scenario's own on the first start."""
     interval: str | None = None
@@ -72,7 +79,9 @@ class Stack:
 
     def __init__(self, plan: Plan, children: Children) -> None:
         self._plan, self._children = plan, children
-        self._compose = Composition()
+        chosen = {} if plan.scenario is None else {"LETHE_SCENARIO": plan.scenario}
+        self._compose = Composition(variables={**os.environ, **chosen})
+        self._scenario = None if plan.scenario is None else load_scenario(plan.scenario)
         program = shutil.which("prometheus")
         if program is None:  # reported before anything is started
             raise NotReady("no prometheus in PATH (Debian: apt install prometheus)")
@@ -97,7 +106,7 @@ class Stack:
             folder, port = self._plan.folder / learner, self._port(learner)
             places = self._places({"/probes": probes, "/state": folder / "state", "0.0.0.0": HOST})  # noqa: S104 - replaced
             settings = _native(self._compose.environment(learner), places)
-            settings |= {"LETHE_SERVE__PORT": str(port), **self._plan.settings}
+            settings |= {"LETHE_SERVE__PORT": str(port), **self._for_scenario(), **self._plan.settings}
             self._children.start(learner, "lethe", ["run"], folder / "service.log", settings)
             self.addresses[learner] = f"http://{HOST}:{port}"
         for learner in self._compose.learners:
@@ -139,10 +148,21 @@ class Stack:
         words += [] if self._plan.samples is None else ["--samples", str(self._plan.samples)]
         self._children.start("producer", "lethe_producers", words, self._plan.folder / "producer.log", {})
 
+    def _for_scenario(self) -> dict[str, str]:
+        """Return the settings with which a service learns the scenario, and is evaluated often enough."""
+        if self._scenario is None:
+            return {}
+        layout = self._scenario.layout.model_dump(exclude_unset=True)
+        every = max(1, self._scenario.total(self._plan.samples) // EVALUATIONS)
+        return {variable("sample", name): str(value) for name, value in layout.items()} | {
+            variable("evaluation", "every"): str(every)
+        }
+
     def _write_probes(self) -> Path:
         probes = self._plan.folder / "probes"
         if not any(probes.glob("*.safetensors")):
             words = ["probes", "--out", str(probes)]
+            words += [] if self._plan.scenario is None else ["--scenario", self._plan.scenario]
             log = self._plan.folder / "probes.log"
             try:
                 self._children.start("probes", "lethe_producers", words, log, {}).wait(READY_SECONDS)
@@ -212,12 +232,24 @@ def main() -> int:
         "--dir", type=Path, default=Plan.folder, help="data, checkpoints and logs [%(default)s]"
     )
     parser.add_argument("--samples", type=int, help="limit of samples per segment")
+    parser.add_argument(
+        "--scenario",
+        help="name or file of the scenario [default: that of compose.yaml]; needs a --dir of its own",
+    )
     parser.add_argument("--probes", type=Path, help="folder of probe sets [default: the scenario's own]")
     parser.add_argument("--interval", help="scrape and evaluation interval of Prometheus, such as 1s")
     parser.add_argument("--free-ports", action="store_true", help="use any free ports")
     parser.add_argument("--set", type=pair, action="append", default=[], metavar="LETHE_X__Y=VALUE")
     given = parser.parse_args()
-    plan = Plan(given.dir, given.samples, given.probes, given.interval, given.free_ports, dict(given.set))
+    plan = Plan(
+        given.dir,
+        given.samples,
+        given.scenario,
+        given.probes,
+        given.interval,
+        given.free_ports,
+        dict(given.set),
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end as KeyboardInterrupt
     try:
         run(plan)

@@ -76,6 +76,7 @@ class Stage:
             return
         line = f"{command} {treatment('with', command) or ''}"
         service = command.startswith("lethe run") and "--stop-after" not in line
+        stack = command.startswith("python deploy/stack.py")
         if command.startswith("lethe run"):
             self._port = free_port()
         for text, value in (
@@ -91,11 +92,17 @@ class Stage:
         )
         if "kcat -P" in command:
             self._ensure_topic(line.split(" -t ")[1].split()[0])
-        if service:
+        if service or stack:
             self._serve(line)
+            until(self._answers if service else self._streams, "the service answers")
             return
         if command.startswith("lethe checkpoint ") and self._services:
             until(lambda: any(self._folder.glob("state/*.safetensors")), "the service writes a checkpoint")
+        if command.startswith("lethe export ") and self._services:
+            state = self._folder / command.split()[2]
+            until(
+                lambda: len([*state.glob("*.safetensors")]) > 1, "something is learned"
+            )  # the first is empty
         done = subprocess.run(
             ["bash", "-c", "\n".join([*self._exports, line])],
             cwd=self._folder,
@@ -120,7 +127,6 @@ class Stage:
                 shlex.split(line), cwd=self._folder, env=self._environment(), stdout=output, stderr=output
             )
         self._services.append((process, log))
-        until(self._answers, "the service answers")
 
     def _answers(self) -> bool:
         process, log = self._services[-1]
@@ -129,6 +135,14 @@ class Stage:
             return httpx.get(f"http://127.0.0.1:{self._port}/livez").is_success
         except httpx.TransportError:
             return False
+
+    def _streams(self) -> bool:
+        """Whether a whole stack runs; its first service is the one that answers from then on."""
+        process, log = self._services[-1]
+        assert process.poll() is None, log.read_text()
+        if found := re.search(r"^finetune +http://127.0.0.1:(\d+)\n", log.read_text(), re.MULTILINE):
+            self._port = int(found[1])
+        return "streaming;" in log.read_text()
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -146,10 +160,14 @@ class Stage:
             assert process.wait(60) == 0, log.read_text()
 
     def kill(self) -> None:
-        """Kill every service that is left after a failure."""
+        """End every service that is left after a failure."""
         for process, _ in self._services:
-            process.kill()
-            process.wait()
+            process.terminate()  # a stack ends what it has started
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @pytest.fixture
@@ -185,13 +203,13 @@ def test_the_commands_of_a_document_run(document: Path, stage: Stage, tmp_path: 
     for command in TREATMENT["before"].get(document.name, ()):
         stage.run(command)
     for block in blocks(document):
-        if block.language == "python":
-            named = re.search(r"`(\w+\.py)`", block.title)
-            file = named[1] if named else "test_block.py"
+        if block.file:
+            (tmp_path / block.file).write_text(block.text)
+    for block in blocks(document):
+        if block.language == "python" and f"python {block.file}" not in to_run(document):
+            file = block.file or "test_block.py"
             (tmp_path / file).write_text(block.text)
             stage.run(f"python -m pytest -q {file}" if "import pytest" in block.text else f"python {file}")
-        if block.language == "yaml" and (named := re.search(r"`(\w+\.yaml)`", block.title)):
-            (tmp_path / named[1]).write_text(block.text)
         for command in block.commands:
             if treatment("not_run", command) is None:
                 stage.run(command)
@@ -214,7 +232,8 @@ def test_the_flags_targets_and_modules_of_every_command_exist(document: Path) ->
             missing = {word for word in words if word.startswith("--")} - set(options_of(words[2]))
             assert not missing, f"{command}: {missing}"
         elif words[0] == "python":
-            assert (ROOT / words[1]).exists(), command
+            written = {block.file for block in blocks(document)}
+            assert (ROOT / words[1]).exists() or words[1] in written, command
         else:
             assert words[0] in ANYTHING_ELSE, f"{command}: how is this to be checked?"
 

@@ -10,6 +10,8 @@ from typing import Final
 __all__ = ["DOCUMENTS", "Block", "blocks", "commands_in", "inline_commands", "prose"]
 
 ROOT: Final = Path(__file__).parents[2]
+SUFFIXES: Final = {"python": "py", "yaml": "yaml"}
+"""Of files that a block can be, by language."""
 DOCUMENTS: Final = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs" / "pages").rglob("*.md")),
@@ -25,6 +27,12 @@ class Block:
     line: int
     title: str
     """The line before it."""
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it is, if the line before it says so; else empty."""
+        named = re.search(rf"`(\w+\.{SUFFIXES.get(self.language, '-')})`", self.title)
+        return named[1] if named else ""
 
     @property
     def commands(self) -> list[str]:
