@@ -1,12 +1,18 @@
 """Draws the pictures of the pages as inline SVG in the theme's own colours, light and dark."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
+from math import log10
+from pathlib import Path
 from typing import Final
+
+from lethe.experiments.bench.ranks.result import RanksResult
+from lethe.experiments.bench.ranks.simulation import Link, counts_up_to, simulate
 
 __all__ = ["PICTURES"]
 
 INK, PALE = "var(--md-default-fg-color)", "var(--md-default-fg-color--lighter)"
+MOST_RANKS: Final = 1000
 FILL, ACCENT = "var(--md-code-bg-color)", "var(--md-typeset-a-color)"
 
 
@@ -175,5 +181,35 @@ def _recovery() -> str:
     return draw.svg()
 
 
-PICTURES: Final = {"path": _path(), "stream": _stream(), "recovery": _recovery()}
+def _ranks() -> str:
+    """Draw the simulation of what was measured with 2 ranks, of which the page shows the commands."""
+    measured = RanksResult.read(Path(__file__).parent / "ranks.json").fit()
+    evaluated, solved = measured.evaluated_every, measured.moved_every or measured.evaluated_every
+    counts = list(counts_up_to(MOST_RANKS))
+    kept = [simulate(measured, ranks, Link()).efficiency for ranks in counts]
+    rarer = [
+        simulate(
+            replace(measured, evaluated_every=evaluated * ranks, moved_every=solved * ranks), ranks, Link()
+        ).efficiency
+        for ranks in counts
+    ]
+    draw = Drawing(880, 300, "The efficiency of up to 1,000 simulated ranks, with two kinds of intervals.")
+    left, right, top, bottom = 110.0, 850.0, 30.0, 240.0
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = bottom - (bottom - top) * share
+        draw.line((left, y), (right, y), colour=PALE, wide=1)
+        draw.text(left - 10, y + 4, f"{share:.0%}", anchor="end", size=12)
+    places = [left + (right - left) * log10(ranks) / log10(MOST_RANKS) for ranks in counts]
+    for x, ranks in zip(places, counts, strict=True):
+        draw.text(x, bottom + 20, f"{ranks:,}", size=12)
+    draw.text((left + right) / 2, bottom + 45, "ranks", size=12)
+    for curve, colour in ((kept, INK), (rarer, ACCENT)):
+        points = [(x, bottom - (bottom - top) * min(1.0, y)) for x, y in zip(places, curve, strict=True)]
+        draw.line(*points, colour=colour, wide=2.5)
+    draw.text(right, top - 12, "intervals in proportion to the ranks", anchor="end", size=12, colour=ACCENT)
+    draw.text(left, top - 12, "intervals as they are", anchor="start", size=12)
+    return draw.svg()
+
+
+PICTURES: Final = {"path": _path(), "stream": _stream(), "recovery": _recovery(), "ranks": _ranks()}
 """Each picture by the name that ``<!-- picture: NAME -->`` asks for."""

@@ -10,6 +10,7 @@ from docs.example_events import EVENTS
 from lethe.experiments.bench.ranks.costs import Fit, RoundCosts, fit, read_costs
 from lethe.experiments.bench.ranks.simulation import Link, Simulated, simulate, simulate_up_to, widest
 from tests.support.commands import Lethe
+from tests.support.reports import Page
 
 FREE = Fit(
     batch=512,
@@ -164,6 +165,7 @@ RESULT = {
         "evaluations": 0,
         "evaluation_seconds": 0.0,
     },
+    "solving": 0.5,
 }
 
 
@@ -178,9 +180,19 @@ def test_the_command_simulates_from_an_earlier_result(lethe: Lethe, tmp_path: Pa
     assert [one["ranks"] for one in document["simulated"]] == [1, 2, 5, 10, 20]
     file.write_text(done.stdout)  # with what was simulated before
     assert json.loads(lethe(*words, "--json").stdout) == document
-    shown = lethe(*words).stdout
+    shown = lethe(*words, "--html", str(tmp_path / "page.html")).stdout
+    page = Page(tmp_path / "page.html")
+    assert page.figures["efficiency"]["data"][0]["x"] == [1, 2, 5, 10, 20]
+    assert page.figures["efficiency"]["data"][0]["y"] == [one["efficiency"] for one in document["simulated"]]
+    bars = {bar["name"]: bar["y"] for bar in page.figures["time"]["data"]}
+    assert bars == {part: [one["shares"][part] for one in document["simulated"]] for part in bars}
     assert "efficient: 90%" in shown
     assert "one core a learner" in shown
+
+
+def test_a_page_without_a_simulation_is_refused(lethe: Lethe, tmp_path: Path) -> None:
+    refused = lethe.refuses("bench", "ranks", "--html", str(tmp_path / "page.html"))
+    assert "--html draws a simulation: say with --simulate of how many ranks" in refused
 
 
 def test_another_file_is_refused(lethe: Lethe, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typer import Option
 
 from lethe.cli.bench.output import progress
 from lethe.cli.options import AsJson, Broker, Learner, write_json
+from lethe.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from lethe.experiments.bench.ranks.result import RanksResult
@@ -44,6 +45,9 @@ def ranks(
     slowest: Annotated[
         float, Option(metavar="F", min=1, help="Of the simulation: one rank takes F times as long.")
     ] = 1.0,
+    html: Annotated[
+        Path | None, Option(metavar="FILE", help="Of the simulation: write plots to this file.")
+    ] = None,
     measured: Annotated[
         Path | None,
         Option(metavar="FILE", help="A --json file of an earlier run, instead of measuring again."),
@@ -59,6 +63,8 @@ def ranks(
     from lethe.experiments.bench.ranks.simulation import Link, simulate_up_to
     from lethe.experiments.bench.ranks.speeds import ALONE, TOGETHER, RankSpeeds
 
+    if html is not None and simulate is None:
+        raise InvalidSetting("--html draws a simulation: say with --simulate of how many ranks")
     if measured is not None:
         found = RanksResult.read(measured)
     else:
@@ -73,12 +79,17 @@ def ranks(
         found = RanksResult.of(bench, speeds)
     link = Link(link_gbit)
     simulated = [] if simulate is None else simulate_up_to(simulate, found.fit(), link, slowest)
+    title = f"{found.learner} with {link_gbit:g} Gbit/s, simulated"
+    if html is not None:
+        from lethe.experiments.bench.ranks.page import write_page
+
+        write_page(simulated, title, html)
     if as_json:
         write_json(found.model_dump() | ({"simulated": _document(simulated)} if simulated else {}))
         return
     Console().print(table(found))
     if simulated:
-        Console().print(simulated_table(simulated, f"{found.learner} with {link_gbit:g} Gbit/s, simulated"))
+        Console().print(simulated_table(simulated, title))
 
 
 def table(found: "RanksResult") -> Table:

@@ -18,7 +18,7 @@ from lethe.runtime.factories import create_learner
 from lethe.settings import LearnerSettings
 from lethe.wire import Layout
 
-__all__ = ["Fit", "RoundCosts", "expected_largest", "fit", "read_costs"]
+__all__ = ["Fit", "RoundCosts", "expected_largest", "fit", "read_costs", "solving_seconds"]
 
 DRAWS: Final = 20_000
 
@@ -119,7 +119,7 @@ def fit(learner: str, batch: int, ranks: int, costs: RoundCosts, solving: float 
     """
     every = _solved_every(learner)
     if solving is None:
-        solving = 0.0 if every is None else _solving_seconds(learner, batch)
+        solving = solving_seconds(learner, batch)
     sums = issubclass(find(learner), KeepsSums)
     solves = 0.0 if every is None else costs.samples / every
     moves = solves + costs.evaluations if sums else costs.rounds
@@ -161,8 +161,13 @@ def _solved_every(learner: str) -> int | None:
     return None if every is None else int(every)
 
 
-def _solving_seconds(learner: str, batch: int) -> float:
-    """Return how much longer the first prediction takes after something was learned than the next ones."""
+def solving_seconds(learner: str, batch: int) -> float:
+    """Return how much longer the first prediction takes after something was learned than the next ones.
+
+    It is 0 for a learner that does not solve.
+    """
+    if _solved_every(learner) is None:
+        return 0.0
     layout = Layout()
     settings = LearnerSettings(name=learner, threads=1, device="cpu")
     created = create_learner(settings, layout, batch)

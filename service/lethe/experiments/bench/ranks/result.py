@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Self
 
 from lethe.errors import InvalidFile
-from lethe.experiments.bench.ranks.costs import Fit, RoundCosts, fit
+from lethe.experiments.bench.ranks.costs import Fit, RoundCosts, fit, solving_seconds
 from lethe.experiments.bench.ranks.run import RanksBench
 from lethe.experiments.bench.ranks.speeds import ALONE, APART, SIDES, TOGETHER, RankSpeeds
 from lethe.files.bounded_json import read_json
@@ -40,6 +40,8 @@ class RanksResult(Document):
     """Processor time a sample, together relative to alone."""
     rounds: RoundCosts
     """What the rounds of all turns cost."""
+    solving: float | None = None
+    """Seconds of one solve, in one thread; None in documents of older versions."""
 
     @classmethod
     def of(cls, bench: RanksBench, speeds: RankSpeeds) -> Self:
@@ -62,6 +64,7 @@ class RanksResult(Document):
             cpu_seconds={side: speeds.cpu_seconds(side) for side in SIDES},
             cpu_ratio=speeds.cpu_ratio(TOGETHER, ALONE),
             rounds=speeds.costs,
+            solving=solving_seconds(bench.learner, bench.batch),
         )
 
     @classmethod
@@ -80,4 +83,4 @@ class RanksResult(Document):
 
     def fit(self) -> Fit:
         """Return the parts of a round's cost."""
-        return fit(self.learner, self.batch_size, self.ranks, self.rounds)
+        return fit(self.learner, self.batch_size, self.ranks, self.rounds, self.solving)
