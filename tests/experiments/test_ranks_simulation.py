@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from docs.example_events import EVENTS
-from lethe.experiments.bench.ranks.costs import Fit, RoundCosts, fit, read_costs
+from lethe.experiments.bench.ranks.costs import Fit, RoundCosts, fit, read_costs, solving_seconds
 from lethe.experiments.bench.ranks.simulation import Link, Simulated, simulate, simulate_up_to, widest
 from tests.support.commands import Lethe
 from tests.support.reports import Page
@@ -111,6 +111,11 @@ def test_a_fit_of_evaluations_counts_their_sums_as_well() -> None:
     assert (found.evaluating, found.predicting) == (1.5, 0.0), "no longer than a solve"
     assert found.moved_bytes == pytest.approx(2e8 / 8)
     assert found.handling == pytest.approx((70 - 40 - 9 - 2 - 3) / 64)
+
+
+def test_a_solve_is_measured_and_not_a_prediction_from_the_last_one() -> None:
+    assert solving_seconds("finetune", 64) == 0
+    assert solving_seconds("slda", 64) > 0.01, "2,000 waves"
 
 
 def test_what_an_evaluation_takes_beyond_a_solve_is_for_images() -> None:

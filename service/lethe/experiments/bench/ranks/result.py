@@ -41,7 +41,7 @@ class RanksResult(Document):
     rounds: RoundCosts
     """What the rounds of all turns cost."""
     solving: float | None = None
-    """Seconds of one solve, in one thread; None in documents of older versions."""
+    """Processor seconds of one solve; None in documents of older versions."""
 
     @classmethod
     def of(cls, bench: RanksBench, speeds: RankSpeeds) -> Self:
