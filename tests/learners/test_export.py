@@ -210,7 +210,7 @@ def test_a_program_with_a_body_of_torchvision_computes_nearly_all_the_same(
     p_BK, _ = COMPUTED[form](path, x_BCHW)
     far_B = (p_BK - learner.predict_proba(x_BCHW)).abs().amax(1)
     assert (far_B <= TOLERANCE).float().mean() >= 0.9
-    assert far_B.max() < 0.05
+    assert far_B.max() < 0.2  # one number of the body is rounded to the next sixteenth
 
 
 class Closed(Finetune):
