@@ -32,6 +32,8 @@ from tests.support.waiting import until
 TREATMENT = yaml.safe_load((Path(__file__).parent / "commands.yaml").read_text())
 PROGRAMS = {"lethe": lethe_app, "lethe-replay": replay_app}
 WITH_COMMANDS = [document for document in DOCUMENTS if commands_in(document)]
+LONG = {"crash-safety.md", "data.md", "photographs.md", "tables.md"}
+"""Documents whose commands take more than a minute and start what those of other documents start, too."""
 ANYTHING_ELSE = (
     "curl",
     "kcat",
@@ -185,8 +187,9 @@ def to_run(document: Path) -> list[str]:
 def parameter(document: Path) -> ParameterSet:
     """Return the document as a parameter; policies count seconds, so those that name one run alone."""
     counts_seconds = any("--policy" in command for command in to_run(document))
-    name = str(document.relative_to(ROOT))
-    return pytest.param(document, marks=[pytest.mark.alone] if counts_seconds else [], id=name)
+    marks = [pytest.mark.alone] if counts_seconds else []
+    marks += [pytest.mark.long] if document.name in LONG else []
+    return pytest.param(document, marks=marks, id=str(document.relative_to(ROOT)))
 
 
 TO_RUN = [

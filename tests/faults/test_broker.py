@@ -20,6 +20,7 @@ from lethe_producers.publisher import Publisher
 from lethe_producers.records import Record
 from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
 from tests.support.faults.clocks import Clock
+from tests.support.faults.learners import EVERY_LEARNER
 from tests.support.faults.services import EVERY, FAILED, Forked, Stage, all_running, running
 from tests.support.faults.topics import PARTITIONS, Fill, Outgoing, records
 from tests.support.waiting import until
@@ -75,7 +76,7 @@ def test_a_broker_that_is_absent_at_the_start(
     assert found == {learner: untouched(learner) for learner in LEARNERS}
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_a_clock_that_jumps_an_hour_and_back_in_both_processes(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:

@@ -10,8 +10,8 @@ import pytest
 from lethe.checkpointing.checkpoint import OnStep, read_checkpoint
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.experiments.chaos.outcome import Outcome
-from lethe.learners.registry import LEARNERS
 from tests.support.faults.disks import FULL, TORN, BadDisk, FailAt, Filled, flip, truncate
+from tests.support.faults.learners import EVERY_LEARNER
 from tests.support.faults.services import FAILED, Forked, Stage, running
 from tests.support.waiting import until
 
@@ -37,7 +37,7 @@ def learns_on_without_a_disk(service: Forked, state: Path, good: Path, reason: s
     assert service.status() == 0
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 @pytest.mark.parametrize(
     ("device", "reason"), [(FULL, "No space left on device"), (TORN, "Input/output error")], ids=str
 )
@@ -77,7 +77,7 @@ def test_a_file_system_that_is_full_and_then_has_space_again(
     assert Outcome.of(small_disk) == untouched("finetune")
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_an_io_error_at_any_step_costs_a_checkpoint_and_nothing_else(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
@@ -97,7 +97,7 @@ def killed_midway(stage: Stage, learner: str, state: Path) -> list[Path]:
     return checkpoint_files(state)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_damaged_checkpoints_are_logged_and_skipped_for_the_previous_one(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:

@@ -15,8 +15,8 @@ from lethe.errors import MalformedRecord
 from lethe.experiments.chaos.kill_loop import run_with_kills
 from lethe.experiments.chaos.kill_plan import KillTime
 from lethe.experiments.chaos.outcome import Outcome
-from lethe.learners.registry import LEARNERS
 from lethe.wire import Layout, decode
+from tests.support.faults.learners import EVERY_LEARNER
 from tests.support.faults.services import SIZE, Forked, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, records
 from tests.support.waiting import until
@@ -24,7 +24,6 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.needs("kafka")
 
 FUZZED = 10_000
-OFTEN = {"finetune", "ridge", "dp-ridge"}  # a learner of gradients, one of sums, and a private one
 LAYOUT = Layout(height=SIZE, width=SIZE, max_bytes=4096)
 
 
@@ -69,9 +68,7 @@ def garbage(fill: Fill) -> tuple[Stage, Counter[str | None]]:
     return fill("garbage", mixed), Counter(map(reason, mixed))
 
 
-@pytest.mark.parametrize(
-    "learner", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in LEARNERS]
-)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_ten_thousand_fuzzed_records_are_each_counted_across_kills(
     learner: str,
     garbage: tuple[Stage, Counter[str | None]],

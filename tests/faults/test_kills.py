@@ -15,8 +15,8 @@ from lethe.experiments.chaos.kill_loop import run_with_kills
 from lethe.experiments.chaos.kill_plan import plan_kills
 from lethe.experiments.chaos.outcome import Outcome
 from lethe.ingest.reader_process import SPAWN, ProcessContext
-from lethe.learners.registry import LEARNERS
 from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
+from tests.support.faults.learners import EVERY_LEARNER
 from tests.support.faults.services import FAILED, Forked, Stage, all_running, running
 from tests.support.faults.topics import Fill, records
 from tests.support.waiting import until
@@ -72,7 +72,7 @@ def suspended(
                     os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_killed_at_random_instants(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
@@ -84,7 +84,7 @@ def test_killed_at_random_instants(
     assert found == untouched(learner)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_killed_at_every_step_of_a_checkpoint(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
@@ -112,7 +112,7 @@ def test_a_run_that_began_at_the_end_and_learned_nothing_continues_from_there(
     assert (found.learned, found.passed) == (300, 400)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_stopped_twice_it_continues_after_a_restart_at_the_same_record(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:

@@ -40,8 +40,8 @@ def pictures(fill: Fill) -> Stage:
     return fill("pictures", made)
 
 
-def settings(stage: Stage, readers: int, folder: Path, **more: Any) -> Any:
-    return stage.settings("finetune", folder, batch={"size": 64, "readers": readers}, **more)
+def settings(stage: Stage, readers: int, folder: Path, slots: int = 16) -> Any:
+    return stage.settings("finetune", folder, batch={"size": 64, "readers": readers, "slots": slots})
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_service_that_is_killed_continues_with_another_number_of_readers(
 def test_a_decoder_that_is_killed_ends_the_service_loudly_and_loses_nothing(
     pictures: Stage, alone: Outcome, tmp_path: Path
 ) -> None:
-    given = settings(pictures, 2, tmp_path / "state")
+    given = settings(pictures, 2, tmp_path / "state", slots=2)  # so that most is still to be decoded
     with running(given, Held(tmp_path / "go-on"), spawning) as service:
         service.has_learned(HELD_AT)
         *decoders, reader = reading(service.pid)
