@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import yaml
@@ -16,6 +16,9 @@ from deploy.prometheus.files import write_prometheus
 from tests.support.waiting import until
 
 __all__ = ["Monitor", "monitoring"]
+
+STEP: Final = 0.5
+"""Seconds between two looks at a series: less than between two scrapes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Monitor:
         return float(found[0]["value"][1]) if found else None
 
     def fired(self, alert: str, **labels: str) -> float | None:
-        """Since when an alert without a waiting time has been firing; None if it is not."""
+        """Since when, in whole seconds, an alert without a waiting time fires; None if it does not."""
         chosen = {"alertname": alert, "service": self.service} | labels
         series = ", ".join(f'{name}="{value}"' for name, value in chosen.items())
         if self.value(f'ALERTS{{alertstate="firing", {series}}}') is None:
@@ -46,11 +49,14 @@ class Monitor:
         return self.value(f"ALERTS_FOR_STATE{{{series}}}")
 
     def evaluations(self, after: float, until: float) -> int:
-        """How many evaluations of the probes ended in between, as scraped."""
-        times = {"start": after, "end": until + 1, "step": 0.5}
+        """How many evaluations of the probes that ended after ``after`` were scraped up to ``until``.
+
+        ``until`` is in whole seconds, as `fired` has it: what was scraped in that second counts, too.
+        """
+        times = {"start": after, "end": until + 1, "step": STEP}
         query = f'lethe_last_evaluation_timestamp_seconds{{service="{self.service}"}}'
         (series,) = self.ask("query_range", query=query, **times)["result"]
-        return len({ended for _, at in series["values"] if after < (ended := float(at)) <= until})
+        return len({ended for _, at in series["values"] if (ended := float(at)) > after})
 
 
 @contextmanager
