@@ -79,12 +79,12 @@ def test_turns_are_those_of_as_many_ranks_or_begin_anew() -> None:
 
 def test_another_topic_and_added_partitions_of_a_run_with_an_end_are_refused() -> None:
     with pytest.raises(PositionLost, match="topic images was deleted and created anew"):
-        begun().hear(replace(BEGIN, topic_id="y"))
+        begun().update_topic(replace(BEGIN, topic_id="y"))
     with pytest.raises(InvalidSetting, match=r"stream.stop_after: partitions were added"):
-        begun().hear(replace(BEGIN, offsets={0: 0, 1: 5, 2: 0}))
+        begun().update_topic(replace(BEGIN, offsets={0: 0, 1: 5, 2: 0}))
     endless = Progress(StreamSettings(topic="images"), 2, None, None)
     endless.begin(BEGIN)
-    endless.hear(replace(BEGIN, offsets={2: 4}, ends={2: 9}))
+    endless.update_topic(replace(BEGIN, offsets={2: 4}, ends={2: 9}))
     assert endless.position.offsets == {0: 0, 1: 5, 2: 4}
     assert endless.lag(0) == 30 + 5
 

@@ -112,8 +112,8 @@ class Progress:
         self._reported[rank] = reported
         return self._all_reported()
 
-    def hear(self, position: Position) -> None:
-        """Note what a rank's broker says of the topic: its partitions and their ends.
+    def update_topic(self, position: Position) -> None:
+        """Take over the topic's partitions and their ends, as a rank's reader reports them.
 
         Raises PositionLost for another topic, InvalidSetting for partitions that were added to a run with an
         end.

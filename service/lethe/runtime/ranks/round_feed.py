@@ -211,11 +211,11 @@ class RoundFeed:
             self.take(rank, note)
 
     def _broker(self) -> BrokerState:
-        """Return how the broker answers all ranks; raises the errors of `Progress.hear`."""
+        """Return how the broker answers all ranks; raises the errors of `Progress.update_topic`."""
         states = [(rank, state) for rank, state in enumerate(self._brokers) if state is not None]
         for _, state in states:
             if state.start is not None:
-                self._progress.hear(state.start.position)
+                self._progress.update_topic(state.start.position)
         down = [f"rank {rank}: {state.detail}" for rank, state in states if not state.up]
         waiting = [f"rank {rank}: {state.detail}" for rank, state in states if state.up and state.detail]
         if down:
