@@ -2,16 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from lethe.observability.result import RunResult
 from tests.support.commands import Lethe
 from tests.support.reports import demo, made_up
-
-
-@pytest.fixture
-def lethe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lethe:
-    return Lethe(capsys, monkeypatch)
 
 
 def written(folder: Path, runs: list[RunResult]) -> list[str]:

@@ -21,11 +21,6 @@ from tests.support.commands import Lethe
 
 
 @pytest.fixture
-def lethe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lethe:
-    return Lethe(capsys, monkeypatch)
-
-
-@pytest.fixture
 def state(tmp_path: Path) -> Path:
     layout = Layout(height=8, width=8)
     learner = create("finetune", LearnerContext(layout))

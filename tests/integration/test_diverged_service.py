@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from lethe.checkpointing.checkpoint import read_checkpoint, read_samples
 from lethe.checkpointing.state_folder import checkpoint_files
@@ -29,11 +28,6 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
     x_NCHW = drawn.integers(0, 100, (count, 1, SIDE, SIDE), np.uint8)
     x_NCHW[np.arange(count), 0, y_N, y_N] = 255
     return x_NCHW, y_N
-
-
-@pytest.fixture
-def lethe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lethe:
-    return Lethe(capsys, monkeypatch)
 
 
 def test_a_diverged_run_can_be_rolled_back_and_continues_with_a_smaller_step(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,6 @@ import torch
 from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files, leftover_checkpoints
 from lethe.errors import NeverLearned
-from lethe.learners.registry import LEARNERS
 from lethe.learners.state import JSON, State
 from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.learned_offsets import LearnedOffsets, receipts_of, regimes_at
@@ -19,33 +19,20 @@ from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt, RegimeSpan, Span
 from lethe.privacy.audit.receipt_writer import LEDGER, open_ledger
 from lethe.privacy.audit.verify import audit
-from lethe.wire import Layout
 from tests.support.checkpoints import checkpoint
 from tests.support.commands import Lethe
-
-DIGEST = "ab" * 32
-RECEIPT = Receipt("batch", "images", (), retention="nothing", policy=DIGEST, discarded_at=1e9)
-
-
-@pytest.fixture
-def lethe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lethe:
-    return Lethe(capsys, monkeypatch)
-
-
-def fingerprint(learner: str) -> dict[str, JSON]:
-    options = LEARNERS[learner].Options.of({}).model_dump(mode="json")
-    layout: dict[str, JSON] = Layout().model_dump()
-    return {
-        "learner.name": learner,
-        "learner.seed": 0,
-        "stream.topic": "images",
-        **{f"learner.options.{name}": value for name, value in options.items()},
-        **{f"sample.{name}": value for name, value in layout.items()},
-    }
+from tests.support.rollbacks import (
+    DIGEST,
+    RECEIPT,
+    about,
+    fingerprint,
+    learn_batch,
+    newest,
+    write_states,
+)
 
 
-def taken(samples: int, ledger: Ledger, learner: str, kept: JSON = None) -> Checkpoint:
-    about = {"sequence": ledger.mark.sequence, "head": ledger.mark.head, "pending": list(ledger.pending)}
+def taken(samples: int, ledger: Ledger, learner: str = "finetune", kept: JSON = None) -> Checkpoint:
     return replace(
         checkpoint(samples),
         fingerprint=fingerprint(learner),
@@ -53,7 +40,7 @@ def taken(samples: int, ledger: Ledger, learner: str, kept: JSON = None) -> Chec
         random={"cpu": torch.full((4,), samples % 256, dtype=torch.uint8)},
         ranks=f"of {samples}",
         predictions=f"from {samples}",
-        ledger=cast("JSON", about | {"unpurged": None, "kept": kept}),
+        ledger=about(ledger, kept),
     )
 
 
@@ -64,28 +51,7 @@ def fill(
     kept: JSON = None,
     batches: int = 4,
 ) -> None:
-    """Write a checkpoint after each batch of 64 samples, and ``after`` receipts after the second one's."""
-    with StateFolder(folder, keep=10) as state:
-        ledger = Ledger(folder / LEDGER)
-        for number in range(1, batches + 1):
-            learn(state, ledger, 64 * number, learner, kept)
-            if number == 2:
-                for receipt in after:
-                    ledger.add(receipt)
-
-
-def learn(
-    state: StateFolder, ledger: Ledger, samples: int, learner: str = "finetune", kept: JSON = None
-) -> None:
-    """Learn a batch of 64 samples up to so many, and write a checkpoint."""
-    spans = (Span(0, samples - 64, samples),)
-    ledger.add(replace(RECEIPT, spans=spans, received=64, learned=64))
-    state.write(taken(samples, ledger, learner, kept))
-    ledger.force(ledger.mark)
-
-
-def newest(folder: Path) -> Checkpoint:
-    return read_checkpoint(checkpoint_files(folder)[-1])
+    write_states(folder, partial(taken, learner=learner, kept=kept), batches, after)
 
 
 def go_back(lethe: Lethe, folder: Path, *arguments: str) -> list[str]:
@@ -142,7 +108,7 @@ def test_the_ledger_has_a_receipt_and_an_audit_passes_as_the_run_goes_on(
         answers = {finding.question: finding.answer for finding in verdict.findings}
         assert answers["What was unlearned otherwise?"].startswith("128 of ")
         with StateFolder(tmp_path, 10) as state:
-            learn(state, open_ledger(tmp_path, newest(tmp_path)), samples)
+            learn_batch(state, open_ledger(tmp_path, newest(tmp_path)), samples, taken)
     learned = LearnedOffsets.of("images", receipts_of(tmp_path, newest(tmp_path)))
     assert (learned.learned, learned.knows(0, 127), learned.knows(0, 128), learned.knows(0, 256)) == (
         384,

@@ -13,48 +13,26 @@ from torch import Tensor
 
 from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files, leftover_checkpoints
-from lethe.learners.registry import LEARNERS
-from lethe.learners.state import JSON, State
+from lethe.learners.state import State
 from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt, Span
 from lethe.privacy.audit.receipt_writer import LEDGER
 from lethe.privacy.audit.verify import audit
 from lethe.stream.source import Position
-from lethe.wire import Layout
 from tests.support.checkpoints import checkpoint
 from tests.support.commands import Lethe
-
-DIGEST = "ab" * 32
-RECEIPT = Receipt("batch", "images", (), retention="nothing", policy=DIGEST, discarded_at=1e9)
-
-
-@pytest.fixture
-def lethe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lethe:
-    return Lethe(capsys, monkeypatch)
-
-
-def fingerprint(learner: str) -> dict[str, JSON]:
-    options = LEARNERS[learner].Options.of({}).model_dump(mode="json")
-    layout: dict[str, JSON] = Layout().model_dump()
-    return {
-        "learner.name": learner,
-        "learner.seed": 0,
-        "stream.topic": "images",
-        **{f"learner.options.{name}": value for name, value in options.items()},
-        **{f"sample.{name}": value for name, value in layout.items()},
-    }
+from tests.support.rollbacks import DIGEST, RECEIPT, about, fingerprint, newest, write_states
 
 
 def taken(samples: int, ledger: Ledger, learner: str, weight: Tensor) -> Checkpoint:
     tensors = {"model.0.weight": weight, "optimizer.0.weight.exp_avg": weight}
     tensors |= {"optimizer.generator.0.weight.exp_avg": weight}
-    kept = {"sequence": ledger.mark.sequence, "head": ledger.mark.head, "pending": list(ledger.pending)}
     return replace(
         checkpoint(samples),
         fingerprint=fingerprint(learner),
         learner=State(tensors, {"seen": samples}),
-        ledger=cast("JSON", kept | {"unpurged": None, "kept": None}),
+        ledger=about(ledger),
     )
 
 
@@ -65,23 +43,14 @@ def fill(
     learner: str = "finetune",
     spoilt_from: int = 10**9,
 ) -> None:
-    """Write a checkpoint after each batch of 64 samples, and ``after`` receipts after the second one's."""
-    with StateFolder(folder, keep=10) as state:
-        ledger = Ledger(folder / LEDGER)
-        for number in range(1, batches + 1):
-            samples = 64 * number
-            spans = (Span(0, samples - 64, samples),)
-            ledger.add(replace(RECEIPT, spans=spans, received=64, learned=64))
-            weight = torch.full((2,), math.nan if number >= spoilt_from else float(number))
-            state.write(taken(samples, ledger, learner, weight))
-            ledger.force(ledger.mark)
-            if number == 2:
-                for receipt in after:
-                    ledger.add(receipt)
+    """`write_states`, where weights are NaN from a batch on."""
 
+    def take(samples: int, ledger: Ledger) -> Checkpoint:
+        number = samples // 64
+        weight = torch.full((2,), math.nan if number >= spoilt_from else float(number))
+        return taken(samples, ledger, learner, weight)
 
-def newest(folder: Path) -> Checkpoint:
-    return read_checkpoint(checkpoint_files(folder)[-1])
+    write_states(folder, take, batches, after)
 
 
 def samples_in(folder: Path) -> list[int]:
