@@ -1,32 +1,19 @@
 """Vectors are forgotten exactly and verified, with a scale that was given and with one that was estimated."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lethe.checkpointing.checkpoint import Checkpoint
-from lethe.checkpointing.state_folder import StateFolder
 from lethe.errors import InvalidFile
-from lethe.evaluation.history import History
-from lethe.events import Resumed
-from lethe.learners.base import LearnerContext
-from lethe.learners.registry import create
 from lethe.learners.state import JSON
-from lethe.privacy.audit.receipt_writer import open_receipts
-from lethe.privacy.controls import PolicyControls
 from lethe.privacy.unlearn import forget
 from lethe.privacy.verify_sums import verify_sums
-from lethe.runtime.resume import fingerprint
-from lethe.settings import Settings
-from lethe.stream.source import Position
-from tests.support.filled import filled
-from tests.support.states import WARD
+from lethe.wire import Layout
+from tests.support.states import service_state
 
 GIVEN: Mapping[str, JSON] = {"location": [1000.0, 0.0, 0.0], "spread": [30.0, 1.0, 1.0]}
 LEARNERS = ["ridge", "slda", "ncm"]
@@ -41,30 +28,8 @@ def vectors(count: int) -> tuple[Tensor, Tensor]:
 
 def state_of(folder: Path, name: str, options: Mapping[str, JSON], x_NF: Tensor, y_N: Tensor) -> Path:
     """Write the state of a service that learned these vectors in batches of 40."""
-    given = Settings.read(
-        {"learner": {"name": name, "options": dict(options)}, "sample": {"features": 3, "classes": 3}}
-    )
-    learner = create(name, LearnerContext(given.sample, given.learner.seed, options=options))
-    history = History([])
-    with StateFolder(folder, keep=10) as state:
-        receipts = open_receipts(state, given.stream.topic, learner.retains, PolicyControls(WARD), None)
-        for x_BF, y_B in zip(torch.split(x_NF, 40), torch.split(y_N, 40), strict=True):
-            learner.learn(x_BF, y_B)
-            receipts.discarded(filled(history.samples, len(y_B)), 0.0, history.samples + len(y_B))
-            history.learned(len(y_B), 0)
-        made = Checkpoint(
-            fingerprint=fingerprint(given),
-            position=Position({0: history.samples}, 0, "id"),
-            learner=learner.state(),
-            random={},
-            history=history.to_json(),
-            counts=cast("JSON", asdict(Resumed(history.samples, history.samples, {}, 0))),
-            samples=history.samples,
-            ledger=receipts.snapshot(),
-        )
-        state.write(made)
-        receipts.on_disk(made)
-    return folder
+    settings = {"learner": {"options": dict(options)}}
+    return service_state(folder, x_NF, y_N, name, layout=Layout(features=3, classes=3), settings=settings)
 
 
 def file_of(path: Path, x_NF: Tensor, y_N: Tensor) -> Path:

@@ -66,19 +66,21 @@ def service_state(
     first: int = 0,
     topic_id: str | None = "id",
     policy: Policy = WARD,
+    layout: Layout = LAYOUT,
     settings: Mapping[str, Mapping[str, JSON]] | None = None,
 ) -> Path:
     """Write the state of a service that learned these samples, from offset ``first`` of a partition on.
 
     ``settings`` are sections of settings, which are added to those of the learner.
     """
-    context, layout = CONTEXTS[name], LAYOUT.model_dump()
-    about: dict[str, Any] = {"learner": {"name": name, "options": dict(context.options)}, "sample": layout}
+    sample = layout.model_dump(exclude_unset=True)
+    options = dict(CONTEXTS[name].options)
+    about: dict[str, Any] = {"learner": {"name": name, "options": options}, "sample": sample}
     for section, values in (settings or {}).items():
         about[section] = about.get(section, {}) | dict(values)
     given = Settings.read(about)
-    options = LearnerContext(given.sample, given.learner.seed, options=given.learner.options)
-    learner, history, at = create(given.learner.name, options), History([]), first
+    context = LearnerContext(given.sample, given.learner.seed, options=given.learner.options)
+    learner, history, at = create(given.learner.name, context), History([]), first
     controls = PolicyControls(policy)
     with StateFolder(folder, keep=10) as state:
         receipts = open_receipts(state, given.stream.topic, learner.retains, controls, None)
