@@ -83,7 +83,7 @@ def test_services_of_a_demo_learn_in_several_processes(tmp_path: Path) -> None:
 def test_what_ranks_cannot_do_is_refused_before_anything_is_started(lethe: Lethe, tmp_path: Path) -> None:
     report = ["--report", str(tmp_path / "report"), "--ranks", "2"]
     assert "several ranks cannot learn it" in lethe.refuses("demo", "--learner", "dp-finetune", *report)
-    assert "the ranks tell each other a thumbnail of each" in lethe.refuses(
+    assert "the ranks send each other a thumbnail of each" in lethe.refuses(
         "demo", "--learner", "experts", "--policy", "clinic", *report
     )
     assert not (tmp_path / "report").exists()

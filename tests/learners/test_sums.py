@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lethe.learners.analytic import gram as gram_module
 from lethe.learners.analytic.base import SumsLearner
-from lethe.learners.analytic.gram import Gram, ridge_solution
+from lethe.learners.analytic.gram import Gram
 from lethe.learners.analytic.ncm import NCM
 from lethe.learners.analytic.ridge import Ridge
 from lethe.learners.analytic.slda import SLDA
@@ -147,19 +147,3 @@ def test_what_does_not_fit_into_int32_is_carried(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(gram.low, again.low)
     assert torch.equal(gram.high, again.high)
     assert torch.equal(gram.upper().triu(), exact(largest[:140_000]))
-
-
-def test_the_ridge_solution_is_that_of_the_normal_equations() -> None:
-    gram, phi = Gram(700, CPU), features(40)
-    gram.add(phi)
-    B_DK = torch.randn(700, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    penalty_D = torch.linspace(100, 3000, 700, dtype=torch.float64)
-    A_DD = phi.double().T @ phi.double() + penalty_D.diag()
-    expected = torch.linalg.solve(A_DD, B_DK).float()
-    torch.testing.assert_close(ridge_solution(gram.upper(), B_DK, penalty_D), expected)
-
-
-def test_a_penalty_below_the_rounding_of_the_solution_is_raised() -> None:
-    one = torch.ones(2, 2, dtype=torch.float64)
-    W_DK = ridge_solution(one, torch.ones(2, 1, dtype=torch.float64), torch.full((2,), 1e-30).double())
-    torch.testing.assert_close(W_DK.sum(), torch.tensor(1.0), atol=1e-3, rtol=0)

@@ -36,19 +36,19 @@ class Host:
 
     def offer(self, port: int) -> socket.socket:
         """Listen on the host's loopback interface; what connects there is connected to the port outside."""
-        heard: list[socket.socket] = []
+        opened: list[socket.socket] = []
 
         def listen() -> None:
             with (NAMESPACES / self.name).open("rb") as namespace:
                 if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "setns")
-            heard.append(socket.create_server(("127.0.0.1", port)))
+            opened.append(socket.create_server(("127.0.0.1", port)))
 
         inside = Thread(target=listen)  # only this thread is in the namespace
         inside.start()
         inside.join()
-        Thread(target=_connect, args=(heard[0], port), daemon=True).start()
-        return heard[0]
+        Thread(target=_connect, args=(opened[0], port), daemon=True).start()
+        return opened[0]
 
 
 @contextmanager

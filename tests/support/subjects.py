@@ -1,4 +1,4 @@
-"""Images of several subjects, which `Experts` tells apart, and experts whose regimes are given."""
+"""Images of several subjects, which `Experts` distinguishes, and experts whose regimes are given."""
 
 from collections.abc import Sequence
 from typing import Final

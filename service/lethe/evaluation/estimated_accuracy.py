@@ -3,8 +3,8 @@
 A prediction with a calibrated confidence of 0.8 is right with a probability of 0.8, so the mean of the
 calibrated confidences estimates the accuracy (confidence-based performance estimation). Confidences are
 calibrated on the labelled predictions before: the share of right ones among those of similar confidence,
-older ones fading. The estimate assumes that confidence keeps its meaning. On a new subject it
-does not, until labelled records of that subject have calibrated it.
+older ones fading. The estimate assumes that confidence keeps its meaning. On a new subject it does not, until
+labelled records of that subject have calibrated it.
 
 Shapes: B batch, K classes.
 """

@@ -176,8 +176,8 @@ class Pools(Provides):
     no_local_steps: ClassVar[str] = "its sums are added up exactly, so there is nothing to average"
     """Why ranks cannot take steps apart and average their weights later; empty for a learner that can."""
 
-    tells: ClassVar[str] = ""
-    """What of single samples the ranks tell each other; empty if it is nothing."""
+    exchanged_of_samples: ClassVar[str] = ""
+    """What of single samples the ranks send each other; empty if it is nothing."""
 
     def check_pooling(self) -> None:
         """Raise InvalidSetting for options with which several ranks cannot learn it."""

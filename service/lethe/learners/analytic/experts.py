@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from lethe.errors import NeverLearned
 from lethe.learners.analytic.expert import Expert, ExpertsOptions
-from lethe.learners.analytic.gram import ridge_solution
 from lethe.learners.analytic.membership import check_membership
 from lethe.learners.analytic.refresh import samples_until_refresh
 from lethe.learners.analytic.regime_tracker import RegimeTracker
 from lethe.learners.analytic.regimes import MIN_CHUNK, NEW, assign_in_chunks
 from lethe.learners.analytic.rounds import rows_of_all
+from lethe.learners.analytic.solution import ridge_solution
 from lethe.learners.analytic.sums import Sums
 from lethe.learners.analytic.thumbnails import Thumbnails, ThumbnailStatistics, VectorThumbnails
 from lethe.learners.base import Learned, Learner, LearnerContext, Retention
@@ -83,7 +83,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, FixedFeatures):
     )
     Options: ClassVar[type[ExpertsOptions]] = ExpertsOptions
     reports_probabilities: ClassVar[bool] = True
-    tells: ClassVar[str] = "a thumbnail of each"
+    exchanged_of_samples: ClassVar[str] = "a thumbnail of each"
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.MERGES: "two learners need not have found the same regimes",
     }

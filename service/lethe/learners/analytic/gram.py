@@ -1,6 +1,6 @@
-"""The Gram matrix A = Σ φφᵀ of whole-number features, exact, and the ridge solution that it gives.
+"""The Gram matrix A = Σ φφᵀ of whole-number features, exact.
 
-Shapes: B batch, D features, K classes.
+Shapes: B batch, D features.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from lethe.learners.features.compression import LARGEST
 from lethe.learners.features.parallel import share
 from lethe.learners.integer_products import product
 
-__all__ = ["Gram", "ridge_solution"]
+__all__ = ["Gram"]
 
 _PANEL: Final = 512  # rows: a smaller number wastes less below the diagonal, a larger one multiplies faster
 _PIECE: Final = 3072  # columns of a panel that one thread multiplies: more pieces cost more than they balance
@@ -146,21 +146,3 @@ def _carry(both: tuple[Tensor, Tensor]) -> None:
     over = low.add(_HALF).bitwise_right_shift_(_CARRY_BITS)
     high.add_(over)
     low.sub_(over.bitwise_left_shift_(_CARRY_BITS))
-
-
-def ridge_solution(A_DD: Tensor, B_DK: Tensor, penalty_D: Tensor) -> Tensor:
-    """Return W = (A + diag(penalty))⁻¹ B, float32 of shape [D, K], by a Cholesky factor in float64.
-
-    Only the upper triangle of ``A_DD`` is read; its diagonal is overwritten. Sums of whole numbers are
-    positive semidefinite without rounding, so that only a penalty below the rounding of the factorisation
-    itself leaves a matrix that has none: it is then raised tenfold until there is one.
-    """
-    diagonal_D = A_DD.diagonal().clone()
-    while True:
-        A_DD.diagonal().copy_(diagonal_D + penalty_D)
-        factor, failed = torch.linalg.cholesky_ex(A_DD, upper=True)
-        if not failed.item():
-            break
-        penalty_D = penalty_D * 10
-    W_DK = torch.cholesky_solve(B_DK.to(torch.float64), factor, upper=True)
-    return W_DK.to(torch.float32).contiguous()

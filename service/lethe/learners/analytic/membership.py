@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lethe.errors import NeverLearned
-from lethe.learners.analytic.gram import ridge_solution
+from lethe.learners.analytic.solution import ridge_solution
 from lethe.learners.analytic.sums import Sums
 
 __all__ = ["check_membership"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.refresh import RefreshSchedule
+from lethe.learners.analytic.solution import cholesky, cholesky_solve
 from lethe.learners.base import Learned, LearnerContext
 from lethe.learners.features.choice import FeatureOptions
 from lethe.learners.modules import LinearClassifier
@@ -172,11 +173,11 @@ class SLDA(SumsLearner):
         while True:  # rounding can outweigh a small shrinkage
             shrunk_DD = covariance_DD * (1 - shrinkage)
             shrunk_DD.diagonal().add_(shrinkage * variance)
-            factor_DD, failed = torch.linalg.cholesky_ex(shrunk_DD, upper=True)
-            if not failed.item():
+            factor_DD = cholesky(shrunk_DD)
+            if factor_DD is not None:
                 break
             shrinkage = min(1.0, 10 * shrinkage)
-        W_DK = torch.cholesky_solve(means_DK, factor_DD, upper=True)
+        W_DK = cholesky_solve(means_DK, factor_DD)
         b_K = -(means_DK * W_DK).sum(0) / 2 + counts_K.clamp_min(1).log()
         b_K = torch.where(counts_K > 0, b_K, _UNSEEN)
         return (W_DK * scales_D[:, None]).to(torch.float32).contiguous(), b_K.to(torch.float32)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lethe.errors import NeverLearned
-from lethe.learners.analytic.gram import Gram, ridge_solution
+from lethe.learners.analytic.gram import Gram
+from lethe.learners.analytic.solution import ridge_solution
 from lethe.learners.capabilities import Pool
 from lethe.learners.features.compression import LARGEST
 from lethe.learners.integer_products import product

@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-__all__ = ["STORE", "is_launched", "is_rank", "rank", "several_hosts", "variables", "world"]
+__all__ = ["STORE", "is_launched", "is_rank", "local_world", "rank", "several_hosts", "variables", "world"]
 
 STORE: Final = "LETHE_RANKS_STORE"
 """The file through which the ranks that `lethe run --ranks` starts find each other."""
@@ -40,6 +40,11 @@ def world() -> int:
     return int(os.environ["WORLD_SIZE"])
 
 
+def local_world() -> int:
+    """Return the number of ranks on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"])
+
+
 def several_hosts() -> bool:
     """Return whether the ranks are on several machines."""
-    return os.environ["LOCAL_WORLD_SIZE"] != os.environ["WORLD_SIZE"]
+    return local_world() != world()

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lethe.errors import RankLost
-from lethe.runtime.ranks.environment import STORE, rank, several_hosts, world
+from lethe.runtime.ranks.environment import STORE, local_world, rank, several_hosts, world
 
 __all__ = ["Group", "joined"]
 
@@ -104,6 +104,16 @@ class Group:
         """Replace ``tensor``, on every rank, by rank 0's."""
         with self._timed(tensor), _connected():
             dist.broadcast(tensor, FIRST)
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Compute with the threads of all ranks on this machine: the others wait within the context."""
+        own = torch.get_num_threads()
+        torch.set_num_threads(own * local_world())
+        try:
+            yield
+        finally:
+            torch.set_num_threads(own)
 
     @contextmanager
     def _timed(self, tensor: Tensor) -> Iterator[None]:

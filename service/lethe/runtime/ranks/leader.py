@@ -64,7 +64,8 @@ class Leader(Ranks):
         if self._learner.refresh_due(self._others):
             self.pool()
             self._group.command(Command.SHARE)
-            self._learner.share(refresh=True)
+            with self._group.waited_for():
+                self._learner.share(refresh=True)
         self._group.command(Command.LEARN)
         self._in_round, self._pooled = True, False
         self._collective_before = self._group.collective_seconds
@@ -149,7 +150,8 @@ class Leader(Ranks):
         task = Task(full, classes, self._probes)
         self._group.command(Command.EVALUATE)
         self._group.broadcast_bytes(TASK.dump_json(task))
-        self._learner.share_solution()
+        with self._group.waited_for():
+            self._learner.share_solution()
         self._times.wait_for(())  # all of them have something to do
         own = evaluate_part(evaluator, learner, task, self._probes, stopping)
         others = [PART.validate_json(part) for part in self._group.gather(b"")[1:]]

@@ -44,7 +44,7 @@ class Reading:
         self._controls, self._segments = controls, segments
         self._processes, self._clock = processes, clock
         self._reader: ReaderProcess | None = None
-        self._heard = clock()
+        self._waiting_since = clock()
         self._broker: BrokerState | None = None
         self._dead: AcknowledgedDeadLetters | None = None
         self._detects = self._paused = False
@@ -77,7 +77,7 @@ class Reading:
             dead_letter_key=bytes.fromhex(opening.dead_letter_key) if opening.dead_letter_key else None,
             until=until,
         )
-        self._heard = self._clock()
+        self._waiting_since = self._clock()
 
     def pause(self, pause: Pause) -> None:
         """Discard what is read, and read nothing until `resume`, then again from where learning is."""
@@ -87,7 +87,7 @@ class Reading:
 
     def resume(self) -> None:
         """Continue to read after a pause."""
-        self._paused, self._heard = False, self._clock()
+        self._paused, self._waiting_since = False, self._clock()
         if self._reader is not None:
             self._reader.resume()
 
@@ -104,7 +104,7 @@ class Reading:
             message = self._reader.next(max(0.0, deadline - self._clock()))
             match message:
                 case Batch():
-                    self.batch, self._heard = message, self._clock()
+                    self.batch, self._waiting_since = message, self._clock()
                 case BrokerState():
                     self._broker = message
                     break  # the others wait for nothing else while the broker is away
@@ -141,7 +141,7 @@ class Reading:
             segments=() if batch is None else batch.filled.segments,
             skipped=0 if batch is None else batch.filled.skipped,
             ended=self.ended,
-            idle=batch is None and 0 < linger <= self._clock() - self._heard,
+            idle=batch is None and 0 < linger <= self._clock() - self._waiting_since,
             stop=stop,
             resident=self.resident,
             broker=broker,

@@ -47,10 +47,10 @@ def _check_policy(settings: Settings, kind: type[Learner]) -> None:
     if controls.residency_seconds is None:
         return
     limit = f"residency_seconds {controls.residency_seconds:g} of policy {controls.policy_name}"
-    if issubclass(kind, Pools) and kind.tells:
+    if issubclass(kind, Pools) and kind.exchanged_of_samples:
         raise InvalidSetting(
-            f"learner.name {kind.name}: under {limit} no sample may be elsewhere, and the ranks tell each "
-            f"other {kind.tells}"
+            f"learner.name {kind.name}: under {limit} no sample may be elsewhere, and the ranks send each "
+            f"other {kind.exchanged_of_samples}"
         )
     if not settings.batch.linger:
         raise InvalidSetting(

@@ -1,9 +1,9 @@
 """A model of more ranks than there are cores here, from what the rounds of a few cost.
 
-A round takes as long as its slowest rank. Then rank 0 receives the report of each rank in turn.
-Sums, or gradients, are added up in a ring: each rank sends and receives 2 (n - 1) / n times the bytes
-(Patarasuk & Yuan 2009, Bandwidth Optimal All-reduce Algorithms). While rank 0 solves, all
-wait; the images of an evaluation are divided among them.
+A round takes as long as its slowest rank. Then rank 0 receives the report of each rank in turn. Sums, or
+gradients, are added up in a ring: each rank sends and receives 2 (n - 1) / n times the bytes (Patarasuk &
+Yuan 2009, Bandwidth Optimal All-reduce Algorithms). While rank 0 solves, all wait; the images of an
+evaluation are divided among them.
 """
 
 import math
