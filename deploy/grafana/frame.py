@@ -263,10 +263,10 @@ def alerts(span: int = WIDTH) -> Builder[model.Panel]:
             "severity": Column(
                 "Severity", words={"critical": ("critical", BAD), "warning": ("warning", DOUBTFUL)}, width=76
             ),
-            "alertname": Column("Alert", leads_to="${runbook}#${__value.raw}", width=300),
             "service": Column(
-                "Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), least=100
+                "Service", leads_to=of_service("lethe-forgetting", "${__value.raw}"), width=130
             ),
+            "alertname": Column("Alert", leads_to="${runbook}#${__value.raw}", least=300),
             "Value": Column("Count", "short", 0),
         },
         nothing="no alert is firing",

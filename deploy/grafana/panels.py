@@ -360,14 +360,19 @@ def crosstab(
     title: str, description: str, expr: str, rows: str, columns: str, span: int = WIDTH // 3
 ) -> table.Panel:
     """Return a table of counts with one row per value of a label and one column per value of another."""
-    grouped = model.DataTransformerConfig(
-        "groupingToMatrix", options={"rowField": rows, "columnField": columns, "valueField": "Value"}
-    )
+    grouped = {"rowField": rows, "columnField": columns, "valueField": "Value"}
+    spaced = {"regex": "/_/g", "renamePattern": " "}  # headings are the label's values
     return (
         _table(title, description, [expr], span, 8)
-        .transformations([grouped])
+        .transformations(
+            [
+                model.DataTransformerConfig("groupingToMatrix", options=grouped),
+                model.DataTransformerConfig("renameByRegex", options=spaced),
+            ]
+        )
         .unit("locale")
         .no_value("nothing yet")
+        .override_by_regexp(f"^{rows}.*", [model.DynamicConfigValue("displayName", rows)])
     )
 
 

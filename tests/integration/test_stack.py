@@ -96,7 +96,7 @@ TABLES: Final = {
         "Alive",
         "Alerts",
     ),
-    "Firing alerts": ("Severity", "Alert", "Service", "Count"),
+    "Firing alerts": ("Severity", "Service", "Alert", "Count"),
     "Forgotten now": ("Service", "Probe", "Lost", "Since", "Left", "Noise ±"),
     "R after each segment": ("after segment", "1 mnist", "2 fashion-mnist"),
     "Accuracy by class": ("class", "fashion-mnist", "mnist"),
