@@ -1,5 +1,6 @@
 """Late labels through Apache Kafka: every sample gets its own, also across kills, and is learned once."""
 
+import os
 import random
 import re
 import signal
@@ -24,10 +25,12 @@ from lethe.privacy.controls import load_controls
 from lethe.privacy.policy import load_policy
 from lethe.privacy.verify_sums import verify_topic
 from lethe.settings import PrivacySettings
+from lethe.wire import PNG, RAW
 from tests.support.brokers import of_kafka
 from tests.support.faults.checkpoint_steps import KillAt
 from tests.support.faults.policies import held_to
-from tests.support.faults.services import Stage, running
+from tests.support.faults.readers import reading, spawning
+from tests.support.faults.services import FAILED, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, records
 from tests.support.waiting import until
 
@@ -38,9 +41,9 @@ MISSING: Final = list(range(0, COUNT, 2))
 """The records without a label."""
 
 
-def halves() -> tuple[list[Outgoing], list[Outgoing]]:
+def halves(encoding: str = RAW) -> tuple[list[Outgoing], list[Outgoing]]:
     """Records with labels, and the same of which every other one has none."""
-    whole = records("a", COUNT, 5)
+    whole = records("a", COUNT, 5, encoding)
     return whole, [
         (value, [header for header in headers if header[0] != "label" or number % 2])
         for number, (value, headers) in enumerate(whole)
@@ -61,16 +64,25 @@ def settings(stage: Stage, folder: Path, learner: str = "finetune", **more: Any)
     return stage.settings(learner, folder, **{"privacy": {"policy": "lab"}, **more})
 
 
+@pytest.fixture(scope="module")
+def complete(fill: Fill, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The outcome where every record has its label from the start."""
+    folder = tmp_path_factory.mktemp("complete") / "state"
+    whole, _ = halves()
+    with running(settings(fill("with-all-labels", whole), folder)) as service:
+        assert service.status() == 0, service.log
+    return Outcome.of(folder)
+
+
 def joined_in(folder: Path) -> int:
     return sum(e.receipt.joined for e in read_entries(folder / LEDGER) if e.receipt.kind == "batch")
 
 
 def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all_labels(
-    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+    fill: Fill, complete: Outcome, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     whole, partly = halves()
-    complete, stage = fill(f"{topic}-complete", whole), fill(topic, partly)
-    late = f"{topic}.labels"
+    stage, late = fill(topic, partly), f"{topic}.labels"
     of_kafka(kafka_node).create_topic(late, 2)
     missing = MISSING.copy()
     random.Random(3).shuffle(missing)
@@ -83,14 +95,38 @@ def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all
         assert service.status() == -signal.SIGKILL
     with running(given) as service:
         assert service.status() == 0
-    with running(settings(complete, tmp_path / "all" / "state")) as service:
-        assert service.status() == 0
-    found, expected = (Outcome.of(tmp_path / name / "state") for name in ("late", "all"))
-    assert (found.learned, found.dead, found.learner) == (COUNT, 0, expected.learner)
+    found = Outcome.of(state)
+    assert (found.learned, found.dead, found.learner) == (COUNT, 0, complete.learner)
     assert read_checkpoint(checkpoint_files(state)[-1]).position.labels.keys() == {0, 1}
-    assert (joined_in(state), joined_in(tmp_path / "all" / "state")) == (len(MISSING), 0)
+    assert joined_in(state) == len(MISSING)
     verdict = audit(read_entries(state / LEDGER), load_policy("lab"), checkpoint_totals(state))
     assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
+
+
+def test_with_several_readers_too_whichever_of_their_processes_is_killed_while_records_wait(
+    fill: Fill, complete: Outcome, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    whole, partly = halves(PNG)
+    stage, late, state = fill(topic, partly), f"{topic}.labels", tmp_path / "state"
+    of_kafka(kafka_node).create_topic(late, 2)
+    sent = 0
+    for readers, victim, label_of in ((2, "decoder", 150), (3, "reader", 300)):
+        given = settings(stage, state, labels={"topic": late, "wait": 3600}, batch={"readers": readers})
+        send_labels(kafka_node, late, whole, MISSING[sent:label_of])
+        sent = label_of
+        with running(given, start=spawning) as service:
+            service.has_learned(2 * sent // 64 * 64)
+            *decoders, reader = reading(service.pid)
+            os.kill(reader if victim == "reader" else decoders[-1], signal.SIGKILL)
+            assert service.status() == FAILED
+            assert f"{victim} process ended with status -9" in service.log
+    given = settings(stage, state, labels={"topic": late, "wait": 3600}, batch={"readers": 2})
+    with running(given) as service:
+        send_labels(kafka_node, late, whole, MISSING[sent:][::-1])
+        assert service.status() == 0, service.log
+    found = Outcome.of(state)
+    assert (found.learned, found.dead, found.learner) == (COUNT, 0, complete.learner)
+    assert joined_in(state) == len(MISSING)
 
 
 def test_a_label_that_never_comes_leaves_its_record_unlabelled(

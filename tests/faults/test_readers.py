@@ -10,10 +10,10 @@ import pytest
 from lethe.experiments.chaos.kill_loop import run_with_kills
 from lethe.experiments.chaos.kill_plan import plan_kills
 from lethe.experiments.chaos.outcome import Outcome
-from lethe.ingest.reader_process import SPAWN, ProcessContext
 from lethe.wire import PNG, RAW, Sample, encode
 from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
 from tests.support.faults.ranks import team
+from tests.support.faults.readers import alive, reading, spawning
 from tests.support.faults.services import FAILED, Forked, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, images
 from tests.support.waiting import until
@@ -124,21 +124,3 @@ def test_each_rank_has_decoders_of_its_own(pictures: Stage, tmp_path: Path) -> N
         found.append(Outcome.of(folder / "state"))
     assert found[0] == found[1]
     assert found[0].learned == COUNT - COUNT // EVERY
-
-
-def spawning(server: str) -> ProcessContext:
-    """As in production: they are then children of the service, and can be found."""
-    return SPAWN
-
-
-def reading(pid: int) -> list[int]:
-    """The decoders and the reader among a service's children, in the order of their start."""
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

@@ -337,7 +337,7 @@ class Batcher:
 
     def _awaits_label(self, waiting: Waiting) -> bool:
         """Return whether a record has no label yet and may still get one."""
-        if self._late is NO_LABELS or _has_label(waiting.record):
+        if self._late is NO_LABELS or waiting.label is not None or _has_label(waiting.record):
             return False
         return self._late.awaits(waiting.record, waiting.at)
 
@@ -361,7 +361,7 @@ class Batcher:
         expected = self._next[record.partition]
         if record.offset < expected:
             raise PositionLost(f"partition {record.partition}: offset {record.offset} was served twice")
-        label = self._late_label(record)
+        label = self._late_label(waiting)
         try:
             sample = within(self._decoding_seconds, partial(self._sample, waiting, label))
         except MalformedRecord as error:
@@ -400,9 +400,13 @@ class Batcher:
         self._origins += [origin] if origin else []
         count_segment(self._segments, sample.segment)
 
-    def _late_label(self, record: Record) -> bytes | None:
+    def _late_label(self, waiting: Waiting) -> bytes | None:
         """Return the label that came for a record without one; None if it has one or none came."""
-        return None if self._late is NO_LABELS or _has_label(record) else self._late.take(record)
+        if self._late is NO_LABELS or _has_label(waiting.record):
+            return None
+        if waiting.label is None:  # else its dead letter could not be sent, and it is its turn again
+            waiting.label = self._late.take(waiting.record)
+        return waiting.label
 
     def _sample(self, waiting: Waiting, label: bytes | None) -> Sample:
         record = waiting.record

@@ -27,6 +27,8 @@ class Waiting:
     at: float
     given: Given | None = None
     """Its value at a decoder, if one was given it."""
+    label: bytes | None = None
+    """The label that came later, once it is taken."""
 
 
 class ReadAhead:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
-from lethe.wire import Sample, encode
+from lethe.wire import RAW, Sample, encode
 from tests.support.faults.services import SIZE, Stage
 
 __all__ = ["PARTITIONS", "Fill", "Outgoing", "images", "records", "starts"]
@@ -24,9 +24,9 @@ def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return x_NCHW, y_N
 
 
-def records(segment: str, count: int, seed: int) -> list[Outgoing]:
+def records(segment: str, count: int, seed: int, encoding: str = RAW) -> list[Outgoing]:
     x_NCHW, y_N = images(count, seed)
-    return [encode(Sample(x, int(y), segment)) for x, y in zip(x_NCHW, y_N, strict=True)]
+    return [encode(Sample(x, int(y), segment), encoding) for x, y in zip(x_NCHW, y_N, strict=True)]
 
 
 def starts(stage: Stage) -> dict[int, int]:

@@ -1,0 +1,25 @@
+"""The processes that read and decode for a service, found from outside."""
+
+from pathlib import Path
+
+from lethe.ingest.reader_process import SPAWN, ProcessContext
+
+__all__ = ["alive", "reading", "spawning"]
+
+
+def spawning(server: str) -> ProcessContext:
+    """As in production: they are then children of the service, and can be found."""
+    return SPAWN
+
+
+def reading(pid: int) -> list[int]:
+    """The decoders and the reader among a service's children, in the order of their start."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
