@@ -26,6 +26,7 @@ from lethe.checkpointing.checkpoint import (
 )
 from lethe.errors import InvalidFile
 from lethe.learners.state import State
+from lethe.stream.source import Position
 from tests.support.checkpoints import checkpoint, checkpoints, same, tensors
 from tests.support.forked import forked
 
@@ -179,6 +180,7 @@ def test_everything_but_the_tensors_is_json(good: bytes) -> None:
         "reported": {},
         "classes": [],
         "labels": {},
+        "labels_settled": {},
     }
 
 
@@ -233,6 +235,14 @@ def test_a_position_without_a_field_is_refused(name: str, tmp_path: Path) -> Non
 
 def test_a_position_of_an_older_version_has_no_dead_letters_ahead(tmp_path: Path) -> None:
     assert read_position(without("reported", tmp_path)).reported == {}
+
+
+def test_a_position_with_late_labels_is_read_as_it_was_written(tmp_path: Path) -> None:
+    position = Position({0: 1}, labels={0: 7, 1: 2}, labels_settled={1: "eJxjYAAAAAIAAQ=="})
+    path = tmp_path / "late.safetensors"
+    write_checkpoint(replace(checkpoint(), position=position), path)
+    read = read_position(path)
+    assert (read.labels, read.labels_settled) == (position.labels, position.labels_settled)
 
 
 def without(name: str, folder: Path) -> Path:

@@ -60,6 +60,13 @@ def send_labels(kafka_node: KafkaNode, topic: str, whole: list[Outgoing], number
             future.get(timeout=60)
 
 
+def send_bad_labels(kafka_node: KafkaNode, topic: str, count: int) -> None:
+    """Send labels without a key."""
+    with KafkaProducer(bootstrap_servers=kafka_node.bootstrap_servers) as producer:
+        for _ in range(count):
+            producer.send(topic, value=b"1").get(timeout=60)
+
+
 def settings(stage: Stage, folder: Path, learner: str = "finetune", **more: Any) -> Any:
     return stage.settings(learner, folder, **{"privacy": {"policy": "lab"}, **more})
 
@@ -89,7 +96,9 @@ def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all
     state = tmp_path / "late" / "state"
     given = settings(stage, state, labels={"topic": late, "wait": 3600})
     with running(given, KillAt("renamed", left=3)) as service:
-        send_labels(kafka_node, late, whole, missing[:100])
+        send_labels(kafka_node, late, whole, missing[:50])
+        send_bad_labels(kafka_node, late, 5)
+        send_labels(kafka_node, late, whole, missing[50:100])
         until(lambda: " at http://" in service.log, "the service waits for the others")
         send_labels(kafka_node, late, whole, missing[100:])
         assert service.status() == -signal.SIGKILL
@@ -97,7 +106,11 @@ def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all
         assert service.status() == 0
     found = Outcome.of(state)
     assert (found.learned, found.dead, found.learner) == (COUNT, 0, complete.learner)
-    assert read_checkpoint(checkpoint_files(state)[-1]).position.labels.keys() == {0, 1}
+    last = read_checkpoint(checkpoint_files(state)[-1])
+    assert last.position.labels.keys() == {0, 1}
+    counts = {"labels_joined": len(MISSING), "labels_dropped": {"no_key": 5}}
+    assert isinstance(last.counts, dict)
+    assert counts.items() <= last.counts.items()
     assert joined_in(state) == len(MISSING)
     verdict = audit(read_entries(state / LEDGER), load_policy("lab"), checkpoint_totals(state))
     assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]

@@ -145,7 +145,7 @@ def learn(
             if decoders is not None:
                 decoders.discard()
             start = now.batcher.start.position
-            labels.read_from(start.labels)
+            labels.read_from(start.labels, start.labels_settled)
             now = rig(now.source.script, start)
         if turn > PATIENT_TURNS:
             clock.now += WAIT

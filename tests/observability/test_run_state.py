@@ -12,6 +12,7 @@ from lethe.events import (
     BatchLearned,
     BrokerStatus,
     Evaluated,
+    LabelsJoined,
     Lag,
     LoopTurned,
     PolicyViolated,
@@ -119,10 +120,16 @@ def test_the_counts_of_a_checkpoint_restore_them() -> None:
     before.learn(64, 0.1)
     before.run_state(RecordsDeadLettered("oversized", 6))
     before.run_state(RecordsLost(3))
+    before.run_state(LabelsJoined(5, {"no_key": 2}))
+    before.run_state(LabelsJoined(1, {"no_key": 1, "unmatched": 4}))
+    dropped = {"no_key": 3, "unmatched": 4}
     after = Run()
     after.run_state(before.run_state.counts())
-    assert after.run_state.counts() == Resumed(received=70, learned=64, dead={"oversized": 6}, lost=3)
+    assert after.run_state.counts() == Resumed(
+        received=70, learned=64, dead={"oversized": 6}, lost=3, labels_joined=6, labels_dropped=dropped
+    )
     assert after.run_state.state()["samples"] == before.run_state.state()["samples"]
+    assert after.run_state.state()["late_labels"] == {"joined": 6, "dropped": dropped}
 
 
 def test_when_records_were_last_lost_is_among_the_times_that_a_checkpoint_keeps() -> None:

@@ -206,13 +206,21 @@ def _unreadable(path: Path, error: Exception) -> InvalidFile:
 
 
 def _position(about: dict[str, Any]) -> Position:
-    known = {"reported": {}, "classes": (), "labels": {}} | about  # missing in older checkpoints
-    offsets, ends, reported, labels = (
-        {int(partition): offset for partition, offset in known[name].items()}
-        for name in ("offsets", "ends", "reported", "labels")
+    newer: dict[str, Any] = {"reported": {}, "classes": (), "labels": {}, "labels_settled": {}}
+    known = newer | about  # missing in older checkpoints
+    offsets, ends, reported, labels, labels_settled = (
+        {int(partition): of_it for partition, of_it in known[name].items()}
+        for name in ("offsets", "ends", "reported", "labels", "labels_settled")
     )
     return Position(
-        offsets, about["turn"], about["topic_id"], ends, reported, tuple(known["classes"]), labels
+        offsets,
+        about["turn"],
+        about["topic_id"],
+        ends,
+        reported,
+        tuple(known["classes"]),
+        labels,
+        labels_settled,
     )
 
 

@@ -37,6 +37,10 @@ class Resumed:
     prequential_fading: float | None = None
     unlabelled: int = 0
     """Samples without a label."""
+    labels_joined: int = 0
+    """Samples learned with a label that came later."""
+    labels_dropped: Mapping[str, int] = field(default_factory=dict)
+    """Late labels that were of no sample, by reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,8 +203,10 @@ class Batcher:
         next_ = dict(self._next)
         classes = () if self._names is None else self._names.names
         reported = self._reported_beyond(next_)
-        labels = self._late.position
-        return Position(next_, self._turn, self._source.topic_id, ends, reported, classes, labels)
+        late = self._late
+        return Position(
+            next_, self._turn, self._source.topic_id, ends, reported, classes, late.position, late.settled
+        )
 
     def _reported_beyond(self, offsets: Mapping[int, int]) -> dict[int, int]:
         reported = self._dead_letters.reported

@@ -4,8 +4,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
+from lethe.ingest.settled_offsets import SettledOffsets
 from lethe.stream.source import Record, Source
 
 __all__ = ["LONGEST_LABEL", "NO_LABELS", "LateLabels", "NoLateLabels"]
@@ -17,11 +19,17 @@ MOST_BYTES: Final = 64 << 20
 """Of the keys and labels that wait for their samples; beyond it, no more are read."""
 
 
+NONE_SETTLED: Final[Mapping[int, str]] = MappingProxyType({})
+
+
 class NoLateLabels:
     """Every record has its label, or has none: what applies without a topic of labels."""
 
-    def read_from(self, offsets: Mapping[int, int]) -> None:
-        """Forget every label that waits, and read from ``offsets`` on; without any, from the start."""
+    def read_from(self, offsets: Mapping[int, int], settled: Mapping[int, str] = NONE_SETTLED) -> None:
+        """Forget every label that waits, and read from ``offsets`` on; without any, from the start.
+
+        Those that are ``settled`` are skipped.
+        """
 
     def poll(self) -> None:
         """Read the labels that have come, without waiting for more. Raises the errors of the source."""
@@ -42,6 +50,11 @@ class NoLateLabels:
         return {}
 
     @property
+    def settled(self) -> Mapping[int, str]:
+        """Which labels from `position` on are joined or dropped, by partition: `SettledOffsets.text`."""
+        return {}
+
+    @property
     def held(self) -> float:
         """Seconds since the oldest label that waits for its sample was read; 0 if none waits."""
         return 0.0
@@ -57,7 +70,7 @@ class NoLateLabels:
         return False
 
     def dropped(self) -> Mapping[str, int]:
-        """Return how many labels were dropped, by reason, since the last call."""
+        """Return how many labels were dropped, by reason, since the last call or `read_from`."""
         return {}
 
     def release(self) -> None:
@@ -91,6 +104,9 @@ class LateLabels(NoLateLabels):
     A label is for one record. Several under one key replace each other. At most about ``most`` labels wait
     for their samples. ``open_source`` opens their topic.
 
+    Each label is joined or dropped once: `position` and `settled` say at the end of a batch which of them
+    were, and `dropped` counts those.
+
     `poll` is for when a record waits: labels without a sample are not collected ahead of need.
     """
 
@@ -106,12 +122,16 @@ class LateLabels(NoLateLabels):
         self._clock, self._now = clock, now
         self._source: Source | None = None
         self._released = False
-        """Whether the source has read farther than `position`, as labels were released."""
+        """Whether the source has read farther than `_next`, as labels were released."""
         self._given_up: dict[tuple[int, int], None] = {}
         """Partition and offset of records that waited in vain, the oldest first."""
-        self._clear({})
+        self._settled: dict[int, SettledOffsets] = {}
+        """By partition, from its `position` on."""
+        self._dropped: Counter[str] = Counter()
+        self._begin({})
 
-    def _clear(self, offsets: Mapping[int, int]) -> None:
+    def _begin(self, offsets: Mapping[int, int]) -> None:
+        """Read from ``offsets`` on: no label waits."""
         self._next = dict(offsets)
         self._by_key: dict[bytes, _Waiting] = {}
         self._keys: dict[int, dict[int, bytes]] = {partition: {} for partition in self._next}
@@ -123,16 +143,21 @@ class LateLabels(NoLateLabels):
         """The ends, when the topic was opened, of the partitions that are not read up to there."""
         self._caught_up = 0.0
         """When all of them were read, on the monotonic clock."""
-        self._dropped: Counter[str] = Counter()
 
-    def read_from(self, offsets: Mapping[int, int]) -> None:
+    def read_from(self, offsets: Mapping[int, int], settled: Mapping[int, str] = NONE_SETTLED) -> None:
         """Forget every label that waits, and read from ``offsets`` on; without any, from the start.
 
-        Raises the errors of the source.
+        Those that are ``settled`` are skipped. Raises the errors of the source.
         """
         if self._source is None:
             self._source = self._open_source()
-        self._clear(self._source.seek(offsets))
+        begins = self._source.seek(offsets)
+        self._settled = {
+            p: SettledOffsets(begin, settled.get(p, "") if begin == offsets.get(p) else "")
+            for p, begin in begins.items()
+        }
+        self._dropped.clear()
+        self._begin(begins)
         self._unread, self._released = dict(self._source.ends()), False
 
     def poll(self) -> None:
@@ -178,13 +203,19 @@ class LateLabels(NoLateLabels):
         waiting = self._by_key.get(record.key)
         if waiting is None or waiting.timestamp > timestamp + self._wait * 1000:
             return None  # a label that comes so late is one of a later record with the same key
-        self._forget(record.key, waiting)
+        self._settle(record.key, waiting)
         return waiting.label
 
     @property
     def position(self) -> Mapping[int, int]:
         """The offsets from which a restart has to read labels: none before them is needed any more."""
         return {p: next(iter(self._keys.get(p, ())), offset) for p, offset in self._next.items()}
+
+    @property
+    def settled(self) -> Mapping[int, str]:
+        """Which labels from `position` on are joined or dropped, by partition: `SettledOffsets.text`."""
+        texts = {p: self._settled[p].text(first) for p, first in self.position.items()}
+        return {p: text for p, text in texts.items() if text}
 
     @property
     def held(self) -> float:
@@ -203,7 +234,7 @@ class LateLabels(NoLateLabels):
         return self._source is not None and self._source.grown()
 
     def dropped(self) -> Mapping[str, int]:
-        """Return how many labels were dropped, by reason, since the last call."""
+        """Return how many labels were dropped, by reason, since the last call or `read_from`."""
         dropped = dict(self._dropped)
         self._dropped.clear()
         return dropped
@@ -212,7 +243,7 @@ class LateLabels(NoLateLabels):
         """Forget every label that waits; it is read again when a record waits for one."""
         if self._by_key:
             read = self._next
-            self._clear(self.position)
+            self._begin(self.position)
             self._unread, self._released = read, True
 
     def close(self) -> None:
@@ -220,7 +251,7 @@ class LateLabels(NoLateLabels):
         if self._source is not None:
             self._source.close()
             self._source = None
-        self._clear({})
+        self._begin({})
 
     def _credible(self, record: Record) -> int:
         """Return a record's timestamp: one in the future would make all others come too late."""
@@ -232,21 +263,28 @@ class LateLabels(NoLateLabels):
             del self._given_up[next(iter(self._given_up))]
 
     def _keep(self, record: Record) -> None:
+        settled = self._settled[record.partition]
+        if record.offset in settled:
+            return
+        reason = ""
         if record.key is None:
-            self._dropped["no_key"] += 1
+            reason = "no_key"
         elif record.value is None:
-            self._dropped["no_value"] += 1
+            reason = "no_value"
         elif len(record.value) > LONGEST_LABEL or len(record.key) > LONGEST_LABEL:
-            self._dropped["too_long"] += 1
+            reason = "too_long"
         else:
             if (before := self._by_key.get(record.key)) is not None:
-                self._forget(record.key, before)
+                self._settle(record.key, before)
                 self._dropped["replaced"] += 1
             self._by_key[record.key] = _Waiting(
                 record.value, record.partition, record.offset, self._credible(record), self._clock()
             )
             self._keys.setdefault(record.partition, {})[record.offset] = record.key
             self._bytes += len(record.key) + len(record.value)
+            return
+        settled.add(record.offset)
+        self._dropped[reason] += 1
 
     def _drop_before(self, timestamp: float) -> None:
         """Drop the labels of earlier times, whose samples have not come and are too late now."""
@@ -256,9 +294,11 @@ class LateLabels(NoLateLabels):
                 waiting = self._by_key[key]
                 if waiting.timestamp >= timestamp:
                     break
-                self._forget(key, waiting)
+                self._settle(key, waiting)
                 self._dropped["unmatched"] += 1
 
-    def _forget(self, key: bytes, waiting: _Waiting) -> None:
+    def _settle(self, key: bytes, waiting: _Waiting) -> None:
+        """Forget a label that is joined or dropped, also after a restart."""
+        self._settled[waiting.partition].add(waiting.offset)
         del self._by_key[key], self._keys[waiting.partition][waiting.offset]
         self._bytes -= len(key) + len(waiting.label)

@@ -237,7 +237,10 @@ class _Reader:
             self._source = KafkaSource(self._stream)
         if self._batcher is None:
             position = self._resumed(self._source)
-            self._late.read_from({} if position is None else position.labels)
+            if position is None:
+                self._late.read_from({})
+            else:
+                self._late.read_from(position.labels, position.labels_settled)
             self._batcher = Batcher(
                 self._source,
                 self._dead_letters,
@@ -282,7 +285,14 @@ class _Reader:
         self._connection.send(BrokerState(True, gone))
         self._purger.reset()
         self._dead_letters.reported.clear()
-        return Position(source.starts(), 0, source.topic_id, classes=given.classes, labels=given.labels)
+        return Position(
+            source.starts(),
+            0,
+            source.topic_id,
+            classes=given.classes,
+            labels=given.labels,
+            labels_settled=given.labels_settled,
+        )
 
     def _receive(self, timeout: float) -> None:
         """Receive the parent's messages. Raises EOFError when it has closed the connection."""

@@ -18,6 +18,7 @@ from lethe.events import (
     ClassesNamed,
     Evaluated,
     Event,
+    LabelsJoined,
     Lag,
     LearningStarted,
     LoopTurned,
@@ -81,6 +82,10 @@ class RunSnapshot(NamedTuple):
     counts: SampleCounts = SampleCounts()
     dead_letters: Mapping[str, int] = _NOTHING
     """Malformed records by reason."""
+    labels_joined: int = 0
+    """Samples learned with a label that came later."""
+    labels_dropped: Mapping[str, int] = _NOTHING
+    """Late labels that were of no sample, by reason."""
     class_names: tuple[str, ...] = ()
     """By number, as far as classes have names."""
     boundaries: Mapping[str, int] = _NOTHING
@@ -187,6 +192,8 @@ class RunState:
                 return now._replace(
                     counts=counts,
                     dead_letters=dict(event.dead),
+                    labels_joined=event.labels_joined,
+                    labels_dropped=dict(event.labels_dropped),
                     boundaries=dict(event.boundaries),
                     violated=dict(event.violated),
                     lost=event.lost_at,
@@ -204,6 +211,11 @@ class RunState:
                 reasons = now.dead_letters
                 count = reasons.get(event.reason, 0) + event.count
                 return now._replace(counts=counts, dead_letters={**reasons, event.reason: count})
+            case LabelsJoined():
+                return now._replace(
+                    labels_joined=now.labels_joined + event.count,
+                    labels_dropped=dict(Counter(now.labels_dropped) + Counter(event.dropped)),
+                )
             case RecordsUnlabelled():
                 return now._replace(counts=counts, estimated_accuracy=self._history.estimated.fading)
             case RecordsLost():
@@ -292,6 +304,8 @@ class RunState:
             now.counts.lost,
             dict(now.boundaries),
             unlabelled=now.counts.unlabelled,
+            labels_joined=now.labels_joined,
+            labels_dropped=dict(now.labels_dropped),
         )
 
     def timing(self) -> dict[str, JSON]:
@@ -364,6 +378,7 @@ class RunState:
             "visit": len(segments),
             "samples": now.counts.model_dump(),
             "dead_letters": dict(now.dead_letters),
+            "late_labels": {"joined": now.labels_joined, "dropped": dict(now.labels_dropped)},
             "privacy": None if now.privacy is None else now.privacy.model_dump(),
             "boundaries": dict(now.boundaries),
             "regime": now.regime,

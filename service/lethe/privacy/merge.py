@@ -140,6 +140,7 @@ def _position(states: Sequence[SummedState], spans: Mapping[int, Span]) -> Posit
         for partition, offset in position.labels.items():
             labels[partition] = min(offset, labels.get(partition, offset))
     classes = max((position.classes for position in positions), key=len)
+    # no label is settled: one that a state has dropped may be that of another's next sample
     return Position(offsets, 0, topic_id, ends, reported, classes, labels)
 
 
@@ -179,12 +180,15 @@ def _receipt(
 def _counted(states: Iterable[SummedState]) -> Resumed:
     each = [Resumed(**cast("dict[str, Any]", state.checkpoint.counts)) for state in states]
     dead = sum((Counter(counts.dead) for counts in each), Counter[str]())
+    dropped = sum((Counter(counts.labels_dropped) for counts in each), Counter[str]())
     return Resumed(
         sum(counts.received for counts in each),
         sum(counts.learned for counts in each),
         dict(dead),
         sum(counts.lost for counts in each),
         unlabelled=sum(counts.unlabelled for counts in each),
+        labels_joined=sum(counts.labels_joined for counts in each),
+        labels_dropped=dict(dropped),
     )
 
 

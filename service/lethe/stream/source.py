@@ -48,7 +48,8 @@ class Position:
     with a deleted topic; equality ignores them. ``reported`` are offsets beyond the position before
     which every malformed record has its dead letter. ``classes`` are the names of the classes, by number,
     where labels are names: those known at the start, and of the records before it. ``labels`` are the offsets
-    of the topic of late labels from which those of later records have to be read.
+    of the topic of late labels from which those of later records have to be read; of these,
+    ``labels_settled`` need not, see `lethe.ingest.settled_offsets.SettledOffsets.text`.
     """
 
     offsets: Mapping[int, int]
@@ -58,6 +59,7 @@ class Position:
     reported: Mapping[int, int] = field(default_factory=dict, compare=False)
     classes: tuple[str, ...] = field(default=(), compare=False)
     labels: Mapping[int, int] = field(default_factory=dict, compare=False)
+    labels_settled: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     @property
     def ahead(self) -> int:

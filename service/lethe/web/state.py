@@ -106,6 +106,15 @@ class WatchedModel(_Model):
         return cls.model_validate({**asdict(standing), "verdict": verdict})
 
 
+class LabelCounts(_Model):
+    """Labels that came later than their samples, from a topic of their own."""
+
+    joined: int
+    """Samples learned with one."""
+    dropped: dict[str, int]
+    """Labels that were of no sample, by reason."""
+
+
 class State(_Model):
     """The run so far. Accuracies are ratios from 0 to 1, times are seconds."""
 
@@ -132,6 +141,7 @@ class State(_Model):
     samples: SampleCounts
     dead_letters: dict[str, int]
     """Malformed records, by reason."""
+    late_labels: LabelCounts = LabelCounts(joined=0, dropped={})
     boundaries: dict[str, int]
     """Boundaries detected in the stream, by signal."""
     regime: int | None
