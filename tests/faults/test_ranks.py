@@ -12,12 +12,9 @@ import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples, state_digest
-from lethe.checkpointing.state_folder import checkpoint_files
-from lethe.errors import InvalidFile, RankLost
+from lethe.errors import RankLost
 from lethe.evaluation.history import History
 from lethe.experiments.chaos.outcome import Outcome
-from lethe.learners.state import State
 from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
@@ -25,7 +22,7 @@ from lethe.privacy.audit.verify import audit
 from lethe.probeset import ProbeSet, save_probe
 from lethe.settings import Settings
 from lethe.wire import Sample, encode
-from tests.support.faults.ranks import Team, team
+from tests.support.faults.ranks import has_learned, newest, sums, team
 from tests.support.faults.services import FAILED, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, images, records
 from tests.support.waiting import until
@@ -61,35 +58,6 @@ def ranked(stage: Stage, learner: str, folder: Path, **more: Any) -> Settings:
     more.setdefault("batch", {"size": 32})
     more.setdefault("stream", {})["stop_after"] = TOTAL
     return stage.settings(learner, folder, **more)
-
-
-def newest(folder: Path) -> Checkpoint:
-    return read_checkpoint(checkpoint_files(folder)[-1])
-
-
-def sums(folder: Path) -> str:
-    """The SHA-256 of the sums in the newest checkpoint, without what was solved from them meanwhile."""
-    summed = {
-        name: tensor
-        for name, tensor in newest(folder).learner.tensors.items()
-        if name.rpartition(".")[2] in {"A", "A_high", "B"}
-    }
-    return state_digest(State(summed, {}))
-
-
-def has_learned(started: Team, folder: Path, samples: int) -> None:
-    """Wait until all ranks read, and a checkpoint holds so many samples."""
-
-    def saved() -> bool:
-        assert all(process.exitcode in (None, 0) for process in started.processes), started.log
-        if f"{len(started.processes)} ranks learn" not in started.log:
-            return False
-        try:
-            return max(map(read_samples, checkpoint_files(folder)), default=0) >= samples
-        except InvalidFile:  # an old one, deleted meanwhile
-            return False
-
-    until(saved, f"{samples} samples are saved")
 
 
 def learn_all(settings: Settings, ranks: int, folder: Path) -> None:

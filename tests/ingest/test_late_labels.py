@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from lethe.errors import InvalidSetting
 from lethe.ingest.late_labels import LONGEST_LABEL, LateLabels
 from lethe.observability.metrics import LABELS_DROPPED
 from tests.support.batches import Rig, good
@@ -116,6 +117,19 @@ def test_a_record_that_waited_in_vain_stays_without_a_label() -> None:
     assert not labels.awaits(sample(0, b"a"), clock.now)
     assert labels.take(sample(0, b"a")) is None, "its dead letter may be sent"
     assert labels.take(sample(5, b"a")) == b"1"
+
+
+def test_a_label_in_another_partition_is_refused_where_others_read_other_partitions() -> None:
+    logs = {0: [label(0, b"a", b"1")], 1: [label(0, b"b", b"2", partition=1)]}
+    labels = LateLabels(lambda: MemorySource(logs), 10.0, 100, own_partitions=True)
+    labels.read_from({})
+    labels.poll()
+    assert labels.partitions == [0, 1]
+    assert labels.take(sample(0, b"a")) == b"1"
+    with pytest.raises(
+        InvalidSetting, match=r"partition 0 with offset 7 has its label in partition 1: where"
+    ):
+        labels.take(sample(7, b"b"))
 
 
 def test_labels_without_a_sample_are_dropped_with_a_reason() -> None:

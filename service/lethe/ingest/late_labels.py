@@ -2,15 +2,25 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from lethe.errors import InvalidSetting
 from lethe.ingest.settled_offsets import SettledOffsets
+from lethe.settings import LabelSettings
+from lethe.stream.settings import StreamSettings
 from lethe.stream.source import Record, Source
 
-__all__ = ["LONGEST_LABEL", "NO_LABELS", "LateLabels", "NoLateLabels"]
+__all__ = [
+    "LONGEST_LABEL",
+    "NO_LABELS",
+    "WHY_OWN_PARTITIONS",
+    "LateLabels",
+    "NoLateLabels",
+    "labels_stream",
+]
 
 AT_ONCE: Final = 2000
 LONGEST_LABEL: Final = 1024
@@ -19,7 +29,18 @@ MOST_BYTES: Final = 64 << 20
 """Of the keys and labels that wait for their samples; beyond it, no more are read."""
 
 
+WHY_OWN_PARTITIONS: Final = (
+    "where several read a topic, each reads the labels in the partitions of its own samples; give both "
+    "topics the same number of partitions, and send a label to the partition of its sample, where the same "
+    "partitioner puts the same key"
+)
 NONE_SETTLED: Final[Mapping[int, str]] = MappingProxyType({})
+
+
+def labels_stream(stream: StreamSettings, labels: LabelSettings) -> StreamSettings:
+    """Return how the topic of labels is read where samples are read from ``stream``: the same partitions."""
+    # a label that is gone leaves its record without one, and no more
+    return stream.model_copy(update={"topic": labels.topic, "accept_loss": True})
 
 
 class NoLateLabels:
@@ -31,6 +52,11 @@ class NoLateLabels:
         Those that are ``settled`` are skipped.
         """
 
+    @property
+    def partitions(self) -> Sequence[int]:
+        """The partitions of the topic of labels that are read, in ascending order."""
+        return ()
+
     def poll(self) -> None:
         """Read the labels that have come, without waiting for more. Raises the errors of the source."""
 
@@ -40,7 +66,10 @@ class NoLateLabels:
         return False
 
     def take(self, record: Record) -> bytes | None:
-        """Return the label that has come for a record, which then is used up; None if there is none."""
+        """Return the label that has come for a record, which then is used up; None if there is none.
+
+        Raises InvalidSetting if labels have to be in the partitions of their samples, and it is not.
+        """
         del record
         return None
 
@@ -102,7 +131,8 @@ class LateLabels(NoLateLabels):
     read. A record that has waited in vain is not joined when it is read again: its dead letter may be sent.
 
     A label is for one record. Several under one key replace each other. At most about ``most`` labels wait
-    for their samples. ``open_source`` opens their topic.
+    for their samples. ``open_source`` opens their topic. With ``own_partitions``, others read other
+    partitions of both topics: a label has to be in the partition with the number of its sample's.
 
     Each label is joined or dropped once: `position` and `settled` say at the end of a batch which of them
     were, and `dropped` counts those.
@@ -117,9 +147,11 @@ class LateLabels(NoLateLabels):
         most: int,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        *,
+        own_partitions: bool = False,
     ) -> None:
         self._open_source, self._wait, self._most = open_source, wait, most
-        self._clock, self._now = clock, now
+        self._clock, self._now, self._own_partitions = clock, now, own_partitions
         self._source: Source | None = None
         self._released = False
         """Whether the source has read farther than `_next`, as labels were released."""
@@ -160,6 +192,11 @@ class LateLabels(NoLateLabels):
         self._begin(begins)
         self._unread, self._released = dict(self._source.ends()), False
 
+    @property
+    def partitions(self) -> Sequence[int]:
+        """The partitions of the topic of labels that are read, in ascending order."""
+        return () if self._source is None else self._source.partitions
+
     def poll(self) -> None:
         """Read the labels that have come, without waiting for more. Raises the errors of the source."""
         if self._source is None or self.full:
@@ -195,7 +232,10 @@ class LateLabels(NoLateLabels):
         return not over
 
     def take(self, record: Record) -> bytes | None:
-        """Return the label that has come for a record, which then is used up; None if there is none."""
+        """Return the label that has come for a record, which then is used up; None if there is none.
+
+        Raises InvalidSetting if labels have to be in the partitions of their samples, and it is not.
+        """
         timestamp = self._credible(record)
         self._drop_before(timestamp - self._wait * 1000)
         if record.key is None or (record.partition, record.offset) in self._given_up:
@@ -203,6 +243,11 @@ class LateLabels(NoLateLabels):
         waiting = self._by_key.get(record.key)
         if waiting is None or waiting.timestamp > timestamp + self._wait * 1000:
             return None  # a label that comes so late is one of a later record with the same key
+        if self._own_partitions and waiting.partition != record.partition:
+            raise InvalidSetting(
+                f"labels.topic: the record in partition {record.partition} with offset {record.offset} has "
+                f"its label in partition {waiting.partition}: {WHY_OWN_PARTITIONS}"
+            )
         self._settle(record.key, waiting)
         return waiting.label
 

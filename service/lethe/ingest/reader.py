@@ -12,11 +12,17 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Final
 
-from lethe.errors import BrokerUnavailable, LetheError, PositionLost
+from lethe.errors import BrokerUnavailable, InvalidSetting, LetheError, PositionLost
 from lethe.ingest.batcher import Batcher, Start
 from lethe.ingest.decoding.decoders import Decoders
 from lethe.ingest.decoding.time_limit import decoding_seconds
-from lethe.ingest.late_labels import NO_LABELS, LateLabels, NoLateLabels
+from lethe.ingest.late_labels import (
+    NO_LABELS,
+    WHY_OWN_PARTITIONS,
+    LateLabels,
+    NoLateLabels,
+    labels_stream,
+)
 from lethe.ingest.messages import (
     BrokerState,
     Commit,
@@ -89,9 +95,13 @@ class _Reader:
         self._late: NoLateLabels = NO_LABELS
         if task.late is not None:
             self._ahead = task.late.pending
-            # a label that is gone leaves its record without one, and no more
-            labels = task.stream.model_copy(update={"topic": task.late.topic, "accept_loss": True})
-            self._late = LateLabels(lambda: KafkaSource(labels), task.late.wait, task.late.pending)
+            labels = labels_stream(task.stream, task.late)
+            self._late = LateLabels(
+                lambda: KafkaSource(labels),
+                task.late.wait,
+                task.late.pending,
+                own_partitions=task.stream.world > 1,
+            )
         self._awaiting_batch = False
         """An incomplete batch was discarded: nothing is read until the broker has a whole one."""
         self._malformed = 0
@@ -241,6 +251,7 @@ class _Reader:
                 self._late.read_from({})
             else:
                 self._late.read_from(position.labels, position.labels_settled)
+            self._check_partitions_of_labels(self._source)
             self._batcher = Batcher(
                 self._source,
                 self._dead_letters,
@@ -264,6 +275,16 @@ class _Reader:
                 self._purge_at = 0.0
             self._report(self._source, self._batcher)
         return self._source, self._batcher
+
+    def _check_partitions_of_labels(self, source: KafkaSource) -> None:
+        """Raise InvalidSetting if others read a share of the stream, and not the same one of the labels."""
+        if self._late is NO_LABELS or self._stream.world == 1:
+            return
+        if list(self._late.partitions) != list(source.partitions):
+            raise InvalidSetting(
+                f"labels.topic: its partitions {list(self._late.partitions)} are read with those of samples "
+                f"{list(source.partitions)}: {WHY_OWN_PARTITIONS}"
+            )
 
     def _report(self, source: KafkaSource, batcher: Batcher) -> None:
         """Report the broker's state with the start of the batch being filled."""

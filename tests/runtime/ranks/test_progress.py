@@ -53,6 +53,26 @@ def test_batches_of_ranks_are_moments_of_one_position() -> None:
     assert progress.to_json() == Shares({0: 0, 1: 5}, (1, 1)).to_json()
 
 
+def with_labels(rank: int, labels: dict[int, int], settled: dict[int, str]) -> FilledBatch:
+    made = filled(rank, {rank: 12})
+    return replace(made, position=replace(made.position, labels=labels, labels_settled=settled))
+
+
+def test_each_rank_moves_the_labels_of_its_own_partitions() -> None:
+    progress = begun()
+    progress.update_topic(replace(BEGIN, labels={0: 3, 1: 4}))
+    progress.whole(with_labels(0, {0: 9}, {0: "some"}))
+    progress.update_topic(replace(BEGIN, labels={0: 20}))
+    mark = progress.mark()
+    assert (progress.position.labels, progress.position.labels_settled) == ({0: 9, 1: 4}, {0: "some"})
+    progress.whole(with_labels(1, {1: 7}, {1: "more"}))
+    assert progress.position.labels_settled == {0: "some", 1: "more"}
+    position = progress.whole(with_labels(0, {0: 15}, {})).position
+    assert (position.labels, position.labels_settled) == ({0: 15, 1: 7}, {1: "more"})
+    progress.rewind(mark)
+    assert (progress.position.labels, progress.position.labels_settled) == ({0: 9, 1: 4}, {0: "some"})
+
+
 def test_a_batch_that_was_not_learned_is_taken_back() -> None:
     progress = begun()
     progress.whole(filled(1, {1: 9}, 0))

@@ -40,7 +40,6 @@ def test_any_other_learner_is_refused_with_its_reason(learner: str) -> None:
     [
         ({"stream": {"world": 2}}, "stream.world 2"),
         ({"sample": {"features": 5}}, "several ranks need the location and spread of vectors"),
-        ({"labels": {"topic": "late"}}, "labels.topic late"),
         ({"labels": {"unlabelled": "predict"}}, "labels.unlabelled predict"),
         ({"stream": {"predictions_topic": "guesses"}}, "stream.predictions_topic guesses"),
     ],

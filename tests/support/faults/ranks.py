@@ -8,13 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lethe.errors import LetheError
+from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples, state_digest
+from lethe.checkpointing.state_folder import checkpoint_files
+from lethe.errors import InvalidFile, LetheError
+from lethe.learners.state import State
 from lethe.runtime.ranks.environment import variables
 from lethe.runtime.run_rank import run_rank
 from lethe.settings import Settings
 from tests.support.forked import forked
+from tests.support.waiting import until
 
-__all__ = ["Team", "team"]
+__all__ = ["Team", "has_learned", "newest", "sums", "team"]
 
 
 class Team:
@@ -76,3 +80,32 @@ def _be_rank(settings: Settings, environment: dict[str, str], log: Path) -> None
         sys.stderr.write(f"lethe: {error}\n")
         sys.stderr.flush()
         os._exit(error.status)
+
+
+def newest(folder: Path) -> Checkpoint:
+    return read_checkpoint(checkpoint_files(folder)[-1])
+
+
+def sums(folder: Path) -> str:
+    """The SHA-256 of the sums in the newest checkpoint, without what was solved from them meanwhile."""
+    summed = {
+        name: tensor
+        for name, tensor in newest(folder).learner.tensors.items()
+        if name.rpartition(".")[2] in {"A", "A_high", "B"}
+    }
+    return state_digest(State(summed, {}))
+
+
+def has_learned(started: Team, folder: Path, samples: int) -> None:
+    """Wait until all ranks read, and a checkpoint holds so many samples."""
+
+    def saved() -> bool:
+        assert all(process.exitcode in (None, 0) for process in started.processes), started.log
+        if f"{len(started.processes)} ranks learn" not in started.log:
+            return False
+        try:
+            return max(map(read_samples, checkpoint_files(folder)), default=0) >= samples
+        except InvalidFile:  # an old one, deleted meanwhile
+            return False
+
+    until(saved, f"{samples} samples are saved")

@@ -98,6 +98,11 @@ class Progress:
             before.topic_id,
             {**before.ends, **filled.ends},
             self._all_reported(),
+            labels={**before.labels, **theirs.labels},
+            labels_settled={
+                **{p: text for p, text in before.labels_settled.items() if p not in theirs.labels},
+                **theirs.labels_settled,
+            },
         )
         return replace(
             filled,
@@ -130,8 +135,12 @@ class Progress:
                 f"stream.stop_after: partitions were added to topic {self._stream.topic}, and "
                 "several ranks had divided the records between the earlier ones"
             )
-        self._position = Position(
-            {**known.offsets, **added}, 0, known.topic_id, {**known.ends, **position.ends}, known.reported
+        self._position = replace(
+            known,
+            offsets={**known.offsets, **added},
+            turn=0,
+            ends={**known.ends, **position.ends},
+            labels={**position.labels, **known.labels},  # what is learned may be behind what is read
         )
 
     def left(self, position: Position) -> int | None:

@@ -24,7 +24,7 @@ OtherMessage = CommitState | Purged
 
 
 class Reading:
-    """Reads a rank's own partitions: p of which p % ``size`` is ``rank``.
+    """Reads a rank's own partitions, of samples and of late labels: p of which p % ``size`` is ``rank``.
 
     Within the bounds of ``controls``, which keep only names of ``segments`` if these are given. If they
     purge, rank 0's reader does so for all ranks.
@@ -76,6 +76,7 @@ class Reading:
             segments=self._segments,
             dead_letter_key=bytes.fromhex(opening.dead_letter_key) if opening.dead_letter_key else None,
             until=until,
+            late=self._settings.labels if self._settings.labels.topic else None,
         )
         self._waiting_since = self._clock()
 

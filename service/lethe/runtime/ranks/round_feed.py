@@ -13,6 +13,7 @@ import numpy as np
 from lethe.errors import BrokerUnavailable, InvalidSetting
 from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.feed import Batch, FeedMessage
+from lethe.ingest.late_labels import labels_stream
 from lethe.ingest.messages import BrokerState, IncompleteBatchDiscarded
 from lethe.learners.capabilities import Pools
 from lethe.runtime.ranks.group import Group
@@ -195,8 +196,14 @@ class RoundFeed:
 
     def _begin(self) -> None:
         """Find out where a new run begins; raises BrokerUnavailable, InvalidSetting."""
-        with closing(KafkaSource(self._settings.stream)) as source:
-            self._progress.begin(Position(dict(source.seek({})), 0, source.topic_id, dict(source.ends())))
+        settings = self._settings
+        labels: dict[int, int] = {}
+        if settings.labels.topic:
+            with closing(KafkaSource(labels_stream(settings.stream, settings.labels))) as late:
+                labels = dict(late.seek({}))
+        with closing(KafkaSource(settings.stream)) as source:
+            begins, ends = dict(source.seek({})), dict(source.ends())
+            self._progress.begin(Position(begins, 0, source.topic_id, ends, labels=labels))
 
     @property
     def _complete(self) -> bool:

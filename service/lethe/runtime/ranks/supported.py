@@ -85,8 +85,6 @@ def check_ranks(settings: Settings) -> None:
             "learner.options: several ranks need the location and spread of vectors, which each would "
             "otherwise estimate from its own batches"
         )
-    if settings.labels.topic:
-        raise InvalidSetting(f"labels.topic {settings.labels.topic}: several ranks do not join labels yet")
     if settings.labels.unlabelled != "refuse":
         raise InvalidSetting(
             f"labels.unlabelled {settings.labels.unlabelled}: several ranks do not predict records without a "
