@@ -209,7 +209,7 @@ class RunSettings(Section):
 
     ranks: int | None = Field(default=None, ge=1, le=1024)
     """Processes on this machine that learn one model, each from its own partitions. By default the service
-    learns in its own process; under torchrun it is one of torchrun's."""
+    learns in its own process, or is one of those that torchrun or Kubernetes starts."""
     average_every: int = Field(default=1, ge=1, le=1 << 20)
     """Rounds between two averages of the weights of finetune's ranks, each of which takes its own steps in
     between. With 1, all take every step together, on the average of their gradients."""

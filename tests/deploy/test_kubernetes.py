@@ -1,11 +1,7 @@
 """The manifests: valid, restricted, complete, with the same rules and dashboards as the other deployments."""
 
 import copy
-import re
-import subprocess
-import sysconfig
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,13 +10,12 @@ import yaml
 from torchvision.datasets import MNIST, FashionMNIST
 
 from deploy.kubernetes.generate import FILE, text
-from lethe.runtime.ranks.supported import check_ranks
 from lethe.settings import OTHER_VARIABLES, Settings, variable
 from tests.support.kubernetes_schema import OPERATOR, misfits
+from tests.support.kustomized import build
 from tests.support.monitoring import DEPLOY, dashboards, rules
 
 FOLDER = DEPLOY / "kubernetes"
-KUBECTL = Path(sysconfig.get_path("scripts")) / "kubectl"
 KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
 MANIFESTS = [FOLDER / name for name in KUSTOMIZATION["resources"] if name.endswith(".yaml")]
 SETTINGS = dict(entry.split("=", 1) for entry in KUSTOMIZATION["configMapGenerator"][0]["literals"])
@@ -44,42 +39,9 @@ POD = manifest("statefulset")["spec"]["template"]["spec"]
 CONTAINERS = [*POD["initContainers"], *POD["containers"]]
 
 
-def name_of(resource: dict[str, Any]) -> str:
-    """Kind and name, without the hash that kustomize adds to the settings' name."""
-    return f"{resource['kind']}/{re.sub('-[bcdfghkmt24-9]{10}$', '', resource['metadata']['name'])}"
-
-
-def build(folder: Path) -> dict[str, Any]:
-    """What ``kubectl apply -k`` would send to a cluster."""
-    command = [str(KUBECTL), "kustomize", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    resources = list(yaml.safe_load_all(done.stdout))
-    named = {name_of(resource): resource for resource in resources}
-    assert len(named) == len(resources)
-    return named
-
-
 @pytest.fixture(scope="module")
 def built() -> dict[str, Any]:
     return build(FOLDER)
-
-
-def test_ranks_share_one_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    ranked = build(DEPLOY / "kubernetes-ranks")
-    assert sorted(ranked) == DEPLOYED
-    assert [misfits(resource) for resource in ranked.values()] == [[]] * len(DEPLOYED)
-    for name, value in ranked["ConfigMap/lethe-settings"]["data"].items():
-        monkeypatch.setenv(name, value)
-    settings = Settings.read({})
-    check_ranks(settings)
-    assert settings.run.ranks == 2
-    stateful = ranked["StatefulSet/lethe"]["spec"]
-    (container,) = stateful["template"]["spec"]["containers"]
-    assert stateful["replicas"] == 1
-    assert float(container["resources"]["requests"]["cpu"]) == settings.run.ranks
-    (source,) = container["envFrom"]
-    assert source["configMapRef"]["name"] == ranked["ConfigMap/lethe-settings"]["metadata"]["name"]
 
 
 def test_kustomize_puts_everything_together(built: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lethe.errors import RankLost
@@ -16,12 +16,19 @@ Act = Callable[[Group], object]
 """What a rank does; it returns JSON."""
 
 
-def run(act: Act, folder: Path, ranks: int = 3) -> tuple[list[int | None], list[object]]:
-    """Let so many ranks do ``act``; return their exit statuses and what they returned."""
-    processes = [
-        forked().Process(target=_be_rank, args=(act, variables(rank, ranks, f"{folder}/store"), folder))
-        for rank in range(ranks)
-    ]
+def run(
+    act: Act, folder: Path, ranks: int = 3, meeting: Mapping[str, str] | None = None
+) -> tuple[list[int | None], list[object]]:
+    """Let so many ranks do ``act``; return their exit statuses and what they returned.
+
+    ``meeting`` are the variables that say where they meet, if they start apart.
+    """
+    processes = []
+    for rank in range(ranks):
+        environment = variables(rank, ranks, f"{folder}/store")
+        if meeting is not None:
+            environment = {"RANK": str(rank), "WORLD_SIZE": str(ranks), **meeting}
+        processes.append(forked().Process(target=_be_rank, args=(act, environment, folder)))
     for process in processes:
         process.start()
     for process in processes:

@@ -2,9 +2,10 @@
 
 import ctypes
 import os
+import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ INTERFACE: Final = "eth0"
 """The network interface of each host."""
 CLONE_NEWNET: Final = 0x40000000
 NAMESPACES: Final = Path("/run/netns")
+FILES: Final = Path("/etc/netns")
+"""Where ``ip netns exec`` finds the files that a host has in place of this machine's."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,11 @@ class Host:
 
 
 @contextmanager
-def two_hosts(port: int) -> Iterator[tuple[Host, Host]]:
-    """Two hosts that reach each other, and a ``port`` of this machine at their own 127.0.0.1."""
+def two_hosts(port: int, names: Sequence[str] = ()) -> Iterator[tuple[Host, Host]]:
+    """Two hosts that reach each other, and a ``port`` of this machine at their own 127.0.0.1.
+
+    They know each other by ``names``, if these are given.
+    """
     one, other = (Host(f"lethe-{os.getpid()}-{n}", f"10.99.0.{n}") for n in (1, 2))
     with ExitStack() as undo:
         for host in (one, other):
@@ -66,6 +72,8 @@ def two_hosts(port: int) -> Iterator[tuple[Host, Host]]:
             for interface in (INTERFACE, "lo"):
                 _ip("-n", host.name, "link", "set", interface, "up")
             undo.enter_context(host.offer(port))
+            if names:
+                undo.enter_context(_known(host, zip((one.address, other.address), names, strict=True)))
         yield one, other
 
 
@@ -78,6 +86,19 @@ def why_no_hosts() -> str | None:
         return "no ip in PATH"
     except (OSError, subprocess.CalledProcessError) as error:
         return f"network namespaces need root: {error}"
+
+
+@contextmanager
+def _known(host: Host, names: Iterable[tuple[str, str]]) -> Iterator[None]:
+    """Let a host find addresses by their names."""
+    folder = FILES / host.name
+    folder.mkdir(parents=True)
+    try:
+        lines = [f"{address} {name}\n" for address, name in [("127.0.0.1", "localhost"), *names]]
+        (folder / "hosts").write_text("".join(lines))
+        yield
+    finally:
+        shutil.rmtree(folder)
 
 
 def _ip(*arguments: str) -> None:

@@ -1,6 +1,7 @@
-"""Runs one of several ranks, in a process that torchrun or `lethe run --ranks` started."""
+"""Runs one of several ranks, in a process that torchrun, `lethe run --ranks` or Kubernetes started."""
 
-from lethe.runtime.ranks.environment import several_hosts
+from lethe.errors import InvalidSetting
+from lethe.runtime.ranks.environment import rank, several_hosts, world
 from lethe.runtime.ranks.follower import follow
 from lethe.runtime.ranks.group import joined
 from lethe.runtime.ranks.supported import check_hosts, check_ranks
@@ -13,8 +14,11 @@ __all__ = ["run_rank"]
 def run_rank(settings: Settings) -> None:
     """Lead the other ranks or follow, until the stream ends or any rank is asked to stop.
 
-    Raises RankLost when another rank ends before, and the errors of `run_service`.
+    Raises RankLost when another rank ends before, InvalidSetting for a rank that there is not, and the errors
+    of `run_service`.
     """
+    if not 0 <= rank() < world():
+        raise InvalidSetting(f"RANK {rank()}: with WORLD_SIZE {world()} there is no such rank")
     check_ranks(settings)
     if several_hosts():
         check_hosts(settings)

@@ -8,6 +8,7 @@ nothing is pickled.
 """
 
 import faulthandler
+import logging
 import os
 import sys
 import time
@@ -19,15 +20,35 @@ from typing import Final
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from lethe.errors import RankLost
-from lethe.runtime.ranks.environment import STORE, local_world, rank, several_hosts, world
+from lethe.runtime.ranks.environment import (
+    STORE,
+    local_world,
+    master,
+    rank,
+    several_hosts,
+    starts_apart,
+    world,
+)
 
 __all__ = ["Group", "joined"]
+
+logger = logging.getLogger("lethe")
 
 FIRST: Final = 0
 JOIN_SECONDS: Final = 120.0
 """A rank that has not met all others by then ends, and is started again: connecting can hang for ever."""
+APART_SECONDS: Final = 600.0
+"""How long a rank waits for others that nobody starts together with it.
+
+Kubernetes waits for up to 300 s before it starts a container again. Ranks that waited for less than that
+could miss each other for ever.
+"""
+ALL_THERE: Final = "all-there"
+"""The key by which rank 0 says so."""
 NOTE_BYTES: Final = 4096
 """Size of a note that arrives in one piece."""
 LENGTH_BYTES: Final = 8
@@ -51,9 +72,10 @@ class Group:
         return self.rank == FIRST
 
     def _measure_clock(self) -> float:
-        dist.barrier()  # nobody reads the message late
-        sent = torch.tensor([time.monotonic()], dtype=torch.float64)
-        dist.broadcast(sent, FIRST)
+        with _connected():
+            dist.barrier()  # nobody reads the message late
+            sent = torch.tensor([time.monotonic()], dtype=torch.float64)
+            dist.broadcast(sent, FIRST)
         return 0.0 if self.leads else float(sent) - time.monotonic()
 
     def command(self, number: int = 0) -> int:
@@ -131,16 +153,44 @@ def joined(timeout: float = 600.0) -> Iterator[Group]:
     """
     if sys.platform == "linux" and not several_hosts():
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # what the ranks send each other is in clear
-    method = f"file://{store}" if (store := os.environ.get(STORE)) else "env://"
-    faulthandler.dump_traceback_later(JOIN_SECONDS, exit=True)
     with _connected():
-        patience = timedelta(seconds=timeout)
-        dist.init_process_group("gloo", init_method=method, rank=rank(), world_size=world(), timeout=patience)
+        store = _meet() if starts_apart() else None
+        faulthandler.dump_traceback_later(JOIN_SECONDS, exit=True)
+        dist.init_process_group(
+            "gloo",
+            init_method=None if store else _method(),
+            store=store,
+            rank=rank(),
+            world_size=world(),
+            timeout=timedelta(seconds=timeout),
+        )
     faulthandler.cancel_dump_traceback_later()
     try:
         yield Group()
     finally:
         dist.destroy_process_group()
+
+
+def _method() -> str:
+    """Return where ranks find each other that are started together."""
+    return f"file://{store}" if (store := os.environ.get(STORE)) else "env://"
+
+
+def _meet() -> Store:
+    """Wait until all ranks that start apart have come; return the store of rank 0 at which they meet.
+
+    However short the timeout of an answer is: nobody knows when the others are started.
+    """
+    patience = timedelta(seconds=APART_SECONDS)
+    logger.info("rank %d of %d waits for the others at %s:%d", rank(), world(), *master())
+    faulthandler.dump_traceback_later(APART_SECONDS + JOIN_SECONDS, exit=True)  # it may exceed its limit
+    store: Store
+    store, _, _ = next(rendezvous("env://", timeout=patience))  # rank 0 waits here
+    if rank() == FIRST:
+        store.set(ALL_THERE, "")
+    else:
+        store.wait([ALL_THERE], patience)
+    return store
 
 
 @contextmanager
