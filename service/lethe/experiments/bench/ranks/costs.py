@@ -85,7 +85,7 @@ def _of_ranks(values: Mapping[tuple[str, tuple[tuple[str, str], ...]], float], m
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The parts of a round's cost, in seconds of one thread, from which other numbers of ranks follow."""
+    """The parts of a round's cost, in seconds, from which other numbers of ranks follow."""
 
     batch: int
     """Samples of a rank in a round."""
@@ -102,7 +102,7 @@ class Fit:
     local: float
     """Adding up one byte between two ranks of one machine."""
     solving: float
-    """Computing what `learn` predicts from, each time after sums were moved."""
+    """Computing what `learn` predicts from, after sums were moved, with the threads of one machine."""
     evaluating: float
     """What rank 0 does alone for an evaluation: a solve; 0 if there are none."""
     predicting: float
@@ -114,12 +114,14 @@ class Fit:
 def fit(learner: str, batch: int, ranks: int, costs: RoundCosts, solving: float | None = None) -> Fit:
     """Return the parts that ``costs`` of so many ranks are made of.
 
-    ``solving`` is the time of one solve, by default measured. The time between two rounds that is neither
-    spent on solves nor on evaluations nor on moving tensors is for handling.
+    ``solving`` is the processor time of one solve, by default measured. All ranks are on one machine: rank 0
+    solves with the threads of all. The time between two rounds that is neither spent on solves nor on
+    evaluations nor on moving tensors is for handling.
     """
     every = _solved_every(learner)
     if solving is None:
         solving = solving_seconds(learner, batch)
+    solving /= ranks
     sums = issubclass(find(learner), KeepsSums)
     solves = 0.0 if every is None else costs.samples / every
     moves = solves + costs.evaluations if sums else costs.rounds
