@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka import KafkaConsumer, TopicPartition
 
 from lethe.errors import BrokerUnavailable, InvalidSetting, LetheError
-from lethe.experiments.topics import temporary_topic
+from lethe.experiments.topics import publish, temporary_topic
 from lethe.observability.result import RunResult
 from lethe.stream.admin import open_admin
-from lethe.stream.connection import Cluster
+from lethe.stream.connection import Cluster, open_client
 from lethe_producers.publisher import Publisher
 from tests.support.brokers import StreamBroker
 from tests.support.secured import SecuredCluster, secured_cluster
@@ -58,12 +59,15 @@ def test_producer_service_and_dead_letters_connect_with_a_password_from_a_file(
     assert (tmp_path / "service.log").read_text().find(cluster.password.read_text().strip()) == -1
 
 
-def test_topics_of_a_demo_are_made_and_deleted(
+def test_topics_of_experiments_are_made_filled_and_deleted(
     cluster: SecuredCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SECURITY, json.dumps(cluster.security()))
-    with temporary_topic(cluster.bootstrap_servers, "test") as stream, open_admin(stream) as admin:
-        assert stream.topic in admin.list_topics()
+    with temporary_topic(cluster.bootstrap_servers, "test", partitions=2) as stream:
+        publish(stream, 5 * [(b"x", [])])
+        with open_client(KafkaConsumer, **Cluster.of(stream).options) as consumer:
+            places = [TopicPartition(stream.topic, partition) for partition in range(2)]
+            assert [consumer.end_offsets(places)[place] for place in places] == [3, 2]
     with open_admin(stream) as admin:
         until(lambda: stream.topic not in admin.list_topics(), "the topic is deleted")
 

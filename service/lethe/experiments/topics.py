@@ -1,9 +1,9 @@
-"""Temporary topics: on a Kafka cluster, or on an embedded broker that purges for its readers."""
+"""Temporary topics of experiments: created, filled and deleted, on a Kafka cluster or an embedded broker."""
 
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from threading import Event
@@ -13,14 +13,22 @@ from lethe.errors import BrokerUnavailable
 from lethe.settings import Settings
 from lethe.stream.admin import delete_topics, ensure_topic, open_admin
 from lethe.stream.broker_errors import kafka_errors
+from lethe.stream.connection import Cluster
 from lethe.stream.embedded_broker import API_VERSION, EmbeddedBroker
 from lethe.stream.purge import needed_offsets
 from lethe.stream.settings import StreamSettings
+from lethe_producers.publisher import Publisher
+from lethe_producers.records import Record
 
-__all__ = ["temporary_topic"]
+__all__ = ["Outgoing", "open_publisher", "publish", "temporary_topic"]
+
+Outgoing = tuple[bytes | None, list[tuple[str, bytes]]]
+"""Value and headers of a record."""
 
 PURGE_SECONDS: Final = 1.0
 """Between two purges of the embedded broker."""
+ANSWER_SECONDS: Final = 15.0
+"""The longest wait for an answer of the broker while records are published."""
 
 
 @contextmanager
@@ -60,6 +68,22 @@ def temporary_topic(
         yield stream
     finally:
         delete_topics(stream, [stream.topic, stream.dead_letters])
+
+
+def open_publisher(stream: StreamSettings) -> Publisher:
+    """Return a producer for the topic of ``stream``, with its security. Raises what `Publisher` does."""
+    return Publisher(Cluster.of(stream, ANSWER_SECONDS), stream.topic)
+
+
+def publish(stream: StreamSettings, records: Iterable[Outgoing]) -> None:
+    """Send ``records`` to the partitions in turns, and return when all are acknowledged.
+
+    The key of each is its number. Raises what `Publisher` does.
+    """
+    with open_publisher(stream) as publisher:
+        for number, (value, headers) in enumerate(records):
+            publisher.send(Record(number, b"%d" % number, value, headers), number % publisher.partitions)
+        publisher.flush()
 
 
 @contextmanager

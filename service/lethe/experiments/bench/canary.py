@@ -21,16 +21,14 @@ from PIL import Image
 from lethe.errors import LetheError
 from lethe.experiments.bench.memory_search import Needles, find_in_files, find_in_memory, reader_processes
 from lethe.experiments.processes import Children, environment, free_port
-from lethe.experiments.topics import temporary_topic
+from lethe.experiments.topics import Outgoing, open_publisher, temporary_topic
 from lethe.privacy.policy import load_policy
 from lethe.settings import Settings
-from lethe.stream.connection import Cluster
 from lethe.stream.consumer import KafkaSource
-from lethe.stream.embedded_broker import API_VERSION
 from lethe.stream.settings import StreamSettings
 from lethe.web.predict_body import JSON
 from lethe.wire import PNG, Layout, Pixels, Sample, encode
-from lethe_producers.publisher import Publisher, short_lived
+from lethe_producers.publisher import short_lived
 from lethe_producers.records import Record
 
 __all__ = ["Canary", "CanaryResult", "run_canary"]
@@ -44,9 +42,6 @@ RETENTION_SECONDS: Final = 3600.0
 ANSWER_SECONDS: Final = 120.0
 READER: Final = "canary"
 POLL_SECONDS: Final = 0.2
-
-Outgoing = list[tuple[bytes | None, list[tuple[str, bytes]]]]
-"""Values and headers of records."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,7 @@ def run_canary(canary: Canary, status: Callable[[str], None]) -> CanaryResult:
     found = CanaryResult(bounded=load_policy(canary.policy).residency_seconds is not None)
     configs = short_lived(RETENTION_SECONDS)
     with temporary_topic(canary.broker, "canary", readers=[READER], configs=configs) as stream:
-        with Children() as children, _publisher(canary, stream) as publish:
+        with Children() as children, _publishing(stream) as publish:
             settings = _settings(canary, stream)
             log = canary.folder / "service.log"
             service = children.start("service", "lethe", ["run"], log, environment(settings))
@@ -169,11 +164,10 @@ def _settings(canary: Canary, stream: StreamSettings) -> Settings:
 
 
 @contextmanager
-def _publisher(canary: Canary, stream: StreamSettings) -> Iterator[Callable[[Outgoing], None]]:
-    broker = Cluster(stream.bootstrap_servers, API_VERSION if canary.broker is None else None)
-    with Publisher(broker, stream.topic, 1) as publisher:
+def _publishing(stream: StreamSettings) -> Iterator[Callable[[list[Outgoing]], None]]:
+    with open_publisher(stream) as publisher:
 
-        def publish(records: Outgoing) -> None:
+        def publish(records: list[Outgoing]) -> None:
             for value, headers in records:
                 publisher.send(Record(0, b"", value, headers), 0)
             publisher.flush()
@@ -197,7 +191,11 @@ def _learned(settings: Settings, samples: int, children: Children) -> None:
 
 
 def _watch_memory(
-    canary: Canary, service: int, needles: Needles, publish: Callable[[Outgoing], None], found: CanaryResult
+    canary: Canary,
+    service: int,
+    needles: Needles,
+    publish: Callable[[list[Outgoing]], None],
+    found: CanaryResult,
 ) -> None:
     """Search both processes until neither contains the canary; after the quiet period resume the stream."""
     (feeder,) = reader_processes(service)
@@ -258,7 +256,7 @@ class _Request:
     status: int
 
 
-def _planted(layout: Layout) -> tuple[Needles, Outgoing, list[_Request]]:
+def _planted(layout: Layout) -> tuple[Needles, list[Outgoing], list[_Request]]:
     """Return the needles, a batch with the canary, and requests to /predict with a second image.
 
     Both contain the image raw, as PNG and malformed; the requests also in Base64.
@@ -269,7 +267,7 @@ def _planted(layout: Layout) -> tuple[Needles, Outgoing, list[_Request]]:
     as_png = [("content-type", PNG.encode()), ("label", b"3")]
     malformed = [(name, b"1,1,1" if name == "shape" else value) for name, value in headers]
     # at the end: later samples would overwrite it
-    batch: Outgoing = [
+    batch: list[Outgoing] = [
         *_noise(layout, BATCH - 2, seed=2),
         (raw, malformed),
         (raw, headers),
@@ -294,13 +292,13 @@ def _planted(layout: Layout) -> tuple[Needles, Outgoing, list[_Request]]:
     return Needles.of(**forms), batch, requests
 
 
-def _planted_vectors(layout: Layout) -> tuple[Needles, Outgoing, list[_Request]]:
+def _planted_vectors(layout: Layout) -> tuple[Needles, list[Outgoing], list[_Request]]:
     """Return the same for vectors: a batch with the canary, and requests with a second vector."""
     rng = np.random.default_rng()
     streamed, asked = rng.normal(LOCATION, SPREAD, (2, *layout.shape)).astype(np.float32)
     raw, headers = encode(Sample(streamed, 3))
     malformed = [(name, b"1" if name == "shape" else value) for name, value in headers]
-    batch: Outgoing = [*_noise(layout, BATCH - 1, seed=2), (raw, malformed), (raw, headers)]
+    batch: list[Outgoing] = [*_noise(layout, BATCH - 1, seed=2), (raw, malformed), (raw, headers)]
     body, as_raw = asked.tobytes(), {name: value.decode() for name, value in headers}
     copies = -(-TOO_LARGE // layout.nbytes)
     text = json.dumps(asked.tolist())
@@ -352,7 +350,7 @@ def _ask(settings: Settings, requests: Sequence[_Request]) -> None:
                         raise LetheError(f"/predict answered {response.status_code}: {response.text}")
 
 
-def _noise(layout: Layout, count: int, seed: int) -> Outgoing:
+def _noise(layout: Layout, count: int, seed: int) -> list[Outgoing]:
     rng = np.random.default_rng(seed)
     if layout.features is None:
         x_NCHW: Pixels = rng.integers(0, 256, (count, *layout.shape), np.uint8)

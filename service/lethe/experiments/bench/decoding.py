@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from statistics import median
 from typing import Final
 
@@ -19,16 +20,12 @@ import numpy as np
 from PIL import Image
 
 from lethe.errors import BrokerUnavailable
-from lethe.experiments.topics import temporary_topic
+from lethe.experiments.topics import publish, temporary_topic
 from lethe.ingest.feed import Batch
 from lethe.ingest.reader_process import ReaderProcess
 from lethe.settings import BatchSettings
-from lethe.stream.connection import Cluster
-from lethe.stream.embedded_broker import API_VERSION
 from lethe.stream.settings import StreamSettings
 from lethe.wire import CONTENT_TYPES, PNG, RAW, Format, Layout, Pixels, Sample, encode
-from lethe_producers.publisher import Publisher
-from lethe_producers.records import Record
 
 __all__ = ["FORMATS", "DecodingBench", "Rates", "Side", "bench_decoding"]
 
@@ -130,12 +127,7 @@ def _filled(broker: str | None, side: Side, count: int, seed: int) -> Iterator[S
     size = sum(len(value) for value, _ in records) * count // len(records)
     partitions = 1 + size // PARTITION_BYTES if broker is None else 1
     with temporary_topic(broker, f"bench-{side.form}", partitions) as stream:
-        cluster = Cluster(stream.bootstrap_servers, API_VERSION if broker is None else None)
-        with Publisher(cluster, stream.topic, partitions) as publisher:
-            for number in range(count):
-                value, headers = records[number % len(records)]
-                publisher.send(Record(number, b"%d" % number, value, headers), number % partitions)
-            publisher.flush()
+        publish(stream, islice(cycle(records), count))
         yield stream
 
 

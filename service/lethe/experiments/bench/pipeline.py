@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from lethe.evaluation.history import History
 from lethe.events import BatchLearned, Emit, Event
-from lethe.experiments.topics import temporary_topic
+from lethe.experiments.topics import publish, temporary_topic
 from lethe.ingest.reader_process import ReaderProcess
 from lethe.learners.base import Learner
 from lethe.observability.metrics import Metrics
@@ -27,12 +27,8 @@ from lethe.observability.run_state import RunState
 from lethe.runtime.factories import create_learner
 from lethe.runtime.loop import Loop
 from lethe.settings import LearnerSettings, Settings
-from lethe.stream.connection import Cluster
-from lethe.stream.embedded_broker import API_VERSION
 from lethe.stream.settings import StreamSettings
 from lethe.wire import Labels, Layout, Pixels, Sample, encode
-from lethe_producers.publisher import Publisher
-from lethe_producers.records import Record
 
 __all__ = [
     "NEVER",
@@ -117,17 +113,8 @@ def filled_topic(
     least = 1 + len(y_N) // 4000 if broker is None else 1
     partitions = -(-least // multiple) * multiple
     with temporary_topic(broker, "bench", partitions) as stream:
-        version = API_VERSION if broker is None else None
-        _fill(Cluster(stream.bootstrap_servers, version), stream, partitions, x_NCHW, y_N)
+        publish(stream, (encode(Sample(x, int(y))) for x, y in zip(x_NCHW, y_N, strict=True)))
         yield stream
-
-
-def _fill(broker: Cluster, stream: StreamSettings, partitions: int, x_NCHW: Pixels, y_N: Labels) -> None:
-    with Publisher(broker, stream.topic, partitions) as publisher:
-        for i, (pixels, label) in enumerate(zip(x_NCHW, y_N, strict=True)):
-            value, headers = encode(Sample(pixels, int(label)))
-            publisher.send(Record(i, str(i).encode(), value, headers), i % partitions)
-        publisher.flush()
 
 
 def _through_kafka(settings: Settings, learner: Learner) -> float:

@@ -20,14 +20,10 @@ from lethe.experiments.bench.synthetic_images import subject_images
 from lethe.experiments.chaos.kill_loop import NoProgress, wait_for
 from lethe.experiments.chaos.service import Service
 from lethe.experiments.processes import Children
-from lethe.experiments.topics import temporary_topic
+from lethe.experiments.topics import publish, temporary_topic
 from lethe.learners.registry import find
 from lethe.settings import Settings
-from lethe.stream.connection import Cluster
-from lethe.stream.settings import StreamSettings
 from lethe.wire import Layout, Sample, encode
-from lethe_producers.publisher import Publisher
-from lethe_producers.records import Record
 
 __all__ = ["RestartBench", "Restarts", "bench_restart"]
 
@@ -79,7 +75,8 @@ def bench_restart(bench: RestartBench, seed: int = 0) -> Iterator[Restarts]:
         Children() as children,
         httpx.Client(timeout=ANSWER_SECONDS) as client,
     ):
-        _fill(stream, partitions, BATCHES * size, seed)
+        x_NCHW, y_N = subject_images(Layout(), BATCHES * size, seed)
+        publish(stream, (encode(Sample(x, int(y))) for x, y in zip(x_NCHW, y_N, strict=True)))
         state = Path(folder) / "state"
         for turn in range(bench.turns + 1):
             ends = {"stop_after": (BATCHES - LEFT) * size} if turn == 0 else {}
@@ -112,13 +109,3 @@ def _started(service: Service) -> dict[str, float]:
             return start
         time.sleep(LOOK_SECONDS)
     raise NoProgress(f"the service has learned nothing within {PATIENCE_SECONDS:.0f} s, or has ended")
-
-
-def _fill(stream: StreamSettings, partitions: int, count: int, seed: int) -> None:
-    x_NCHW, y_N = subject_images(Layout(), count, seed)
-    version = tuple(map(int, stream.api_version.split("."))) if stream.api_version else None
-    with Publisher(Cluster(stream.bootstrap_servers, version), stream.topic, partitions) as publisher:
-        for i, (pixels, label) in enumerate(zip(x_NCHW, y_N, strict=True)):
-            value, headers = encode(Sample(pixels, int(label)))
-            publisher.send(Record(i, b"%d" % i, value, headers), i % partitions)
-        publisher.flush()
