@@ -21,6 +21,7 @@ from deploy.grafana.frame import (
     vital_signs,
 )
 from deploy.grafana.panels import WIDTH, Column, Limits, Query, chart, grid, matrix, of_service, timeline
+from deploy.grafana.rates import rate
 
 __all__ = ["forgetting"]
 
@@ -396,7 +397,7 @@ def _weights() -> Row:
             "Distance that the weights move per second, measured from one look to the next, eight batches "
             "later.",
             "short",
-            [Query(f"sum by (service) (rate(lethe_weights_travelled_total{{{CHOSEN}}}[$__rate_interval]))")],
+            [Query(rate("lethe_weights_travelled_total"))],
         ),
         chart(
             "Turn of the weights",

@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from deploy.grafana.frame import CHOSEN, Row, alerts, frame, vital_signs
 from deploy.grafana.panels import WIDTH, Column, Limits, Query, chart, crosstab, grid, number
-from deploy.grafana.percentiles import percentile
+from deploy.grafana.rates import percentile
 
 __all__ = ["privacy"]
 

@@ -1,14 +1,15 @@
 """Dashboard rows on the service itself: HTTP requests, checkpoints and processes."""
 
+from typing import Final
+
 from deploy.grafana.frame import CHOSEN, LAST_TURN, Row
 from deploy.grafana.panels import WIDTH, Limits, Query, chart
-from deploy.grafana.percentiles import percentile
+from deploy.grafana.rates import FIVE_MINUTES, mean, percentile, rate
 
 __all__ = ["checkpoints", "health", "predictions"]
 
 
-def _asked(matching: str, within: str = "$__rate_interval") -> str:
-    return f"sum by (service) (rate(lethe_predict_requests_total{{{matching}}}[{within}]))"
+ASKED: Final = "lethe_predict_requests_total"
 
 
 def predictions() -> Row:
@@ -17,7 +18,7 @@ def predictions() -> Row:
         "Prediction requests",
         "Requests to /predict per second, whatever the answer.",
         "reqps",
-        [Query(_asked(CHOSEN))],
+        [Query(rate(ASKED))],
     )
     latency = chart(
         "Prediction latency, 99th percentile",
@@ -28,13 +29,13 @@ def predictions() -> Row:
         nothing="no request",
         limits=Limits(0.025, 0.05),
     )
-    unanswered = f'status=~"500|503", {CHOSEN}'
+    unanswered = rate(ASKED, FIVE_MINUTES, 'status=~"500|503"')
     failed = chart(
         "Failed predictions",
         "Share of requests over five minutes that got 500, or 503 because the queue was full; no line "
         "without requests.",
         "percentunit",
-        [Query(f"{_asked(unanswered, '5m')} / ({_asked(CHOSEN, '5m')} > 0)")],
+        [Query(f"{unanswered} / ({rate(ASKED, FIVE_MINUTES)} > 0)")],
         nothing="no request",
         limits=Limits(0.001, 0.01),
     )
@@ -45,8 +46,8 @@ def predictions() -> Row:
         "reqps",
         [
             Query(
-                f"sum by (service) (rate(lethe_http_refusals_total{{{CHOSEN}}}[5m]))"
-                f" or 0 * max by (service) (lethe_build_info{{{CHOSEN}}})"
+                rate("lethe_http_refusals_total", FIVE_MINUTES)
+                + f" or 0 * max by (service) (lethe_build_info{{{CHOSEN}}})"
             )
         ],
         limits=Limits(0.05, 0.2),
@@ -70,12 +71,7 @@ def checkpoints() -> Row:
         "From taking a checkpoint until it is on disk, mean over five minutes; most of it runs beside "
         "learning.",
         "s",
-        [
-            Query(
-                f"sum by (service) (rate(lethe_checkpoint_duration_seconds_sum{{{CHOSEN}}}[5m]))"
-                f" / sum by (service) (rate(lethe_checkpoint_duration_seconds_count{{{CHOSEN}}}[5m]))"
-            )
-        ],
+        [Query(mean("lethe_checkpoint_duration_seconds"))],
         limits=Limits(5, 30),
     )
     failed = chart(
@@ -136,13 +132,7 @@ def health() -> Row:
         "Cores in use",
         "CPU cores used by the learning process and the reader process together.",
         "none",
-        [
-            Query(
-                f"sum by (service) (rate(process_cpu_seconds_total{{{CHOSEN}}}[$__rate_interval]))"
-                f" + sum by (service) (rate(lethe_feeder_process_cpu_seconds_total{{{CHOSEN}}}"
-                "[$__rate_interval]))"
-            )
-        ],
+        [Query(f"{rate('process_cpu_seconds_total')} + {rate('lethe_feeder_process_cpu_seconds_total')}")],
         decimals=2,
     )
     turn = chart(

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from deploy.grafana.frame import CHOSEN, Row, alerts, frame, vital_signs
 from deploy.grafana.panels import WIDTH, Limits, Query, chart, crosstab
-from deploy.grafana.percentiles import percentile
+from deploy.grafana.rates import mean, percentile, rate
 from deploy.grafana.service import checkpoints, health, predictions
 from deploy.grafana.watched import watched_models
 
@@ -36,22 +36,18 @@ def stream() -> model.Dashboard:
     )
 
 
-def _rate(metric: str) -> list[Query]:
-    return [Query(f"sum by (service) (rate({metric}{{{CHOSEN}}}[$__rate_interval]))")]
-
-
 def _keeping_up() -> Row:
     throughput = chart(
         "Samples learned per second",
         "Each sample counts once.",
         "count:/s",
-        _rate("lethe_samples_learned_total"),
+        [Query(rate("lethe_samples_learned_total"))],
     )
     received = chart(
         "Records received per second",
         "Valid and malformed records read from the topic. More than is learned fills the slots, then waits.",
         "count:/s",
-        _rate("lethe_samples_received_total"),
+        [Query(rate("lethe_samples_received_total"))],
     )
     lag = chart(
         "Lag",
@@ -82,12 +78,7 @@ def _time() -> Row:
         "Evaluation duration",
         "Evaluating all probes once; learning waits meanwhile. Mean over five minutes.",
         "s",
-        [
-            Query(
-                f"sum by (service) (rate(lethe_evaluation_duration_seconds_sum{{{CHOSEN}}}[5m]))"
-                f" / sum by (service) (rate(lethe_evaluation_duration_seconds_count{{{CHOSEN}}}[5m]))"
-            )
-        ],
+        [Query(mean("lethe_evaluation_duration_seconds"))],
         limits=Limits(5, 30),
     )
     return Row("Durations", [latency, step, evaluation])
@@ -125,14 +116,14 @@ def _late_labels() -> Row:
         "Samples with a late label per second",
         "Samples learned with a label from the topic of late labels; 0 without such a topic.",
         "count:/s",
-        _rate("lethe_labels_joined_total"),
+        [Query(rate("lethe_labels_joined_total"))],
         span=WIDTH // 2,
     )
     dropped = chart(
         "Late labels dropped per second",
         "Labels that were of no sample, for any reason: above all, labels that came too late.",
         "count:/s",
-        _rate("lethe_labels_dropped_total"),
+        [Query(rate("lethe_labels_dropped_total"))],
         span=WIDTH // 2,
     )
     return Row("Late labels", [joined, dropped], collapsed=True)
@@ -226,7 +217,7 @@ def _ranks() -> Row:
         "Moved between ranks",
         "Bytes of the tensors that each rank exchanges with the others.",
         "Bps",
-        _rate("lethe_collective_bytes_total"),
+        [Query(rate("lethe_collective_bytes_total"))],
         nothing="no ranks",
         span=WIDTH // 2,
     )

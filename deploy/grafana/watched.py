@@ -4,20 +4,19 @@ from typing import Final
 
 from deploy.grafana.frame import CHOSEN, Row
 from deploy.grafana.panels import WIDTH, Limits, Query, chart
-from deploy.grafana.percentiles import percentile
+from deploy.grafana.rates import FIVE_MINUTES, percentile, rate
 
 __all__ = ["watched_models"]
 
 NONE: Final = "no model is watched"
-
-
-def _rate(metric: str, within: str = "5m") -> str:
-    return f"sum by (service) (rate({metric}{{{CHOSEN}}}[{within}]))"
+REQUESTS: Final = "lethe_target_requests_total"
 
 
 def watched_models() -> Row:
     """Return the row on models that Lethe watches but does not train."""
-    attempts = f"({_rate('lethe_target_requests_total')} + {_rate('lethe_target_retries_total')})"
+    retries = rate("lethe_target_retries_total", FIVE_MINUTES)
+    attempts = f"({rate(REQUESTS, FIVE_MINUTES)} + {retries})"
+    failures = rate(REQUESTS, FIVE_MINUTES, 'outcome="failed"')
     answers = chart(
         "Does the watched model answer?",
         "1 if the latest round was answered in full. At 0, what it knows is unknown and nothing is measured; "
@@ -40,15 +39,9 @@ def watched_models() -> Row:
     )
     failed = chart(
         "Failed requests and retries",
-        "Share of all requests and retries over five minutes that were not answered, or not at once.",
+        "Share of attempts over five minutes that failed; an attempt is a request or a retry of one.",
         "percentunit",
-        [
-            Query(
-                f"({_rate('lethe_target_retries_total')}"
-                f' + sum by (service) (rate(lethe_target_requests_total{{outcome="failed", {CHOSEN}}}[5m])))'
-                f" / ({attempts} > 0)"
-            )
-        ],
+        [Query(f"({retries} + {failures}) / ({attempts} > 0)")],
         limits=Limits(0.01, 0.1),
         nothing=NONE,
     )
@@ -65,7 +58,7 @@ def watched_models() -> Row:
         "Images asked about per second",
         "Probe images that the watched model classified, over five minutes.",
         "count:/s",
-        [Query(_rate("lethe_target_images_total"))],
+        [Query(rate("lethe_target_images_total", FIVE_MINUTES))],
         nothing=NONE,
     )
     drops = chart(
