@@ -18,11 +18,8 @@ from lethe.errors import InvalidSetting, MissingExtra
 from lethe.events import BatchLearned, Evaluated, Event
 from lethe.learners.state import JSON
 from lethe.stream.embedded_broker import EmbeddedBroker
-from lethe.wire import Sample, encode
-from tests.support.brokers import of_embedded
-from tests.support.streams import Outgoing, send, settings_of
+from tests.support.python_runs import Arrays, as_iterator, as_tensors, assert_same_run, run_from_topic
 
-Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 MLP: dict[str, JSON] = {"backbone": "mlp", "lr": 0.01}
 
 
@@ -61,10 +58,6 @@ def floats(x_HW: npt.NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(x_HW)[None].to(torch.float32) / 255
 
 
-def as_tensors(arrays: Arrays) -> Any:
-    return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
-
-
 def with_last_channel(arrays: Arrays) -> Any:
     return arrays[0][..., None], arrays[1]
 
@@ -73,21 +66,13 @@ def as_loader(arrays: Arrays) -> Any:
     return DataLoader(Pairs(arrays, floats), batch_size=37)
 
 
-def as_iterator(arrays: Arrays) -> Any:
-    return zip(*arrays, strict=True)
-
-
 @pytest.mark.parametrize("convert", [as_tensors, with_last_channel, Pairs, as_loader, as_iterator])
 def test_the_same_images_give_the_same_run_in_whatever_form(convert: Any) -> None:
     expected = lethe.run("finetune", SEGMENTS, PROBES, options=MLP)
     again = lethe.run(
         "finetune", {name: convert(a) for name, a in SEGMENTS.items()}, PROBES, options=MLP, classes=2
     )
-    np.testing.assert_array_equal(again.R, expected.R)
-    assert expected.learner is not None
-    assert again.learner is not None
-    for name, tensor in expected.learner.state().tensors.items():
-        assert torch.equal(again.learner.state().tensors[name], tensor), name
+    assert_same_run(again, expected)
 
 
 def test_what_was_learned_first_is_forgotten_if_the_second_contradicts_it() -> None:
@@ -100,25 +85,9 @@ def test_what_was_learned_first_is_forgotten_if_the_second_contradicts_it() -> N
 
 
 def test_a_topic_gives_the_same_numbers(embedded_broker: EmbeddedBroker, topic: str) -> None:
-    embedded_broker.create_topic(topic, 1)
-    broker = of_embedded(embedded_broker)
-    records: list[Outgoing] = [
-        (0, *encode(Sample(x[None], int(y), name)))
-        for name, arrays in SEGMENTS.items()
-        for x, y in zip(*arrays, strict=True)
-    ]
-    send(broker, topic, records)
+    with_channel = {name: (x[:, None], y) for name, (x, y) in SEGMENTS.items()}
     seen: list[Event] = []
-    of_topic = lethe.run_topic(
-        "finetune",
-        topic,
-        PROBES,
-        bootstrap_servers=embedded_broker.bootstrap_servers,
-        samples=len(records),
-        options=MLP,
-        settings={"stream": {"api_version": settings_of(broker, topic).api_version}},
-        on_event=seen.append,
-    )
+    of_topic = run_from_topic(embedded_broker, topic, with_channel, PROBES, MLP, on_event=seen.append)
     np.testing.assert_array_equal(of_topic.R, lethe.run("finetune", SEGMENTS, PROBES, options=MLP).R)
     assert sum(isinstance(event, Evaluated) for event in seen) == len(of_topic.result.evaluations)
 

@@ -3,20 +3,16 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
-import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import lethe
 from lethe.learners.state import JSON
 from lethe.stream.embedded_broker import EmbeddedBroker
-from lethe.wire import Layout, Sample, encode
-from tests.support.brokers import of_embedded
-from tests.support.streams import Outgoing, send, settings_of
+from lethe.wire import Layout
+from tests.support.python_runs import Arrays, as_iterator, as_tensors, assert_same_run, run_from_topic
 
-Arrays = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 OPTIONS: dict[str, JSON] = {"lr": 0.01}
 NAMES = ["pressure", "humidity", "wind"]
 
@@ -36,10 +32,6 @@ def as_frame(arrays: Arrays) -> Any:
     return pd.DataFrame(arrays[0], columns=NAMES), pd.Series(arrays[1], name="rain")
 
 
-def as_tensors(arrays: Arrays) -> Any:
-    return torch.from_numpy(arrays[0]), torch.from_numpy(arrays[1])
-
-
 def as_doubles(arrays: Arrays) -> Any:
     return arrays[0].astype(np.float64), arrays[1]
 
@@ -48,20 +40,12 @@ def as_loader(arrays: Arrays) -> Any:
     return DataLoader(TensorDataset(*as_tensors(arrays)), batch_size=37)
 
 
-def as_iterator(arrays: Arrays) -> Any:
-    return zip(*arrays, strict=True)
-
-
 @pytest.mark.parametrize("convert", [as_frame, as_tensors, as_doubles, as_loader, as_iterator])
 def test_the_same_vectors_give_the_same_run_in_whatever_form(convert: Any) -> None:
     expected = lethe.run("finetune", SEGMENTS, PROBES, options=OPTIONS)
     segments = {name: convert(arrays) for name, arrays in SEGMENTS.items()}
     again = lethe.run("finetune", segments, PROBES, options=OPTIONS, classes=2)
-    np.testing.assert_array_equal(again.R, expected.R)
-    assert again.learner is not None
-    assert expected.learner is not None
-    for name, tensor in expected.learner.state().tensors.items():
-        assert torch.equal(again.learner.state().tensors[name], tensor), name
+    assert_same_run(again, expected)
 
 
 @pytest.mark.parametrize(("learner", "options"), [("finetune", OPTIONS), ("ridge", {"waves": 50})])
@@ -77,23 +61,7 @@ def test_what_was_learned_first_is_forgotten_or_mixed_if_the_second_contradicts_
 
 
 def test_a_topic_gives_the_same_numbers(embedded_broker: EmbeddedBroker, topic: str) -> None:
-    embedded_broker.create_topic(topic, 1)
-    broker = of_embedded(embedded_broker)
-    records: list[Outgoing] = [
-        (0, *encode(Sample(x, int(y), name)))
-        for name, arrays in SEGMENTS.items()
-        for x, y in zip(*arrays, strict=True)
-    ]
-    send(broker, topic, records)
-    of_topic = lethe.run_topic(
-        "finetune",
-        topic,
-        PROBES,
-        bootstrap_servers=embedded_broker.bootstrap_servers,
-        samples=len(records),
-        options=OPTIONS,
-        settings={"stream": {"api_version": settings_of(broker, topic).api_version}},
-    )
+    of_topic = run_from_topic(embedded_broker, topic, SEGMENTS, PROBES, OPTIONS)
     np.testing.assert_array_equal(of_topic.R, lethe.run("finetune", SEGMENTS, PROBES, options=OPTIONS).R)
 
 
