@@ -3,13 +3,14 @@
 import os
 import signal
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from lethe.experiments.chaos.kill_loop import run_with_kills
 from lethe.experiments.chaos.kill_plan import plan_kills
 from lethe.experiments.chaos.outcome import Outcome
+from lethe.settings import Settings
 from lethe.wire import PNG, RAW, Sample, encode
 from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
 from tests.support.faults.ranks import team
@@ -40,17 +41,22 @@ def pictures(fill: Fill) -> Stage:
     return fill("pictures", made)
 
 
-def settings(stage: Stage, readers: int, folder: Path, slots: int = 16) -> Any:
+def settings(stage: Stage, readers: int, folder: Path, slots: int = 16) -> Settings:
     return stage.settings("finetune", folder, batch={"size": 64, "readers": readers, "slots": slots})
+
+
+def outcome(given: Settings) -> Outcome:
+    """Let a service learn the rest of the topic, and return what it has learned."""
+    assert given.checkpoint.folder is not None
+    with running(given) as service:
+        assert service.status() == 0, service.log
+    return Outcome.of(given.checkpoint.folder)
 
 
 @pytest.fixture(scope="module")
 def alone(pictures: Stage, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The outcome with one reader."""
-    folder = tmp_path_factory.mktemp("alone") / "state"
-    with running(settings(pictures, 1, folder)) as service:
-        assert service.status() == 0, service.log
-    found = Outcome.of(folder)
+    found = outcome(settings(pictures, 1, tmp_path_factory.mktemp("alone") / "state"))
     assert (found.learned, found.dead) == (COUNT - COUNT // EVERY, COUNT // EVERY)
     return found
 
@@ -58,9 +64,7 @@ def alone(pictures: Stage, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def test_three_readers_learn_the_same_records_in_the_same_order(
     pictures: Stage, alone: Outcome, tmp_path: Path
 ) -> None:
-    with running(settings(pictures, 3, tmp_path / "state")) as service:
-        assert service.status() == 0, service.log
-    assert Outcome.of(tmp_path / "state") == alone
+    assert outcome(settings(pictures, 3, tmp_path / "state")) == alone
 
 
 def test_a_service_that_is_killed_continues_with_another_number_of_readers(
@@ -70,9 +74,7 @@ def test_a_service_that_is_killed_continues_with_another_number_of_readers(
         given = settings(pictures, readers, tmp_path / "state")
         with running(given, KillAt("renamed", left=left)) as service:
             assert service.status() == -signal.SIGKILL
-    with running(settings(pictures, 2, tmp_path / "state")) as service:
-        assert service.status() == 0, service.log
-    assert Outcome.of(tmp_path / "state") == alone
+    assert outcome(settings(pictures, 2, tmp_path / "state")) == alone
 
 
 def test_a_decoder_that_is_killed_ends_the_service_loudly_and_loses_nothing(
@@ -88,9 +90,7 @@ def test_a_decoder_that_is_killed_ends_the_service_loudly_and_loses_nothing(
         assert service.status() == FAILED
         assert "a decoder process ended with status -9" in service.log
     until(lambda: not any(alive(pid) for pid in (*decoders, reader)), "all that read are gone")
-    with running(given) as service:
-        assert service.status() == 0, service.log
-    assert Outcome.of(tmp_path / "state") == alone
+    assert outcome(given) == alone
 
 
 @pytest.mark.long
