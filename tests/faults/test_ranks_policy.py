@@ -14,15 +14,14 @@ from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.base import LearnerContext
 from lethe.learners.registry import create
 from lethe.learners.state import State
-from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.privacy.policy import load_policy
 from lethe.runtime.resume import resumed
 from tests.support.faults.policies import held_to
 from tests.support.faults.ranks import team
 from tests.support.faults.topics import Fill, images, records, starts
+from tests.support.ledgers import passed_audit
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
@@ -38,9 +37,9 @@ def test_ranks_under_a_policy_learn_all_and_purge_what_all_have_learned(
     stage = fill(topic, first)
     ward = tmp_path / "ward"
     state = ward / "state"
-    patient = held_to(ward, residency_seconds=60, purge={"within_seconds": 600}, on_violation="stop")
+    held = held_to(ward, residency_seconds=60, purge={"within_seconds": 600}, on_violation="stop")
     batch, stream = {"size": 32, "linger": 0.2}, {"stop_after": TOTAL}
-    settings = stage.settings("ridge", state, batch=batch, stream=stream, **patient)
+    settings = stage.settings("ridge", state, batch=batch, stream=stream, **held)
     with team(settings, 2, tmp_path / "killed") as started:
 
         def purged() -> bool:
@@ -57,10 +56,8 @@ def test_ranks_under_a_policy_learn_all_and_purge_what_all_have_learned(
     found = Outcome.of(state)
     assert (found.lost(TOTAL), found.twice, found.learned) == (0, 0, TOTAL)
     assert sum(starts(stage).values()) == TOTAL, "of the partitions of both ranks"
-    policy, ledger = load_policy(str(ward / "policy.yaml")), state / LEDGER
-    verdict = audit(read_entries(ledger), policy, starts=starts(stage), known=checkpoint_totals(state))
-    assert verdict.passed, verdict
-    assert "purge" in [entry.receipt.kind for entry in read_entries(ledger)]
+    passed_audit(state, load_policy(held["privacy"]["policy"]), starts=starts(stage))
+    assert "purge" in [entry.receipt.kind for entry in read_entries(state / LEDGER)]
     newest = read_checkpoint(checkpoint_files(state)[-1])
     assert not resumed(newest).violated
     learner = create("ridge", LearnerContext(settings.sample))

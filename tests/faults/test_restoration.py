@@ -9,16 +9,15 @@ import pytest
 from lethe.checkpointing.checkpoint import read_checkpoint
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.experiments.chaos.outcome import Outcome
-from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.privacy.restoration import restore_learner
 from lethe.privacy.verify_sums import verify_topic
 from tests.support.faults.checkpoint_steps import KillAt
 from tests.support.faults.ranks import team
 from tests.support.faults.services import EVERY, Stage, running
 from tests.support.faults.topics import Fill, records
+from tests.support.ledgers import passed_audit
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -42,11 +41,9 @@ def test_it_runs_on_and_every_offset_is_learned_once(learner: str, stage: Stage,
         assert service.status() == 0
     found = Outcome.of(state)
     assert (found.learned, found.dead, found.twice, found.lost(stage.total)) == (stage.total, 0, 0, 0)
-    entries = list(read_entries(state / LEDGER))
-    verdict = audit(iter(entries), known=checkpoint_totals(state))
-    assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
-    assert verdict.learned == stage.total
-    batches = [entry.receipt for entry in entries if entry.receipt.kind == "batch"]
+    assert passed_audit(state).learned == stage.total
+    receipts = [entry.receipt for entry in read_entries(state / LEDGER)]
+    batches = [receipt for receipt in receipts if receipt.kind == "batch"]
     for partition in (0, 1):
         spans = [s for receipt in batches for s in receipt.spans if s.partition == partition]
         assert [span.first for span in spans] == [0, *(span.next for span in spans[:-1])]
@@ -74,7 +71,6 @@ def test_ranks_run_on_with_an_older_learner(fill: Fill, topic: str, tmp_path: Pa
     learn(stage.total, 3)
     found = Outcome.of(state)
     assert (found.learned, found.twice, found.lost(stage.total)) == (stage.total, 0, 0)
-    verdict = audit(read_entries(state / LEDGER), known=checkpoint_totals(state))
-    assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
+    passed_audit(state)
     sums = verify_topic(state, stage.settings("ridge", state).stream)
     assert (sums.equal, sums.samples) == (True, stage.total - done.unlearned)

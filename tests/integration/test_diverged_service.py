@@ -8,14 +8,13 @@ import numpy as np
 from lethe.checkpointing.checkpoint import read_checkpoint, read_samples
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.observability.result import RunResult
-from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.probeset import ProbeSet, save_probe
 from lethe.wire import Sample, encode
 from tests.support.brokers import StreamBroker
 from tests.support.commands import Lethe
+from tests.support.ledgers import passed_audit
 from tests.support.services import service
 from tests.support.streams import send
 
@@ -86,11 +85,11 @@ def test_a_diverged_run_can_be_rolled_back_and_continues_with_a_smaller_step(
         assert "to continue with other options, run `lethe checkpoint rollback`" in run.log
     done = lethe("checkpoint", "rollback", str(state), "--to", str(oldest), "--option", "lr=0.01")
     assert done.code == 0
-    assert audit(read_entries(state / LEDGER), known=checkpoint_totals(state)).passed
+    passed_audit(state)
     with service(broker, topic, tmp_path, **settings(lr=0.01)) as run:
         assert run.process.wait(90) == 0, run.log
         result = RunResult.model_validate_json((run.report / "run.json").read_text())
     assert (result.failure, result.samples.learned) == (None, SAMPLES)
     entries = list(read_entries(state / LEDGER))
     assert [entry.receipt.kind for entry in entries if entry.receipt.kind != "batch"] == ["rollback"]
-    assert audit(entries, known=checkpoint_totals(state)).passed
+    passed_audit(state)

@@ -11,16 +11,15 @@ from lethe.checkpointing.checkpoint import load_learner, read_checkpoint
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.learners.analytic.experts import Experts
 from lethe.learners.base import LearnerContext
-from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.learned_offsets import in_force, regimes_at
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.privacy.stored_learner import sums_digest
 from lethe.privacy.unlearn import forget
 from lethe.privacy.verify_sums import verify_topic
 from lethe.wire import Sample, encode
 from tests.support.brokers import of_kafka
+from tests.support.ledgers import passed_audit
 from tests.support.services import service
 from tests.support.streams import Outgoing, send, settings_of
 from tests.support.subjects import LAYOUT, OPTIONS, Assigned, subject
@@ -79,6 +78,6 @@ def test_a_record_is_forgotten_from_its_regime_by_its_place(
     rest[gone] = False
     never.learn_as(x_NCHW[rest], y_N[rest], regime_N[rest])
     assert digest_of(state) == sums_digest(never)
-    assert audit(read_entries(state / LEDGER), None, checkpoint_totals(state)).passed
+    passed_audit(state)
     assert not verify_topic(state, settings_of(broker, topic)).equal
     assert verify_topic(state, settings_of(broker, topic), without=[tmp_path / "gone.npz"]).equal

@@ -9,12 +9,10 @@ import yaml
 
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.experiments.bench.memory_search import Needles, find_in_files
-from lethe.privacy.audit.evidence import checkpoint_totals
-from lethe.privacy.audit.ledger import read_entries
-from lethe.privacy.audit.verify import audit
 from lethe.privacy.policy import load_policy
 from lethe.stream.embedded_broker import EmbeddedBroker
 from tests.support.brokers import of_embedded
+from tests.support.ledgers import passed_audit
 from tests.support.services import Service, service
 from tests.support.streams import LAYOUT, sample, send, sent
 from tests.support.waiting import until
@@ -70,6 +68,4 @@ def test_samples_expire_in_time_although_the_service_is_killed(
         until(lambda: find_in_files(state, needle) == [], "no file holds them")
         assert run.state["standing"]["violations"] == {}
         run.stop()
-    verdict = audit(read_entries(state / "ledger.jsonl"), load_policy(str(policy)), checkpoint_totals(state))
-    assert verdict.passed, verdict
-    assert verdict.learned == 60
+    assert passed_audit(state, load_policy(str(policy))).learned == 60

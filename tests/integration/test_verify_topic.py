@@ -14,15 +14,12 @@ from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.cli.main import app
 from lethe.errors import BrokerUnavailable, InvalidFile, PositionLost
-from lethe.privacy.audit.evidence import checkpoint_totals
-from lethe.privacy.audit.ledger import read_entries
-from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.privacy.merge import merge_states
 from lethe.privacy.subtract import subtract_state
 from lethe.privacy.verify_sums import verify_topic
 from lethe.wire import Layout, Sample, encode
 from tests.support.brokers import StreamBroker, of_kafka
+from tests.support.ledgers import passed_audit
 from tests.support.services import service
 from tests.support.streams import Outgoing, send, settings_of
 
@@ -83,7 +80,7 @@ def test_two_ranks_merged_and_continued_have_the_hash_of_one_service(
     assert [(verdict.equal, verdict.samples) for verdict in verdicts] == [(True, 240)] * 2
     assert verdicts[0].stored == verdicts[1].stored
     assert newest(both).position.offsets == newest(alone).position.offsets == {0: 120, 1: 120}
-    assert audit(read_entries(both / LEDGER), None, checkpoint_totals(both)).passed
+    passed_audit(both)
     subtract_state(both, ranks[1], tmp_path / "less")
     less = verify_topic(tmp_path / "less", stream)
     assert (less.equal, less.samples) == (True, 160)

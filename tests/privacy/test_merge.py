@@ -28,6 +28,7 @@ from lethe.privacy.policy import Policy
 from lethe.privacy.stored_learner import sums_digest
 from lethe.privacy.subtract import subtract_state
 from lethe.privacy.unlearn import forget
+from tests.support.ledgers import passed_audit
 from tests.support.states import CONTEXTS, WARD, images, learned, new_learner, service_state
 
 X, Y = images(240)
@@ -45,10 +46,6 @@ def learner_in(folder: Path, name: str) -> Learner:
 
 def receipts(folder: Path) -> list[Receipt]:
     return [entry.receipt for entry in read_entries(folder / LEDGER)]
-
-
-def passes(folder: Path) -> bool:
-    return audit(read_entries(folder / LEDGER), WARD, checkpoint_totals(folder)).passed
 
 
 def two(tmp_path: Path, name: str = "ridge") -> tuple[Path, Path]:
@@ -82,7 +79,7 @@ def test_four_parts_in_two_steps_have_the_hash_of_one_service(tmp_path: Path) ->
     done = merge_states([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
     assert done.sums == sums_digest(learned("ridge", X, Y))
     assert newest(tmp_path / "all").position.offsets == dict.fromkeys(range(4), 60)
-    assert passes(tmp_path / "all")
+    passed_audit(tmp_path / "all", WARD)
 
 
 def test_a_merged_state_continues_where_both_ended_as_one_service_of_all_partitions(tmp_path: Path) -> None:
@@ -117,10 +114,9 @@ def test_the_new_ledger_begins_with_the_sums_and_heads_of_the_merged_states(tmp_
     assert (receipt.kind, receipt.sums_after, receipt.policy) == ("merge", done.sums, WARD.digest)
     assert receipt.spans == (Span(0, 0, 80), Span(1, 0, 160))
     assert (receipt.received, receipt.learned) == (240, 240)
-    verdict = audit(read_entries(tmp_path / "out" / LEDGER), WARD, checkpoint_totals(tmp_path / "out"))
+    verdict = passed_audit(tmp_path / "out", WARD)
     (where,) = [finding.answer for finding in verdict.findings if "before the merge" in finding.question]
     assert all(f"{mark.sequence}:{mark.head}" in where for mark in heads)
-    assert passes(tmp_path / "out")
 
 
 def test_states_learned_under_different_policies_are_under_none_together(tmp_path: Path) -> None:
@@ -129,7 +125,8 @@ def test_states_learned_under_different_policies_are_under_none_together(tmp_pat
     other = service_state(tmp_path / "other", X[80:], Y[80:], partition=1, policy=lenient)
     merge_states([first, other], tmp_path / "out")
     assert receipts(tmp_path / "out")[0].policy is None
-    assert not passes(tmp_path / "out")
+    out = tmp_path / "out"
+    assert not audit(read_entries(out / LEDGER), WARD, checkpoint_totals(out)).passed
 
 
 def test_a_record_in_two_states_is_refused_by_topic_partition_and_offsets(tmp_path: Path) -> None:
@@ -232,7 +229,7 @@ def test_what_was_subtracted_is_not_read_again_and_stays_in_the_ledger(tmp_path:
     assert receipt.states == (merged.states[1],)
     assert newest(tmp_path / "out").position == newest(tmp_path / "both").position
     assert newest(tmp_path / "out").samples == 240
-    assert passes(tmp_path / "out")
+    passed_audit(tmp_path / "out", WARD)
     with pytest.raises(InvalidSetting, match=r"offsets 0 to 159 were subtracted from .*out before"):
         subtract_state(tmp_path / "out", second, tmp_path / "again")
     with pytest.raises(InvalidSetting, match="is what a subtraction or an older learner left"):
@@ -266,7 +263,7 @@ def test_erased_samples_are_not_subtracted_a_second_time(tmp_path: Path) -> None
     forgotten(second, X[80:83], Y[80:83])
     done = subtract_state(tmp_path / "both", second, tmp_path / "out", trust_erasures=True)
     assert (done.samples, done.sums) == (157, sums_digest(learned("ridge", X[:80], Y[:80])))
-    assert passes(tmp_path / "out")
+    passed_audit(tmp_path / "out", WARD)
 
 
 def test_a_merge_of_states_with_erased_samples_counts_them(tmp_path: Path) -> None:
@@ -274,7 +271,7 @@ def test_a_merge_of_states_with_erased_samples_counts_them(tmp_path: Path) -> No
     forgotten(second, X[80:83], Y[80:83])
     merge_states([first, second], tmp_path / "out")
     assert receipts(tmp_path / "out")[0].erased == 3
-    assert passes(tmp_path / "out")
+    passed_audit(tmp_path / "out", WARD)
 
 
 def printed(*arguments: Path | str) -> dict[str, Any]:

@@ -13,21 +13,22 @@ from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_sam
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files, leftover_checkpoints
 from lethe.errors import NeverLearned
 from lethe.learners.state import JSON, State
-from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.learned_offsets import LearnedOffsets, receipts_of, regimes_at
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt, RegimeSpan, Span
 from lethe.privacy.audit.receipt_writer import LEDGER, open_ledger
-from lethe.privacy.audit.verify import audit
 from tests.support.checkpoints import checkpoint
 from tests.support.commands import Lethe
+from tests.support.ledgers import passed_audit
 from tests.support.rollbacks import (
     DIGEST,
     RECEIPT,
     about,
+    assert_refused,
     fingerprint,
     learn_batch,
     newest,
+    unwritable_ledger,
     write_states,
 )
 
@@ -103,9 +104,7 @@ def test_the_ledger_has_a_receipt_and_an_audit_passes_as_the_run_goes_on(
     assert (receipt.kind, receipt.spans, receipt.erased) == ("restoration", (Span(0, 128, 256),), 128)
     assert (receipt.back_to, receipt.policy, receipt.retention) == (2, DIGEST, "nothing")
     for samples in (320, 384):
-        verdict = audit(read_entries(tmp_path / LEDGER), known=checkpoint_totals(tmp_path))
-        assert verdict.passed
-        answers = {finding.question: finding.answer for finding in verdict.findings}
+        answers = {finding.question: finding.answer for finding in passed_audit(tmp_path).findings}
         assert answers["What was unlearned otherwise?"].startswith("128 of ")
         with StateFolder(tmp_path, 10) as state:
             learn_batch(state, open_ledger(tmp_path, newest(tmp_path)), samples, taken)
@@ -125,28 +124,22 @@ def test_what_was_unlearned_is_counted_once_if_it_goes_back_twice(lethe: Lethe, 
     assert said[1].startswith("unlearned: 128 samples")
     receipts = [entry.receipt for entry in read_entries(tmp_path / LEDGER)]
     assert [receipt.erased for receipt in receipts if receipt.kind == "restoration"] == [64, 128]
-    assert audit(read_entries(tmp_path / LEDGER), known=checkpoint_totals(tmp_path)).passed
+    passed_audit(tmp_path)
 
 
 def test_a_rollback_with_its_position_undoes_it(lethe: Lethe, tmp_path: Path) -> None:
     fill(tmp_path)
     go_back(lethe, tmp_path, "--to", "128")
     assert lethe("checkpoint", "rollback", str(tmp_path), "--to", "64").code == 0
-    verdict = audit(read_entries(tmp_path / LEDGER), known=checkpoint_totals(tmp_path))
-    assert verdict.passed
-    assert "What was unlearned otherwise?" not in {finding.question for finding in verdict.findings}
+    questions = {finding.question for finding in passed_audit(tmp_path).findings}
+    assert "What was unlearned otherwise?" not in questions
 
 
 def test_the_receipt_is_in_the_checkpoint_if_the_ledger_cannot_be_written(
     lethe: Lethe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path)
-
-    def fail(self: Ledger, mark: object) -> None:
-        raise OSError(28, "No space left on device", str(tmp_path / LEDGER))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "force", fail)
+    with unwritable_ledger(tmp_path, monkeypatch):
         arguments = ("checkpoint", "rollback", str(tmp_path), "--keep-position")
         assert "No space left" in lethe.refuses(*arguments)
     found = newest(tmp_path)
@@ -181,12 +174,14 @@ def test_what_cannot_be_done_is_rejected_in_one_line_and_changes_nothing(
     lethe: Lethe, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     fill(tmp_path)
-    _refused(lethe, tmp_path, arguments, said)
+    assert_refused(lethe, tmp_path, said, "--keep-position", *arguments)
 
 
 def test_a_folder_without_an_older_checkpoint_is_rejected(lethe: Lethe, tmp_path: Path) -> None:
     fill(tmp_path, batches=1)
-    _refused(lethe, tmp_path, [], "holds no older checkpoint: it holds those of 64 samples")
+    assert_refused(
+        lethe, tmp_path, "holds no older checkpoint: it holds those of 64 samples", "--keep-position"
+    )
 
 
 def test_a_folder_that_a_service_uses_is_rejected(lethe: Lethe, tmp_path: Path) -> None:
@@ -203,7 +198,7 @@ def test_a_learner_of_other_settings_is_rejected_with_each_difference(lethe: Let
         changed = {**found.fingerprint, "learner.options.lr": 0.5, "learner.seed": 1}
         state.write(replace(found, fingerprint=changed))
     said = ["learner.options.lr was 0.001, is 0.5", "learner.seed was 0, is 1"]
-    _refused(lethe, tmp_path, ["--to", "128"], "; ".join(said))
+    assert_refused(lethe, tmp_path, "; ".join(said), "--keep-position", "--to", "128")
 
 
 TAKEN_BACK = [
@@ -226,7 +221,7 @@ def test_what_must_not_come_back_is_rejected_with_a_reason(
     lethe: Lethe, tmp_path: Path, receipt: Receipt, said: str
 ) -> None:
     fill(tmp_path, after=[receipt])
-    _refused(lethe, tmp_path, ["--to", "128"], said)
+    assert_refused(lethe, tmp_path, said, "--keep-position", "--to", "128")
 
 
 def test_records_that_were_purged_block_nothing(lethe: Lethe, tmp_path: Path) -> None:
@@ -237,12 +232,14 @@ def test_records_that_were_purged_block_nothing(lethe: Lethe, tmp_path: Path) ->
 @pytest.mark.parametrize("learner", ["dp-finetune", "dp-ridge"])
 def test_a_private_learner_spends_nothing_twice(lethe: Lethe, tmp_path: Path, learner: str) -> None:
     fill(tmp_path, learner=learner)
-    _refused(lethe, tmp_path, [], f"learner {learner} is differentially private")
+    assert_refused(lethe, tmp_path, f"learner {learner} is differentially private", "--keep-position")
 
 
 def test_samples_with_a_time_to_live_do_not_come_back(lethe: Lethe, tmp_path: Path) -> None:
     fill(tmp_path, learner="replay", kept={"arrived": [], "on_disk": []})
-    _refused(lethe, tmp_path, [], "learner replay keeps samples, whose time the policy limits")
+    assert_refused(
+        lethe, tmp_path, "learner replay keeps samples, whose time the policy limits", "--keep-position"
+    )
 
 
 def test_samples_without_a_time_to_live_may(lethe: Lethe, tmp_path: Path) -> None:
@@ -260,11 +257,4 @@ def test_a_checkpoint_of_another_ledger_is_rejected(lethe: Lethe, tmp_path: Path
         strange = replace(taken(32, Ledger(tmp_path / "none"), "finetune"), ledger=odd | {"head": "0" * 64})
         state.write(strange)
         state.write(found)
-    _refused(lethe, tmp_path, ["--to", "32"], "is not of the ledger in")
-
-
-def _refused(lethe: Lethe, folder: Path, arguments: list[str], said: str) -> None:
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    found = lethe.refuses("checkpoint", "rollback", str(folder), "--keep-position", *arguments)
-    assert said in found
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert_refused(lethe, tmp_path, "is not of the ledger in", "--keep-position", "--to", "32")

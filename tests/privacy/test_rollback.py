@@ -1,6 +1,5 @@
 """``lethe checkpoint rollback`` returns to an older checkpoint, with other options, and adds a receipt."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,11 +17,20 @@ from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt, Span
 from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.stream.source import Position
 from tests.support.checkpoints import checkpoint
 from tests.support.commands import Lethe
-from tests.support.rollbacks import DIGEST, RECEIPT, about, fingerprint, newest, write_states
+from tests.support.ledgers import passed_audit
+from tests.support.rollbacks import (
+    DIGEST,
+    RECEIPT,
+    about,
+    assert_refused,
+    fingerprint,
+    newest,
+    unwritable_ledger,
+    write_states,
+)
 
 
 def taken(samples: int, ledger: Ledger, learner: str, weight: Tensor) -> Checkpoint:
@@ -90,23 +98,18 @@ def test_the_ledger_has_a_receipt_and_an_audit_passes_before_and_after_the_recor
     assert (receipt.kind, receipt.spans) == ("rollback", (Span(0, 128, 256),))
     assert (receipt.retention, receipt.policy, receipt.topic) == ("nothing", DIGEST, "images")
     kept = cast("dict[str, Any]", newest(tmp_path).ledger)
-    assert audit(entries, known=checkpoint_totals(tmp_path)).passed
+    passed_audit(tmp_path)
     ledger = Ledger(tmp_path / LEDGER, entries[-1].mark, kept["pending"])
     ledger.add(replace(RECEIPT, spans=(Span(0, 128, 192),), received=64, learned=64))
     ledger.force(ledger.mark)
-    assert audit(read_entries(tmp_path / LEDGER), known=checkpoint_totals(tmp_path)).passed
+    passed_audit(tmp_path)
 
 
 def test_the_receipt_is_in_the_checkpoint_if_the_ledger_cannot_be_written(
     lethe: Lethe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path)
-
-    def fail(self: Ledger, mark: object) -> None:
-        raise OSError(28, "No space left on device", str(tmp_path / LEDGER))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "force", fail)
+    with unwritable_ledger(tmp_path, monkeypatch):
         assert "No space left" in lethe.refuses("checkpoint", "rollback", str(tmp_path), "--to", "128")
     found = newest(tmp_path)
     assert found.samples == 128
@@ -162,7 +165,7 @@ def test_what_cannot_be_done_is_rejected_in_one_line_and_changes_nothing(
     lethe: Lethe, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     fill(tmp_path)
-    _refused(lethe, tmp_path, arguments, said)
+    assert_refused(lethe, tmp_path, said, *arguments)
 
 
 def test_a_folder_without_checkpoints_is_rejected(lethe: Lethe, tmp_path: Path) -> None:
@@ -191,7 +194,7 @@ def test_what_must_not_be_undone_is_rejected_with_a_reason(
     lethe: Lethe, tmp_path: Path, receipt: Receipt, said: str
 ) -> None:
     fill(tmp_path, after=[receipt])
-    _refused(lethe, tmp_path, ["--to", "128"], said)
+    assert_refused(lethe, tmp_path, said, "--to", "128")
 
 
 def test_records_that_were_purged_before_the_checkpoint_block_nothing(lethe: Lethe, tmp_path: Path) -> None:
@@ -204,7 +207,7 @@ def test_what_a_private_learner_released_is_not_taken_back(
     lethe: Lethe, tmp_path: Path, learner: str
 ) -> None:
     fill(tmp_path, learner=learner)
-    _refused(lethe, tmp_path, ["--to", "128"], f"learner {learner} is differentially private")
+    assert_refused(lethe, tmp_path, f"learner {learner} is differentially private", "--to", "128")
 
 
 def test_the_code_of_another_package_runs_only_if_it_is_named(lethe: Lethe, tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_the_code_of_another_package_runs_only_if_it_is_named(lethe: Lethe, tmp_
     with StateFolder(tmp_path, 10) as state:
         other = newest(tmp_path)
         state.write(replace(other, fingerprint={**other.fingerprint, "learner.name": "styx"}))
-    _refused(lethe, tmp_path, ["--option", "lr=1"], "was written by learner 'styx' of another package")
+    assert_refused(lethe, tmp_path, "was written by learner 'styx' of another package", "--option", "lr=1")
 
 
 def test_a_position_of_several_partitions_goes_back_in_each(lethe: Lethe, tmp_path: Path) -> None:
@@ -229,11 +232,4 @@ def test_a_position_of_several_partitions_goes_back_in_each(lethe: Lethe, tmp_pa
     entries = list(read_entries(tmp_path / LEDGER))
     assert entries[-1].receipt.spans == (Span(0, 32, 96), Span(1, 32, 96))
     assert newest(tmp_path).position.offsets == {0: 32, 1: 32}
-    assert audit(entries, known=checkpoint_totals(tmp_path)).passed
-
-
-def _refused(lethe: Lethe, folder: Path, arguments: list[str], said: str) -> None:
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    assert said in lethe.refuses("checkpoint", "rollback", str(folder), *arguments)
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
-    assert json.loads((folder / LEDGER).read_text().splitlines()[-1])["kind"] == "batch"
+    passed_audit(tmp_path)

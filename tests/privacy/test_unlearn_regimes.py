@@ -21,12 +21,10 @@ from lethe.events import Resumed
 from lethe.learners.analytic.experts import Experts
 from lethe.learners.base import LearnerContext
 from lethe.learners.state import JSON
-from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.learned_offsets import in_force, regimes_at
 from lethe.privacy.audit.ledger import Entry, LedgerMark, read_entries
 from lethe.privacy.audit.receipt import Receipt, RegimeSpan, regime_spans
 from lethe.privacy.audit.receipt_writer import LEDGER, open_receipts
-from lethe.privacy.audit.verify import audit
 from lethe.privacy.controls import PolicyControls
 from lethe.privacy.stored_learner import sums_digest
 from lethe.privacy.unlearn import forget
@@ -34,7 +32,7 @@ from lethe.runtime.resume import fingerprint
 from lethe.settings import Settings
 from lethe.stream.source import Position
 from tests.support.filled import filled
-from tests.support.ledgers import batch, failed, verdict_of
+from tests.support.ledgers import batch, failed, passed_audit, verdict_of
 from tests.support.states import WARD
 from tests.support.subjects import LAYOUT, OPTIONS, Assigned, subject
 
@@ -109,7 +107,7 @@ def test_what_is_forgotten_was_never_learned_to_the_last_bit(count: int, tmp_pat
     assert (receipt.kind, receipt.erased) == ("erasure", count)
     assert (receipt.sums_before, receipt.sums_after) == (before, expected)
     assert not receipt.regimes
-    assert audit(read_entries(state / LEDGER), WARD, checkpoint_totals(state)).passed
+    passed_audit(state, WARD)
 
 
 def test_a_place_says_the_regime_and_without_one_nothing_is_forgotten(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import Ledger, LedgerMark, read_entries
 from lethe.privacy.audit.receipt import Receipt, Span
+from lethe.privacy.audit.receipt_writer import LEDGER
 from lethe.privacy.audit.verify import CheckpointTotals, Verdict, audit
 from lethe.privacy.policy import Policy
 
-__all__ = ["POLICY", "batch", "failed", "known", "other", "verdict_of"]
+__all__ = ["POLICY", "batch", "failed", "known", "other", "passed_audit", "verdict_of"]
 
 POLICY = Policy.model_validate(
     {"name": "ward", "retention": "statistics", "residency_seconds": 5, "purge": {"within_seconds": 60}}
@@ -47,6 +49,13 @@ def verdict_of(folder: Path, *receipts: Receipt, **more: Any) -> Verdict:
     ledger.force(ledger.mark)
     given: dict[str, Any] = {"policy": POLICY, "now": 1e9 + 30} | more
     return audit(read_entries(path), **given)
+
+
+def passed_audit(state: Path, policy: Policy | None = None, **more: Any) -> Verdict:
+    """Audit the ledger of a state folder against its newest checkpoint; fail unless that passes."""
+    verdict = audit(read_entries(state / LEDGER), policy, checkpoint_totals(state), **more)
+    assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
+    return verdict
 
 
 def known(mark: LedgerMark, samples: int, **more: Any) -> CheckpointTotals:

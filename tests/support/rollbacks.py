@@ -1,9 +1,12 @@
-"""State folders of a service that learned a few batches under a ledger, to roll back."""
+"""State folders of a service that learned a few batches under a ledger, and rollbacks that fail."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
+
+import pytest
 
 from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files
@@ -13,8 +16,20 @@ from lethe.privacy.audit.ledger import Ledger
 from lethe.privacy.audit.receipt import Receipt, Span
 from lethe.privacy.audit.receipt_writer import LEDGER
 from lethe.wire import Layout
+from tests.support.commands import Lethe
 
-__all__ = ["DIGEST", "RECEIPT", "Take", "about", "fingerprint", "learn_batch", "newest", "write_states"]
+__all__ = [
+    "DIGEST",
+    "RECEIPT",
+    "Take",
+    "about",
+    "assert_refused",
+    "fingerprint",
+    "learn_batch",
+    "newest",
+    "unwritable_ledger",
+    "write_states",
+]
 
 DIGEST: Final = "ab" * 32
 """Of the policy."""
@@ -64,3 +79,22 @@ def write_states(folder: Path, take: Take, batches: int = 4, after: Sequence[Rec
 def newest(folder: Path) -> Checkpoint:
     """Return the newest checkpoint."""
     return read_checkpoint(checkpoint_files(folder)[-1])
+
+
+def assert_refused(lethe: Lethe, folder: Path, said: str, *arguments: str) -> None:
+    """Fail unless the rollback of a state folder is refused in a line with ``said``, and changes no file."""
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert said in lethe.refuses("checkpoint", "rollback", str(folder), *arguments)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@contextmanager
+def unwritable_ledger(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the disk be full whenever the ledger is written."""
+
+    def fail(self: Ledger, mark: object) -> None:
+        raise OSError(28, "No space left on device", str(folder / LEDGER))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "force", fail)
+        yield
