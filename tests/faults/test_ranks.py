@@ -15,16 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from lethe.errors import RankLost
 from lethe.evaluation.history import History
 from lethe.experiments.chaos.outcome import Outcome
-from lethe.privacy.audit.evidence import checkpoint_totals
-from lethe.privacy.audit.ledger import read_entries
-from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.probeset import ProbeSet, save_probe
 from lethe.settings import Settings
 from lethe.wire import Sample, encode
 from tests.support.faults.ranks import has_learned, newest, sums, team
 from tests.support.faults.services import FAILED, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, images, records
+from tests.support.ledgers import passed_audit
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
@@ -32,7 +29,7 @@ pytestmark = pytest.mark.needs("kafka")
 PARTITIONS = 6
 FIRST, SECOND = records("a", 780, 1), records("b", 823, 2)
 TOTAL = len(FIRST) + len(SECOND)
-ELSE = (("ridge", 3), ("slda", 2), ("experts", 3))
+MORE = (("ridge", 3), ("slda", 2), ("experts", 3))
 
 
 @pytest.fixture(scope="module")
@@ -65,32 +62,31 @@ def learn_all(settings: Settings, ranks: int, folder: Path) -> None:
         assert started.statuses() == [0] * ranks, started.log
 
 
-def learn_and_hit(
-    settings: Settings, folder: Path, hits: Sequence[tuple[int, int, signal.Signals, int]]
+def learn_and_signal(
+    settings: Settings, folder: Path, starts: Sequence[tuple[int, int, signal.Signals, int]]
 ) -> Iterator[Sequence[int]]:
-    """Let ranks learn one after the other; yield their exit statuses.
+    """Start ranks one time after the other, and send one of them a signal; yield their exit statuses.
 
-    Each of ``hits`` is a number of ranks, which of them gets which signal, and after how many samples.
+    Each of ``starts`` is a number of ranks, which of them gets which signal, and after how many samples.
     """
     assert settings.checkpoint.folder is not None
-    for ranks, rank, number, samples in hits:
+    for ranks, rank, number, samples in starts:
         with team(settings, ranks, folder / f"{ranks}-ranks-{samples}") as started:
             has_learned(started, settings.checkpoint.folder, samples)
             started.send(rank, number)
             yield started.statuses()
 
 
-def check_books(folder: Path, total: int = TOTAL) -> None:
+def assert_accounted_for(folder: Path, total: int = TOTAL) -> None:
     """Every offset is in one receipt of one ledger, and nothing is lost or counted twice."""
     found = Outcome.of(folder)
     assert (found.lost(total), found.twice, found.passed) == (0, 0, total)
-    verdict = audit(read_entries(folder / LEDGER), known=checkpoint_totals(folder))
-    assert verdict.passed, verdict
+    passed_audit(folder)
 
 
 @pytest.mark.parametrize(
     ("learner", "ranks"),
-    [("ridge", 2), *(pytest.param(*more, marks=pytest.mark.long) for more in ELSE)],
+    [("ridge", 2), *(pytest.param(*more, marks=pytest.mark.long) for more in MORE)],
 )
 def test_ranks_learn_what_one_service_does(
     learner: str, ranks: int, stage: Stage, alone: Callable[[str], str], tmp_path: Path
@@ -98,7 +94,7 @@ def test_ranks_learn_what_one_service_does(
     state = tmp_path / "state"
     learn_all(ranked(stage, learner, state), ranks, tmp_path / "logs")
     assert sums(state) == alone(learner)
-    check_books(state)
+    assert_accounted_for(state)
     history = History.from_json(newest(state).history)
     assert history.segments == ["a", "b"]
     assert history.evaluated_at == TOTAL, "the whole is evaluated at the end"
@@ -134,7 +130,7 @@ def test_ranks_that_average_gradients_learn_as_one_service_with_their_batches_in
     with running(ranked(stage, "finetune", other, batch={"size": 32})) as service:
         learn_all(ranked(stage, "finetune", state, batch={"size": 16}), 2, tmp_path / "logs")
         assert service.status() == 0, service.log
-    check_books(state)
+    assert_accounted_for(state)
     ours, theirs = newest(state).learner, newest(other).learner
     assert ours.values == theirs.values
     for name, tensor in ours.tensors.items():
@@ -167,11 +163,11 @@ def test_ranks_that_are_killed_end_as_if_undisturbed(
     apart = {"average_every": rounds}
     settings = ranked(stage, learner, state, run=apart)
     killed = ((2, 1, signal.SIGKILL, 256), (2, 0, signal.SIGKILL, 512))  # one that follows, and the first
-    ends = list(learn_and_hit(settings, tmp_path / "killed", killed))
+    ends = list(learn_and_signal(settings, tmp_path / "killed", killed))
     assert ends == [[RankLost.status, -signal.SIGKILL], [-signal.SIGKILL, RankLost.status]]
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 2, tmp_path / "last")
-    check_books(state)
+    assert_accounted_for(state)
     learn_all(ranked(stage, learner, tmp_path / "other" / "state", run=apart), 2, tmp_path / "undisturbed")
     assert Outcome.of(state) == Outcome.of(tmp_path / "other" / "state")
 
@@ -183,12 +179,12 @@ def test_other_numbers_of_ranks_continue_what_some_have_begun(
     state = tmp_path / "state"
     settings = ranked(stage, "ridge", state)
     asked = ((2, 1, signal.SIGTERM, 256), (3, 0, signal.SIGTERM, 512))
-    for statuses in learn_and_hit(settings, tmp_path, asked):
+    for statuses in learn_and_signal(settings, tmp_path, asked):
         assert not any(statuses), "a rank that is asked to stop has all end"
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 1, tmp_path / "1")
     assert sums(state) == alone("ridge")
-    check_books(state)
+    assert_accounted_for(state)
 
 
 @pytest.mark.long
@@ -198,13 +194,13 @@ def test_ranks_are_added_and_taken_away_again_and_again(
     stage = fill(topic, FIRST, PARTITIONS)
     state = tmp_path / "state"
     settings = ranked(stage, "ridge", state)
-    hits = ((2, 1, signal.SIGTERM, 200), (3, 2, signal.SIGKILL, 400), (1, 0, signal.SIGTERM, 600))
-    ends = [any(statuses) for statuses in learn_and_hit(settings, tmp_path, hits)]
+    starts = ((2, 1, signal.SIGTERM, 200), (3, 2, signal.SIGKILL, 400), (1, 0, signal.SIGTERM, 600))
+    ends = [any(statuses) for statuses in learn_and_signal(settings, tmp_path, starts)]
     assert ends == [False, True, False]
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 4, tmp_path / "4")
     assert sums(state) == alone("ridge")
-    check_books(state)
+    assert_accounted_for(state)
 
 
 def test_ranks_continue_what_a_single_service_has_begun(
@@ -220,7 +216,7 @@ def test_ranks_continue_what_a_single_service_has_begun(
     fill(topic, SECOND, PARTITIONS)
     learn_all(settings, 3, tmp_path / "logs")
     assert sums(state) == alone("ridge")
-    check_books(state)
+    assert_accounted_for(state)
     with running(settings) as service:
         assert service.status() == FAILED
         assert "continue it with any number of them" in service.log
@@ -243,7 +239,7 @@ def test_the_page_of_rank_0_shows_what_each_rank_does(
         started.send(0, signal.SIGTERM)
         assert started.statuses() == [0, 0], started.log
     assert sums(state) == alone("ncm")
-    check_books(state)
+    assert_accounted_for(state)
     shares = [values["lethe_rank_samples_learned_total", rank] for rank in "01"]
     assert sum(shares) == TOTAL
     assert min(shares) > 0.4 * TOTAL
@@ -271,7 +267,7 @@ def test_malformed_records_are_counted_once(fill: Fill, topic: str, tmp_path: Pa
     fill(topic, everything[240:], PARTITIONS)
     learn_all(settings, 2, tmp_path / "logs")
     assert (Outcome.of(state).learned, Outcome.of(state).dead) == (300, 60)
-    check_books(state, 360)
+    assert_accounted_for(state, 360)
 
 
 def test_a_topic_with_fewer_partitions_than_ranks_is_refused(fill: Fill, topic: str, tmp_path: Path) -> None:

@@ -9,13 +9,23 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lethe.checkpointing.checkpoint import Checkpoint
-from lethe.checkpointing.state_folder import StateFolder
+from lethe.checkpointing.checkpoint import Checkpoint, read_samples
+from lethe.checkpointing.state_folder import StateFolder, checkpoint_files
 from lethe.errors import InvalidFile
 from lethe.learners.state import JSON, State
 from lethe.stream.source import Position
 
-__all__ = ["DTYPES", "bits", "checkpoint", "checkpoints", "refuse", "same", "samples_of_newest", "tensors"]
+__all__ = [
+    "DTYPES",
+    "bits",
+    "checkpoint",
+    "checkpoints",
+    "refuse",
+    "same",
+    "samples_of_newest",
+    "saved_samples",
+    "tensors",
+]
 
 DTYPES: Final = (
     torch.float64,
@@ -113,3 +123,11 @@ def samples_of_newest(folder: StateFolder) -> int:
     newest = folder.load_newest(refuse)
     assert newest is not None
     return newest.samples
+
+
+def saved_samples(folder: Path) -> int:
+    """Return the samples of the newest checkpoint of a running service; 0 if none can be read at present."""
+    try:
+        return max(map(read_samples, checkpoint_files(folder)), default=0)
+    except InvalidFile:  # an old one, deleted meanwhile
+        return 0

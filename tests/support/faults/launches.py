@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lethe.checkpointing.checkpoint import read_samples
-from lethe.checkpointing.state_folder import checkpoint_files
-from lethe.errors import InvalidFile
 from lethe.experiments.chaos.outcome import Outcome
 from lethe.experiments.chaos.ranked_service import rank_processes
+from tests.support.checkpoints import saved_samples
 from tests.support.faults.services import SIZE, Stage
 from tests.support.waiting import until
 
@@ -69,10 +67,7 @@ def arguments(stage: Stage, state: Path, total: int) -> list[str]:
 def has_saved(started: Launched, state: Path, samples: int) -> None:
     def saved() -> bool:
         assert started.process.poll() is None, started.log
-        try:
-            return max(map(read_samples, checkpoint_files(state)), default=0) >= samples
-        except InvalidFile:  # an old one, deleted meanwhile
-            return False
+        return saved_samples(state) >= samples
 
     until(saved, f"{samples} samples are saved")
 

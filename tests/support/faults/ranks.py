@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples, state_digest
+from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, state_digest
 from lethe.checkpointing.state_folder import checkpoint_files
-from lethe.errors import InvalidFile, LetheError
+from lethe.errors import LetheError
 from lethe.learners.state import State
 from lethe.runtime.ranks.environment import variables
 from lethe.runtime.run_rank import run_rank
 from lethe.settings import Settings
+from tests.support.checkpoints import saved_samples
 from tests.support.forked import forked
 from tests.support.waiting import until
 
@@ -101,11 +102,7 @@ def has_learned(started: Team, folder: Path, samples: int) -> None:
 
     def saved() -> bool:
         assert all(process.exitcode in (None, 0) for process in started.processes), started.log
-        if f"{len(started.processes)} ranks learn" not in started.log:
-            return False
-        try:
-            return max(map(read_samples, checkpoint_files(folder)), default=0) >= samples
-        except InvalidFile:  # an old one, deleted meanwhile
-            return False
+        reading = f"{len(started.processes)} ranks learn" in started.log
+        return reading and saved_samples(folder) >= samples
 
     until(saved, f"{samples} samples are saved")
