@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
@@ -17,10 +16,8 @@ from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.errors import InvalidSetting
 from lethe.experiments.chaos.outcome import Outcome
 from lethe.learners.registry import LEARNERS
-from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.privacy.controls import load_controls
 from lethe.privacy.policy import load_policy
 from lethe.privacy.verify_sums import verify_topic
@@ -32,6 +29,7 @@ from tests.support.faults.policies import held_to
 from tests.support.faults.readers import reading, spawning
 from tests.support.faults.services import FAILED, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, records
+from tests.support.ledgers import passed_audit
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
@@ -112,8 +110,7 @@ def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all
     assert isinstance(last.counts, dict)
     assert counts.items() <= last.counts.items()
     assert joined_in(state) == len(MISSING)
-    verdict = audit(read_entries(state / LEDGER), load_policy("lab"), checkpoint_totals(state))
-    assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
+    passed_audit(state, load_policy("lab"))
 
 
 def test_with_several_readers_too_whichever_of_their_processes_is_killed_while_records_wait(
@@ -152,15 +149,11 @@ def test_a_label_that_never_comes_leaves_its_record_unlabelled(
     labels = {"topic": late, "wait": 3.0, "unlabelled": "predict"}
     given = settings(stage, tmp_path / "state", labels=labels, serve={"keep": True})
     with running(given) as service:
-        service.has_learned(COUNT * 3 // 4)
-        exported = httpx.get(f"{service.address}/metrics").text
-        samples = service.state()["samples"]
+        until(lambda: service.count("unlabelled") == COUNT // 4, "the others are predicted")
+        until(lambda: service.learned() == COUNT * 3 // 4, "those with a label are learned")
+        until(lambda: service.metric("lethe_labels_joined_total") == COUNT // 4, "the labels are counted")
         service.send(signal.SIGTERM)
         assert service.status() == 0
-    assert (samples["learned"], samples["unlabelled"]) == (COUNT * 3 // 4, COUNT // 4)
-    joined = re.search(r"^lethe_labels_joined_total (\S+)$", exported, re.MULTILINE)
-    assert joined is not None
-    assert float(joined[1]) == COUNT // 4
 
 
 def test_under_a_bound_of_residency_records_that_wait_are_read_again_and_lost_ones_do_not_block(
@@ -178,9 +171,7 @@ def test_under_a_bound_of_residency_records_that_wait_are_read_again_and_lost_on
     found = Outcome.of(state)
     assert found.learned + found.dead == COUNT
     assert found.dead >= 1
-    policy = load_policy(held["privacy"]["policy"])
-    verdict = audit(read_entries(state / LEDGER), policy, checkpoint_totals(state))
-    assert verdict.passed, [finding for finding in verdict.findings if not finding.passed]
+    passed_audit(state, load_policy(held["privacy"]["policy"]))
 
 
 @pytest.mark.long
