@@ -23,7 +23,8 @@ from lethe_producers.datasets import default_root
 from lethe_producers.probes import probes_of
 from lethe_producers.scenario import load_scenario
 from tests.support.boards import Drawing, defects, draw
-from tests.support.monitoring import dashboards, panels, queries, recorded
+from tests.support.monitoring import dashboards, panels, queries, recorded, titles_of_row
+from tests.support.prometheus import ask
 
 pytestmark = [
     pytest.mark.needs("kafka", "prometheus", "datasets"),
@@ -49,14 +50,7 @@ OF_RANKS: Final = (
     "Lag by rank",
 )
 """Panels without data, as both services learn alone."""
-OF_WATCHED: Final = (
-    "Does the watched model answer?",
-    "Latency of the watched model, 99th percentile",
-    "Failed requests and retries",
-    "Budget of requests used",
-    "Images asked about per second",
-    "Drops found",
-)
+OF_WATCHED: Final = titles_of_row("lethe-stream", "Watched models")
 """Panels without data, as both services learn."""
 MAY_BE_EMPTY: Final = {
     "Firing alerts: A": {"ridge"},
@@ -123,9 +117,7 @@ class Running:
     process: subprocess.Popen[str]
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        answer = httpx.get(f"{self.addresses['prometheus']}/api/v1/{path}", params=parameters, timeout=60)
-        assert answer.status_code == 200, f"{parameters}: {answer.text}"
-        return answer.json()["data"]
+        return ask(self.addresses["prometheus"], path, **parameters)
 
     def over_time(self, expr: str, step: float = INTERVAL) -> list[list[tuple[float, float]]]:
         """For each series, its values from the first to the last second."""

@@ -29,6 +29,7 @@ __all__ = [
     "queries",
     "recorded",
     "rules",
+    "titles_of_row",
 ]
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
@@ -94,6 +95,13 @@ def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
     """What a dashboard shows, without the headings of its rows."""
     every = (one for panel in dashboard["panels"] for one in (panel, *panel.get("panels", [])))
     return [panel for panel in every if panel["type"] != "row"]
+
+
+def titles_of_row(uid: str, row: str) -> list[str]:
+    """The titles of the panels in a closed row of the dashboard ``uid``."""
+    (board,) = (board for board in dashboards() if board["uid"] == uid)
+    (closed,) = (panel for panel in board["panels"] if (panel["type"], panel.get("title")) == ("row", row))
+    return [panel["title"] for panel in closed["panels"]]
 
 
 @dataclass(frozen=True)

@@ -15,29 +15,31 @@ from deploy.kafka.kraft import free_port
 from deploy.prometheus.files import write_prometheus
 from tests.support.waiting import until
 
-__all__ = ["Monitor", "monitoring"]
+__all__ = ["Monitor", "ask", "monitoring"]
 
 STEP: Final = 0.5
 """Seconds between two looks at a series: less than between two scrapes."""
 
 
+def ask(address: str, path: str, **parameters: Any) -> Any:
+    """Return what the Prometheus at ``address`` answers to a request to its API."""
+    answer = httpx.get(f"{address}/api/v1/{path}", params=parameters, timeout=60)
+    assert answer.status_code == 200, f"{parameters}: {answer.text}"
+    return answer.json()["data"]
+
+
 @dataclass(frozen=True)
 class Monitor:
-    """The Prometheus at ``address``; it asks everything every second."""
+    """The Prometheus at ``address``; it scrapes, and evaluates its rules, every second."""
 
     address: str
     service: str
     """Its name in the label of every series."""
     began: float
 
-    def ask(self, path: str, **parameters: Any) -> Any:
-        answer = httpx.get(f"{self.address}/api/v1/{path}", params=parameters, timeout=60)
-        assert answer.status_code == 200, f"{parameters}: {answer.text}"
-        return answer.json()["data"]
-
     def value(self, expression: str) -> float | None:
         """The present value of the one series; None if there is none."""
-        found = self.ask("query", query=expression)["result"]
+        found = ask(self.address, "query", query=expression)["result"]
         return float(found[0]["value"][1]) if found else None
 
     def fired(self, alert: str, **labels: str) -> float | None:
@@ -55,7 +57,7 @@ class Monitor:
         """
         times = {"start": after, "end": until + 1, "step": STEP}
         query = f'lethe_last_evaluation_timestamp_seconds{{service="{self.service}"}}'
-        (series,) = self.ask("query_range", query=query, **times)["result"]
+        (series,) = ask(self.address, "query_range", query=query, **times)["result"]
         return len({ended for _, at in series["values"] if (ended := float(at)) > after})
 
 

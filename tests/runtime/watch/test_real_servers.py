@@ -24,7 +24,7 @@ from lethe.observability.result import RunResult
 from lethe.probeset import ProbeSet, save_probe
 from lethe_producers.datasets import DatasetName, default_root, load
 from tests.support.boards import Drawing, draw
-from tests.support.monitoring import dashboards
+from tests.support.monitoring import dashboards, titles_of_row
 from tests.support.prometheus import Monitor, monitoring
 from tests.support.services import Command
 from tests.support.waiting import until
@@ -40,15 +40,6 @@ NAMES: tuple[DatasetName, ...] = ("mnist", "fashion-mnist")
 TRAINING, TESTED = 6000, 500
 EVERY = 5
 """Seconds between two evaluations."""
-ON_STREAM = (
-    "Does the watched model answer?",
-    "Latency of the watched model, 99th percentile",
-    "Failed requests and retries",
-    "Budget of requests used",
-    "Images asked about per second",
-    "Drops found",
-)
-"""Panels on watched models."""
 
 Serve = Callable[[int, int], AbstractContextManager[None]]
 """Serves the model after a stage of training at a port."""
@@ -177,7 +168,8 @@ def watch(
         assert "mnist" in forgetting.text("Forgotten now")
         forgetting.page.close()
         stream = drawn("lethe-stream", monitor, browser)
-        assert [panel for panel in ON_STREAM if not stream.panel(panel).points] == []
+        watched = titles_of_row("lethe-stream", "Watched models")
+        assert [title for title in watched if not stream.panel(title).points] == []
         stream.page.close()
     metrics = get("/metrics")
     assert metrics is not None
