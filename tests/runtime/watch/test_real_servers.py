@@ -26,8 +26,8 @@ from lethe_producers.datasets import DatasetName, default_root, load
 from tests.support.boards import Drawing, draw
 from tests.support.monitoring import dashboards, titles_of_row
 from tests.support.prometheus import Monitor, monitoring
-from tests.support.services import Command
 from tests.support.waiting import until
+from tests.support.watching import Watching, watching
 
 pytestmark = [
     pytest.mark.long,
@@ -119,69 +119,54 @@ def watch(
 ) -> RunResult:
     """Watch ``target``, ``retrain`` it midway, and return the result once MNIST is seen to be forgotten.
 
-    The alert fires within two evaluations; the live page and the dashboard show what is forgotten.
+    The alert fires within two evaluations; the live page and the dashboards show what is forgotten.
     """
-    port = free_port()
-    arguments = ["watch", "--probes", str(stages / "probes"), *target, "--pixels", "unit", "--shape", "flat"]
-    arguments += [
-        "--every",
-        str(EVERY),
-        "--timeout",
-        "60",
-        "--port",
-        str(port),
-        "--report",
-        str(tmp_path / "report"),
-    ]
-    watching = Command(arguments, os.environ | variables, tmp_path / "watch.log")
+    arguments = ["--probes", stages / "probes", *target, "--pixels", "unit", "--shape", "flat"]
+    arguments += ["--every", EVERY, "--timeout", 60, "--report", tmp_path / "report"]
+    with watching(arguments, tmp_path / "watch.log", variables=variables) as started:
+        until(lambda: started.state().get("visit") == 1, "the first evaluation")
+        with monitoring(tmp_path, "watched", started.port) as monitor:
+            is_alerted(monitor, started, retrain)
+            is_drawn(monitor, browser)
+        assert started.metric("lethe_forgetting_ratio", probe="mnist") > 0.1
+        page = browser.new_page()
+        page.goto(started.address)
+        expect(page.locator("#headline")).to_contain_text("forgot mnist", timeout=120_000)
+        expect(page.locator("#models .card")).to_contain_text("points below its best: mnist")
+        page.close()
+    return RunResult.read(tmp_path / "report" / "run.json")
 
-    def get(path: str) -> httpx.Response | None:
-        assert watching.poll() is None, (tmp_path / "watch.log").read_text()
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=60)
-        except httpx.TransportError:
-            return None
 
-    def lost() -> float:
-        state = get("/state")
-        return 0.0 if state is None else state.json()["forgetting_by_probe"].get("mnist", 0.0)
+def is_alerted(monitor: Monitor, started: Watching, retrain: Callable[[], None]) -> None:
+    """The alert fires within two evaluations after the model is retrained."""
 
-    def alerted(monitor: Monitor) -> float | None:
-        assert watching.poll() is None, (tmp_path / "watch.log").read_text()
+    def fired() -> float | None:
+        assert started.process.poll() is None, started.log
         return monitor.fired("LetheProbeForgotten", probe="mnist")
 
-    until(lambda: (state := get("/state")) and state.json()["visit"] == 1, "the first evaluation")
-    with monitoring(tmp_path, "watched", port) as monitor:
-        known = 'lethe_probe_accuracy_ratio{service="watched", probe="mnist"} > 0.8'
-        until(lambda: monitor.value(known), "the first evaluation is scraped")
-        assert alerted(monitor) is None
-        retrain()
-        retrained = time.time()
-        until(lambda: lost() > 0.1, "MNIST is forgotten")
-        until(lambda: alerted(monitor), "the alert fires")
-        fired = alerted(monitor)
-        assert fired is not None
-        assert monitor.evaluations(retrained, fired) <= 2
-        forgetting = drawn("lethe-forgetting", monitor, browser)
-        for panel in ("Forgotten now", "Firing alerts"):
-            assert "watched" in forgetting.text(panel)
-        assert "mnist" in forgetting.text("Forgotten now")
-        forgetting.page.close()
-        stream = drawn("lethe-stream", monitor, browser)
-        watched = titles_of_row("lethe-stream", "Watched models")
-        assert [title for title in watched if not stream.panel(title).points] == []
-        stream.page.close()
-    metrics = get("/metrics")
-    assert metrics is not None
-    assert 'lethe_forgetting_ratio{probe="mnist",source="watched"}' in metrics.text
-    page = browser.new_page()
-    page.goto(f"http://127.0.0.1:{port}/")
-    expect(page.locator("#headline")).to_contain_text("forgot mnist", timeout=120_000)
-    expect(page.locator("#models .card")).to_contain_text("points below its best: mnist")
-    page.close()
-    watching.send(signal.SIGTERM)
-    assert watching.wait(240) == 0, (tmp_path / "watch.log").read_text()
-    return RunResult.read(tmp_path / "report" / "run.json")
+    known = 'lethe_probe_accuracy_ratio{service="watched", probe="mnist"} > 0.8'
+    until(lambda: monitor.value(known), "the first evaluation is scraped")
+    assert fired() is None
+    retrain()
+    retrained = time.time()
+    until(lambda: started.lost("mnist") > 0.1, "MNIST is forgotten")
+    until(fired, "the alert fires")
+    since = fired()
+    assert since is not None
+    assert monitor.evaluations(retrained, since) <= 2
+
+
+def is_drawn(monitor: Monitor, browser: Browser) -> None:
+    """The dashboards show the model, the alert and the requests."""
+    forgetting = drawn("lethe-forgetting", monitor, browser)
+    for panel in ("Forgotten now", "Firing alerts"):
+        assert "watched" in forgetting.text(panel)
+    assert "mnist" in forgetting.text("Forgotten now")
+    forgetting.page.close()
+    stream = drawn("lethe-stream", monitor, browser)
+    watched = titles_of_row("lethe-stream", "Watched models")
+    assert [title for title in watched if not stream.panel(title).points] == []
+    stream.page.close()
 
 
 def drawn(uid: str, monitor: Monitor, browser: Browser) -> Drawing:

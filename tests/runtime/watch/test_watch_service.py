@@ -3,20 +3,23 @@
 import json
 import os
 import re
-import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from deploy.kafka.kraft import free_port
 from lethe.observability.result import RunResult
 from lethe.probeset import save_probe
 from tests.support.services import Command
 from tests.support.waiting import until
 from tests.support.watched import Model, model_server, probes_of, serving
+from tests.support.watching import Watching, watching
+
+TOKEN = "x" * 16
+"""Of the watching service."""
 
 
 @pytest.fixture
@@ -26,70 +29,80 @@ def probes(tmp_path: Path) -> Path:
     return tmp_path / "probes"
 
 
-def test_a_model_that_is_retrained_is_seen_to_forget(probes: Path, tmp_path: Path, browser: Browser) -> None:
-    model, port, token = Model("a"), free_port(), "x" * 16
+@contextmanager
+def watched(model: Model, probes: Path, folder: Path) -> Iterator[tuple[Watching, str]]:
+    """Watch a model behind a token, and another beside it; yield what watches, and the model's address.
+
+    The first evaluation has ended.
+    """
     model.token = "secret"
-    (tmp_path / "model").write_text("secret\n")
-    (tmp_path / "ours").write_text(token)
+    (folder / "model").write_text("secret\n")
+    (folder / "ours").write_text(TOKEN)
     with serving(model_server(model)) as address:
-        arguments = ["watch", "--probes", probes, "--url", f"{address}/v2/models/digits/infer"]
-        arguments += ["--every", "0.2", "--requests-per-minute", "6000", "--port", port]
-        arguments += ["--token-file", tmp_path / "model"]
-        arguments += ["--state", tmp_path / "state", "--report", tmp_path / "report"]
-        arguments += ["--serve-token-file", tmp_path / "ours"]
-        arguments += ["--beside", f"next={tmp_path / 'next' / 'run.json'}"]
-        watching = Command([*map(str, arguments)], dict(os.environ), tmp_path / "log")
-        client = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {token}"}, timeout=60
-        )
+        arguments = ["--probes", probes, "--url", f"{address}/v2/models/digits/infer"]
+        arguments += ["--every", "0.2", "--requests-per-minute", "6000"]
+        arguments += ["--token-file", folder / "model", "--serve-token-file", folder / "ours"]
+        arguments += ["--state", folder / "state", "--report", folder / "report"]
+        arguments += ["--beside", f"next={folder / 'next' / 'run.json'}"]
+        with watching(arguments, folder / "log", TOKEN) as started:
+            until(lambda: started.state().get("accuracy"), "the first evaluation")
+            yield started, address
 
-        def state() -> dict[str, Any]:
-            assert watching.poll() is None, (tmp_path / "log").read_text()
-            try:
-                found: dict[str, Any] = client.get("/state").json()
-            except httpx.TransportError:
-                return {}
-            return found
 
-        def forgetting() -> dict[str, float]:
-            lost: dict[str, float] = state()["forgetting_by_probe"]
-            return lost
+def retrain(model: Model, started: Watching) -> None:
+    model.knows, model.version = "b", "2"
+    until(lambda: started.lost("a") == 1.0, "the drop", 60)
 
-        until(lambda: state().get("accuracy"), "the first evaluation")
+
+def test_a_model_that_is_retrained_is_seen_to_forget(probes: Path, tmp_path: Path) -> None:
+    model = Model("a")
+    with watched(model, probes, tmp_path) as (started, _):
+        state, client = started.state, started.client
         assert state()["accuracy"] == {"a": 1.0, "b": 0.0}
         assert (state()["source"], state()["learner"]) == ("watched", "digits")
         assert client.get("/readyz").json() == {"detail": "the watched model answers"}
         assert client.post("/visit", json={"segment": "c"}).status_code == 422
-        assert httpx.post(f"{client.base_url}/visit", json={"segment": "b"}).status_code == 401
+        assert httpx.post(f"{started.address}/visit", json={"segment": "b"}).status_code == 401
         assert client.post("/visit", json={"segment": "b", "version": "2"}).status_code == 202
         until(lambda: state()["segment"] == "b", "the announced visit")
-        model.knows, model.version = "b", "2"
-        until(lambda: forgetting().get("a") == 1.0, "the drop", 60)
-        metrics = client.get("/metrics").text
-        assert 'lethe_forgetting_ratio{probe="a",source="watched"} 1.0' in metrics
-        assert 'lethe_target_up{source="watched"} 1.0' in metrics
-        assert 'lethe_target_budget_requests{source="watched"} 6000.0' in metrics
-        assert 'lethe_target_drops_total{probe="b",source="watched"} 0.0' in metrics
-        answered = re.search(
-            r'lethe_target_requests_total{outcome="answered",source="watched"} (\S+)', metrics
-        )
-        timed = re.search(r'lethe_target_request_duration_seconds_count{source="watched"} (\S+)', metrics)
-        assert answered is not None
-        assert timed is not None
-        assert float(answered[1]) == float(timed[1]) >= 9
+        retrain(model, started)
         model.down = True
         until(lambda: not state()["ready"], "unknown")
-        metrics = client.get("/metrics").text
-        assert 'lethe_target_up{source="watched"} 0.0' in metrics
-        assert 'lethe_target_retries_total{source="watched"} 0.0' not in metrics
         assert state()["accuracy"] == {"a": 0.0, "b": 1.0}
         until(lambda: RunResult.read(tmp_path / "report" / "run.json").unknown, "a result says so")
         model.down = False
         until(lambda: state()["ready"], "known again")
-        page = browser.new_page()
-        page.goto(f"{client.base_url}/")
-        page.fill("#token", token)
+    run = RunResult.read(tmp_path / "report" / "run.json")
+    assert (run.source, run.segments[:2], run.forgetting_by_probe["a"]) == ("watched", ["a", "b"], 1.0)
+    assert "seconds watched" in (tmp_path / "report" / "report.html").read_text()
+    assert json.loads((tmp_path / "state" / "watch.json").read_text())["version"] == "2"
+
+
+def test_metrics_are_those_of_a_run_and_of_the_requests(probes: Path, tmp_path: Path) -> None:
+    model = Model("a")
+    with watched(model, probes, tmp_path) as (started, _):
+        metric = started.metric
+        retrain(model, started)
+        until(lambda: metric("lethe_forgetting_ratio", probe="a") == 1, "the drop is exported")
+        assert metric("lethe_target_up") == 1
+        assert metric("lethe_target_budget_requests") == 6000
+        assert metric("lethe_target_drops_total", probe="b") == 0
+        model.down = True
+        until(lambda: metric("lethe_target_up") == 0, "the model does not answer")
+        until(lambda: metric("lethe_target_requests_total", outcome="failed") >= 1, "a failure is counted")
+        assert metric("lethe_target_retries_total") >= 1
+        answered = metric("lethe_target_requests_total", outcome="answered")
+        assert metric("lethe_target_request_duration_seconds_count") == answered >= 6
+
+
+def test_the_page_has_a_tile_for_each_model(probes: Path, tmp_path: Path, browser: Browser) -> None:
+    model, other = Model("a"), tmp_path / "next" / "run.json"
+    with watched(model, probes, tmp_path) as (started, address), browser.new_context() as context:
+        page = context.new_page()
+        page.goto(started.address)
+        page.fill("#token", TOKEN)
         page.keyboard.press("Enter")
+        retrain(model, started)
         expect(page.locator("body")).to_contain_text("digits forgot a", timeout=60_000)
         expect(page.locator(".kicker")).to_contain_text(f"model at {address}")
         expect(page.locator("#broker")).to_have_text("the model answers")
@@ -100,18 +113,11 @@ def test_a_model_that_is_retrained_is_seen_to_forget(probes: Path, tmp_path: Pat
         expect(cards.nth(0)).to_contain_text("\N{MINUS SIGN}100.0points below its best: a")
         expect(cards.nth(0).locator("dd").first).to_have_class("bad")
         expect(cards.nth(1)).to_contain_text("unknown: not measured yet")
-        other = RunResult.read(tmp_path / "report" / "run.json")
-        other.model_copy(update={"forgetting_by_probe": {"a": 0.6}}).write(tmp_path / "next" / "run.json")
+        result = RunResult.read(tmp_path / "report" / "run.json")
+        result.model_copy(update={"forgetting_by_probe": {"a": 0.6}}).write(other)
         expect(cards.nth(1)).to_contain_text("\N{MINUS SIGN}60.0points below its best: a", timeout=60_000)
-        other.model_copy(update={"unknown": "status 503"}).write(tmp_path / "next" / "run.json")
+        result.model_copy(update={"unknown": "status 503"}).write(other)
         expect(cards.nth(1)).to_contain_text("unknown: status 503", timeout=60_000)
-        page.close()
-        watching.send(signal.SIGTERM)
-        assert watching.wait(120) == 0, (tmp_path / "log").read_text()
-    run = RunResult.read(tmp_path / "report" / "run.json")
-    assert (run.source, run.segments[:2], run.forgetting_by_probe["a"]) == ("watched", ["a", "b"], 1.0)
-    assert "seconds watched" in (tmp_path / "report" / "report.html").read_text()
-    assert json.loads((tmp_path / "state" / "watch.json").read_text())["version"] == "2"
 
 
 def test_a_number_of_rounds_ends_it(probes: Path, tmp_path: Path) -> None:
