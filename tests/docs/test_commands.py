@@ -102,9 +102,7 @@ class Stage:
             until(lambda: any(self._folder.glob("state/*.safetensors")), "the service writes a checkpoint")
         if command.startswith("lethe export ") and self._services:
             state = self._folder / command.split()[2]
-            until(
-                lambda: len([*state.glob("*.safetensors")]) > 1, "something is learned"
-            )  # the first is empty
+            until(lambda: len([*state.glob("*.safetensors")]) > 1, "a checkpoint follows the empty one")
         done = subprocess.run(
             ["bash", "-c", "\n".join([*self._exports, line])],
             cwd=self._folder,

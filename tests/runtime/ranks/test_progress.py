@@ -42,7 +42,7 @@ def filled(rank: int, offsets: dict[int, int], turn: int = 0) -> FilledBatch:
     )
 
 
-def test_batches_of_ranks_are_moments_of_one_position() -> None:
+def test_each_batch_of_a_rank_moves_the_position_of_all() -> None:
     progress = begun()
     first, second = (progress.whole(filled(rank, {rank: 12}, 1)) for rank in (0, 1))
     assert (first.first, first.position.offsets) == ({0: 0, 1: 5}, {0: 12, 1: 5})
@@ -84,10 +84,10 @@ def test_a_batch_that_was_not_learned_is_taken_back() -> None:
     assert progress.position.reported == {1: 3}
 
 
-def test_times_of_another_machine_are_told_on_the_clock_of_rank_0() -> None:
+def test_times_of_another_machine_are_converted_to_the_clock_of_rank_0() -> None:
     learned = LearnedBatch(7, 7, 3, None, 101.0, 0.1, 1.0, 2.0)
-    told = LearnedElsewhere(replace(filled(1, {1: 12}), arrived=100.0), learned).on_clock(50.0)
-    assert (told.filled.arrived, told.learned) == (150.0, replace(learned, at=151.0))
+    converted = LearnedElsewhere(replace(filled(1, {1: 12}), arrived=100.0), learned).on_clock(50.0)
+    assert (converted.filled.arrived, converted.learned) == (150.0, replace(learned, at=151.0))
     assert LearnedElsewhere(filled(1, {1: 12}), None).on_clock(-1.0).learned is None
 
 

@@ -229,11 +229,11 @@ def test_an_announced_visit_waits_until_the_model_answers() -> None:
 def test_two_versions_in_one_round_measure_neither() -> None:
     watched = Watched(Model("a")).rounds()
     versions = iter("12" * 100)
-    whole = watched.asker.target.ask
+    original = watched.asker.target.ask
 
     def ask(x_BCHW: Any) -> Answers:
         watched.model.version = next(versions)
-        return whole(x_BCHW)
+        return original(x_BCHW)
 
     watched.ask = ask  # type: ignore[method-assign]
     evaluations = len(watched.emitted(Evaluated))
@@ -298,12 +298,12 @@ def test_requests_begin_evenly_spaced() -> None:
 def test_a_round_counts_its_requests_and_retries_and_how_long_they_took() -> None:
     watched = Watched(Model("a"))
     pace = Pace(None)
-    whole = watched.ask
+    original = watched.ask
 
     def ask(x_BCHW: Any) -> Answers:
         if watched.model.requests == 1:
             pace.sleep(0.0)
-        return whole(x_BCHW)
+        return original(x_BCHW)
 
     watched.ask = ask  # type: ignore[method-assign]
     asker = Asker(watched, pace, watched.events.append, lambda: False, batch=16, concurrency=1)
@@ -318,7 +318,7 @@ def test_a_round_counts_its_requests_and_retries_and_how_long_they_took() -> Non
 
 def test_as_many_requests_as_allowed_are_under_way_and_no_more() -> None:
     watched, together, counting = Watched(Model("a")), threading.Barrier(3, timeout=120), threading.Lock()
-    whole, under_way = watched.ask, [0]
+    original, under_way = watched.ask, [0]
     most = [0]
 
     def ask(x_BCHW: Any) -> Answers:
@@ -326,7 +326,7 @@ def test_as_many_requests_as_allowed_are_under_way_and_no_more() -> None:
             under_way[0] += 1
             most[0] = max(most[0], under_way[0])
         together.wait()  # for two others
-        answers = whole(x_BCHW)
+        answers = original(x_BCHW)
         with counting:
             under_way[0] -= 1
         return answers
