@@ -10,7 +10,6 @@ On a scenario, with the boundaries that are detected, ``lethe bench learners --v
 """
 
 import json
-import sys
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -19,12 +18,12 @@ import typer
 from torch import Tensor
 
 from lethe.cli.flags import read_pairs
-from lethe.errors import LetheError
 from lethe.learners.base import Learner, LearnerContext
 from lethe.learners.registry import create
 from lethe.wire import Layout, Pixels
 from lethe_producers.datasets import DatasetName, default_root, load
 from lethe_producers.transforms import Transform, transformed
+from tests.benchmarks.command import run
 
 __all__ = ["choose"]
 
@@ -77,8 +76,4 @@ def _accuracy(learner: Learner, x_NCHW: Pixels, y_N: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(choose)
-    except LetheError as error:
-        print(f"hyperparameters: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(choose, "hyperparameters")

@@ -18,6 +18,8 @@ __all__ = [
     "Samples",
     "SamplesLabel",
     "StateFolder",
+    "Threads",
+    "Turns",
     "write_json",
 ]
 
@@ -39,6 +41,8 @@ Samples = Annotated[list[Path], _SAMPLES]
 OptionalSamples = Annotated[list[Path] | None, _SAMPLES]
 SamplesLabel = Annotated[int | None, Option(metavar="N", min=0, help="Label of the PNG files.")]
 StateFolder = Annotated[Path, Argument(metavar="DIR", help="A state folder: the --state of lethe run.")]
+Threads = Annotated[int, Option(metavar="N", min=1, help="Threads for torch.")]
+Turns = Annotated[int, Option(metavar="N", min=1, help="Measurements of each side.")]
 
 
 def write_json(document: object, indent: int | None = None) -> None:

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lethe.errors import LetheError
 from lethe.experiments.bench.offline_run import OfflineRun
 from lethe.experiments.bench.scoreboard_table import WIDTH, scoreboard_table
 from lethe.experiments.bench.scores import Score, summarise
 from lethe_producers.dataset_downloads import fetch
 from lethe_producers.datasets import default_root
 from lethe_producers.scenario import load_scenario
+from tests.benchmarks.command import run
 from tests.benchmarks.peers.measuring import measure, peers, write
 
 __all__ = ["main"]
@@ -59,8 +59,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except LetheError as error:
-        print(f"peers: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main, "peers")

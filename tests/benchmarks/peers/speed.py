@@ -9,10 +9,11 @@ import torch
 import typer
 from rich.console import Console
 
-from lethe.errors import LetheError
+from lethe.cli.options import Threads, Turns
 from lethe.experiments.bench.speed import SpeedBench, bench_speed, speeds_table
 from lethe.learners.base import LearnerContext
 from lethe.wire import Labels, Layout, Pixels
+from tests.benchmarks.command import run
 from tests.benchmarks.peers.measuring import peers
 from tests.benchmarks.peers.peer import Peer
 from tests.benchmarks.peers.recorder import Segment
@@ -43,9 +44,9 @@ class PeerLoop:
 def main(
     *,
     method: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads for torch, on all sides.")] = 2,
+    threads: Threads = 2,
     samples: Annotated[int, typer.Option(min=512, help="Samples of each side in one turn.")] = 16384,
-    turns: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 5,
+    turns: Turns = 5,
 ) -> None:
     """Compare the speed of CapyMOA, Avalanche and Lethe, from memory, with that of a bare PyTorch loop."""
     warnings.simplefilter("ignore")  # deprecations within the libraries
@@ -57,8 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except LetheError as error:
-        print(f"peers: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main, "peers")

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from lethe.cli.bench.output import progress, show
-from lethe.cli.options import AsJson, Learner
+from lethe.cli.options import AsJson, Learner, Turns
 
 __all__ = ["checkpoint"]
 
@@ -14,7 +14,7 @@ __all__ = ["checkpoint"]
 def checkpoint(
     *,
     learner: Learner = "finetune",
-    turns: Annotated[int, Option(metavar="N", min=1, help="Measurements of each side.")] = 7,
+    turns: Turns = 7,
     samples: Annotated[int, Option(metavar="N", min=1, help="Samples in one measurement.")] = 8192,
     subjects: Annotated[int, Option(metavar="N", min=1, max=8, help="Subjects between two checkpoints.")] = 1,
     as_json: AsJson = False,

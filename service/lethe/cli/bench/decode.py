@@ -7,7 +7,7 @@ from rich.table import Table
 from typer import Option
 
 from lethe.cli.bench.output import progress
-from lethe.cli.options import AsJson, Broker, write_json
+from lethe.cli.options import AsJson, Broker, Turns, write_json
 
 if TYPE_CHECKING:
     from lethe.experiments.bench.decoding import Rates
@@ -22,7 +22,7 @@ def decode(
         list[int] | None,
         Option(metavar="N", min=1, help="Readers to measure with; repeatable. Default: 1 and 2."),
     ] = None,
-    turns: Annotated[int, Option(metavar="N", min=1, help="Measurements of each side.")] = 3,
+    turns: Turns = 3,
     images: Annotated[
         int,
         Option(metavar="N", min=64, help="Images of 224 pixels in a topic; of 28 pixels, ten times as many."),

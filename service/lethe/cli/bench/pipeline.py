@@ -5,17 +5,17 @@ from typing import Annotated
 from typer import Option
 
 from lethe.cli.bench.output import progress, show
-from lethe.cli.options import AsJson, Broker, Learner
+from lethe.cli.options import AsJson, Broker, Learner, Threads, Turns
 
 __all__ = ["pipeline"]
 
 
 def pipeline(
     *,
-    threads: Annotated[int, Option(metavar="N", min=1, help="Threads for torch, on both sides.")] = 1,
+    threads: Threads = 1,
     learner: Learner = "finetune",
     broker: Broker = None,
-    turns: Annotated[int, Option(metavar="N", min=1, help="Measurements of each side.")] = 7,
+    turns: Turns = 7,
     batches: Annotated[int, Option(metavar="N", min=10, help="Batches in one measurement.")] = 200,
     as_json: AsJson = False,
 ) -> None:

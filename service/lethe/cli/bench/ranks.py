@@ -8,7 +8,7 @@ from rich.table import Table
 from typer import Option
 
 from lethe.cli.bench.output import progress
-from lethe.cli.options import AsJson, Broker, Learner, write_json
+from lethe.cli.options import AsJson, Broker, Learner, Turns, write_json
 from lethe.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def ranks(
         Option(metavar="N", min=1, help="Samples of each rank in a round. Default: the learner's choice."),
     ] = None,
     broker: Broker = None,
-    turns: Annotated[int, Option(metavar="N", min=1, help="Turns of each side.")] = 5,
+    turns: Turns = 5,
     warm: Annotated[
         int, Option("--warm-up", metavar="N", min=1, help="Samples before each measurement.")
     ] = 8192,

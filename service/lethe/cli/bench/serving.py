@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from lethe.cli.bench.output import progress, show
-from lethe.cli.options import AsJson, Broker, Learner
+from lethe.cli.options import AsJson, Broker, Learner, Threads
 
 __all__ = ["serving"]
 
@@ -14,7 +14,7 @@ __all__ = ["serving"]
 def serving(
     *,
     learner: Learner = "finetune",
-    threads: Annotated[int, Option(metavar="N", min=1, help="Threads for torch.")] = 2,
+    threads: Threads = 2,
     rate: Annotated[float, Option(metavar="N", min=5, help="Predictions per second.")] = 20.0,
     broker: Broker = None,
     rounds: Annotated[

@@ -6,7 +6,7 @@ from rich.console import Console
 from typer import Option
 
 from lethe.cli.bench.output import progress
-from lethe.cli.options import AsJson, Learners, write_json
+from lethe.cli.options import AsJson, Learners, Threads, Turns, write_json
 
 __all__ = ["speed"]
 
@@ -14,9 +14,9 @@ __all__ = ["speed"]
 def speed(
     *,
     learner: Learners = None,
-    threads: Annotated[int, Option(metavar="N", min=1, help="Threads for torch, on all sides.")] = 2,
+    threads: Threads = 2,
     samples: Annotated[int, Option(metavar="N", min=512, help="Samples of each side in one turn.")] = 16384,
-    turns: Annotated[int, Option(metavar="N", min=1, help="Turns of each side.")] = 5,
+    turns: Turns = 5,
     as_json: AsJson = False,
 ) -> None:
     """Compare the speed of learners, from memory, with that of a bare PyTorch loop.
