@@ -21,9 +21,8 @@ class Watching:
     def __init__(self, arguments: Sequence[str], log: Path, token: str, variables: Mapping[str, str]) -> None:
         self.port, self._log = free_port(), log
         self.address = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(
-            base_url=self.address, headers={"Authorization": f"Bearer {token}"}, timeout=60
-        )
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client = httpx.Client(base_url=self.address, headers=headers, timeout=60)
         command = ["watch", *arguments, "--port", str(self.port)]
         self.process = Command(command, os.environ | variables, log)
 
@@ -36,7 +35,7 @@ class Watching:
         assert self.process.poll() is None, self.log
         try:
             return self.client.get(path)
-        except httpx.TransportError:
+        except httpx.ConnectError:
             return None
 
     def state(self) -> dict[str, Any]:
