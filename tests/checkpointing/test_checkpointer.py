@@ -11,11 +11,10 @@ import pytest
 
 from lethe.checkpointing.checkpointer import Checkpointer
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files
-from lethe.errors import InvalidFile
 from lethe.events import CheckpointFailed, CheckpointWritten, Event
 from lethe.settings import CheckpointSettings
 from lethe.stream.source import Position
-from tests.support.checkpoints import checkpoint
+from tests.support.checkpoints import checkpoint, refuse
 
 
 class Bench:
@@ -48,9 +47,6 @@ class Bench:
             assert self.go_on.wait(10)
 
     def newest(self) -> int:
-        def refuse(path: Path, error: InvalidFile) -> None:
-            raise AssertionError(f"{path} was passed over: {error}")
-
         found = self.folder.load_newest(refuse)
         return 0 if found is None else found.samples
 

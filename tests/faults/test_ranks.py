@@ -18,7 +18,8 @@ from lethe.experiments.chaos.outcome import Outcome
 from lethe.probeset import ProbeSet, save_probe
 from lethe.settings import Settings
 from lethe.wire import Sample, encode
-from tests.support.faults.ranks import has_learned, newest, sums, team
+from tests.support.checkpoints import newest
+from tests.support.faults.ranks import has_learned, sums, team
 from tests.support.faults.services import FAILED, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, images, records
 from tests.support.ledgers import passed_audit

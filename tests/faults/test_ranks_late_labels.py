@@ -10,15 +10,15 @@ from kafka import KafkaProducer
 from deploy.kafka.kraft import KafkaNode
 from lethe.errors import RankLost
 from lethe.experiments.chaos.outcome import Outcome
-from lethe.privacy.audit.evidence import checkpoint_totals
 from lethe.privacy.audit.ledger import read_entries
 from lethe.privacy.audit.receipt_writer import LEDGER
-from lethe.privacy.audit.verify import audit
 from lethe.settings import Settings
 from tests.support.brokers import of_kafka
-from tests.support.faults.ranks import has_learned, newest, sums, team
+from tests.support.checkpoints import newest
+from tests.support.faults.ranks import has_learned, sums, team
 from tests.support.faults.services import FAILED, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, records
+from tests.support.ledgers import passed_audit
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -77,8 +77,7 @@ def check(state: Path, complete: str) -> None:
     assert last.position.labels.keys() == set(range(PARTITIONS))
     receipts = [entry.receipt for entry in read_entries(state / LEDGER)]
     assert sum(receipt.joined for receipt in receipts) == len(MISSING)
-    verdict = audit(read_entries(state / LEDGER), known=checkpoint_totals(state))
-    assert verdict.passed, verdict
+    passed_audit(state)
 
 
 def test_a_rank_that_is_killed_meanwhile_loses_no_label(

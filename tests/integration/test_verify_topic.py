@@ -10,8 +10,6 @@ from kafka import KafkaAdminClient, TopicPartition
 from typer.testing import CliRunner
 
 from deploy.kafka.kraft import KafkaNode
-from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint
-from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.cli.main import app
 from lethe.errors import BrokerUnavailable, InvalidFile, PositionLost
 from lethe.privacy.merge import merge_states
@@ -19,6 +17,7 @@ from lethe.privacy.subtract import subtract_state
 from lethe.privacy.verify_sums import verify_topic
 from lethe.wire import Layout, Sample, encode
 from tests.support.brokers import StreamBroker, of_kafka
+from tests.support.checkpoints import newest
 from tests.support.ledgers import passed_audit
 from tests.support.services import service
 from tests.support.streams import Outgoing, send, settings_of
@@ -53,10 +52,6 @@ def learn(broker: StreamBroker, topic: str, folder: Path, stop_after: int, **mor
     with service(broker, topic, folder, **variables | more) as running:
         assert running.process.wait(120) == 0, running.log
     return state
-
-
-def newest(state: Path) -> Checkpoint:
-    return read_checkpoint(checkpoint_files(state)[-1])
 
 
 @pytest.mark.needs("kafka")

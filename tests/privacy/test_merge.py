@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from lethe.checkpointing.checkpoint import Checkpoint, load_learner, read_checkpoint
+from lethe.checkpointing.checkpoint import load_learner
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files
 from lethe.cli.main import app
 from lethe.errors import InvalidFile, InvalidSetting
@@ -28,14 +28,11 @@ from lethe.privacy.policy import Policy
 from lethe.privacy.stored_learner import sums_digest
 from lethe.privacy.subtract import subtract_state
 from lethe.privacy.unlearn import forget
+from tests.support.checkpoints import newest
 from tests.support.ledgers import passed_audit
 from tests.support.states import CONTEXTS, WARD, images, learned, new_learner, service_state
 
 X, Y = images(240)
-
-
-def newest(folder: Path) -> Checkpoint:
-    return read_checkpoint(checkpoint_files(folder)[-1])
 
 
 def learner_in(folder: Path, name: str) -> Learner:

@@ -17,7 +17,7 @@ from lethe.privacy.audit.learned_offsets import LearnedOffsets, receipts_of, reg
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt, RegimeSpan, Span
 from lethe.privacy.audit.receipt_writer import LEDGER, open_ledger
-from tests.support.checkpoints import checkpoint
+from tests.support.checkpoints import checkpoint, newest
 from tests.support.commands import Lethe
 from tests.support.ledgers import passed_audit
 from tests.support.rollbacks import (
@@ -27,7 +27,6 @@ from tests.support.rollbacks import (
     assert_refused,
     fingerprint,
     learn_batch,
-    newest,
     unwritable_ledger,
     write_states,
 )

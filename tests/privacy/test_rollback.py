@@ -18,7 +18,7 @@ from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt, Span
 from lethe.privacy.audit.receipt_writer import LEDGER
 from lethe.stream.source import Position
-from tests.support.checkpoints import checkpoint
+from tests.support.checkpoints import checkpoint, newest
 from tests.support.commands import Lethe
 from tests.support.ledgers import passed_audit
 from tests.support.rollbacks import (
@@ -27,7 +27,6 @@ from tests.support.rollbacks import (
     about,
     assert_refused,
     fingerprint,
-    newest,
     unwritable_ledger,
     write_states,
 )

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lethe.checkpointing.checkpoint import Checkpoint, read_samples
+from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, read_samples
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files
 from lethe.errors import InvalidFile
 from lethe.learners.state import JSON, State
@@ -20,6 +20,7 @@ __all__ = [
     "bits",
     "checkpoint",
     "checkpoints",
+    "newest",
     "refuse",
     "same",
     "samples_of_newest",
@@ -116,6 +117,11 @@ def same(a: Checkpoint, b: Checkpoint) -> bool:
 def refuse(path: Path, error: InvalidFile) -> None:
     """Fail if a checkpoint is skipped."""
     raise AssertionError(f"{path} was passed over: {error}")
+
+
+def newest(folder: Path) -> Checkpoint:
+    """Return the newest checkpoint of a state folder."""
+    return read_checkpoint(checkpoint_files(folder)[-1])
 
 
 def samples_of_newest(folder: StateFolder) -> int:

@@ -8,8 +8,8 @@ from typing import Final, cast
 
 import pytest
 
-from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint
-from lethe.checkpointing.state_folder import StateFolder, checkpoint_files
+from lethe.checkpointing.checkpoint import Checkpoint
+from lethe.checkpointing.state_folder import StateFolder
 from lethe.learners.registry import LEARNERS
 from lethe.learners.state import JSON
 from lethe.privacy.audit.ledger import Ledger
@@ -26,7 +26,6 @@ __all__ = [
     "assert_refused",
     "fingerprint",
     "learn_batch",
-    "newest",
     "unwritable_ledger",
     "write_states",
 ]
@@ -74,11 +73,6 @@ def write_states(folder: Path, take: Take, batches: int = 4, after: Sequence[Rec
             if number == 2:
                 for receipt in after:
                     ledger.add(receipt)
-
-
-def newest(folder: Path) -> Checkpoint:
-    """Return the newest checkpoint."""
-    return read_checkpoint(checkpoint_files(folder)[-1])
 
 
 def assert_refused(lethe: Lethe, folder: Path, said: str, *arguments: str) -> None:

@@ -8,18 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lethe.checkpointing.checkpoint import Checkpoint, read_checkpoint, state_digest
-from lethe.checkpointing.state_folder import checkpoint_files
+from lethe.checkpointing.checkpoint import state_digest
 from lethe.errors import LetheError
 from lethe.learners.state import State
 from lethe.runtime.ranks.environment import variables
 from lethe.runtime.run_rank import run_rank
 from lethe.settings import Settings
-from tests.support.checkpoints import saved_samples
+from tests.support.checkpoints import newest, saved_samples
 from tests.support.forked import forked
 from tests.support.waiting import until
 
-__all__ = ["Team", "has_learned", "newest", "sums", "team"]
+__all__ = ["Team", "has_learned", "sums", "team"]
 
 
 class Team:
@@ -81,10 +80,6 @@ def _be_rank(settings: Settings, environment: dict[str, str], log: Path) -> None
         sys.stderr.write(f"lethe: {error}\n")
         sys.stderr.flush()
         os._exit(error.status)
-
-
-def newest(folder: Path) -> Checkpoint:
-    return read_checkpoint(checkpoint_files(folder)[-1])
 
 
 def sums(folder: Path) -> str:
