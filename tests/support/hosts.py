@@ -106,16 +106,18 @@ def _ip(*arguments: str) -> None:
 
 
 def _connect(listening: socket.socket, port: int) -> None:
-    with suppress(OSError):  # closed
-        while True:
+    while True:
+        try:
             inner, _ = listening.accept()
-            outer = socket.create_connection(("127.0.0.1", port))
-            for source, target in ((inner, outer), (outer, inner)):
-                Thread(target=_pump, args=(source, target), daemon=True).start()
+        except OSError:  # closed
+            return
+        outer = socket.create_connection(("127.0.0.1", port))
+        for source, target in ((inner, outer), (outer, inner)):
+            Thread(target=_pump, args=(source, target), daemon=True).start()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
+    with suppress(OSError):  # either side has closed the connection
         while received := source.recv(1 << 16):
             target.sendall(received)
         target.shutdown(socket.SHUT_WR)
