@@ -113,6 +113,7 @@ def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all
     passed_audit(state, load_policy("lab"))
 
 
+@pytest.mark.long
 def test_with_several_readers_too_whichever_of_their_processes_is_killed_while_records_wait(
     fill: Fill, complete: Outcome, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
