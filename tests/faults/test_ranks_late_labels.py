@@ -1,6 +1,7 @@
 """Several ranks join late labels, each those of its own partitions, also when killed and dealt anew."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,8 @@ import pytest
 from kafka import KafkaProducer
 
 from deploy.kafka.kraft import KafkaNode
+from lethe.checkpointing.checkpoint import read_position
+from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.errors import RankLost
 from lethe.experiments.chaos.outcome import Outcome
 from lethe.privacy.audit.ledger import read_entries
@@ -19,6 +22,7 @@ from tests.support.faults.ranks import has_learned, sums, team
 from tests.support.faults.services import FAILED, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, records
 from tests.support.ledgers import passed_audit
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("kafka")
 
@@ -95,6 +99,21 @@ def test_a_rank_that_is_killed_meanwhile_loses_no_label(
         send_labels(kafka_node, late, MISSING[len(FIRST) :])
         assert started.statuses() == [0, 0], started.log
     check(state, complete)
+
+
+@pytest.mark.long
+def test_a_run_that_begins_at_the_end_of_the_topic_takes_labels_from_then_on(
+    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+) -> None:
+    stage, late, state = fill(topic, without_labels(), PARTITIONS), f"{topic}.labels", tmp_path / "state"
+    of_kafka(kafka_node).create_topic(late, PARTITIONS)
+    send_labels(kafka_node, late, FIRST)
+    more = {"stream": {"start": "latest"}, "labels": {"topic": late, "wait": 3600}}
+    with team(stage.settings("ridge", state, **more), 2, tmp_path / "logs"):
+        until(lambda: checkpoint_files(state), "the beginning is saved")
+        begin = read_position(checkpoint_files(state)[0])
+    sent = Counter(number % PARTITIONS for number in FIRST)
+    assert begin.labels == {partition: sent[partition] for partition in range(PARTITIONS)}
 
 
 @pytest.mark.long
