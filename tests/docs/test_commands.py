@@ -32,7 +32,7 @@ from tests.support.waiting import until
 TREATMENT = yaml.safe_load((Path(__file__).parent / "commands.yaml").read_text())
 PROGRAMS = {"lethe": lethe_app, "lethe-replay": replay_app}
 WITH_COMMANDS = [document for document in DOCUMENTS if commands_in(document)]
-LONG = {"crash-safety.md", "data.md", "photographs.md", "tables.md"}
+LONG = {"crash-safety.md", "data.md", "labels.md", "photographs.md", "privacy.md", "tables.md"}
 """Documents whose commands take more than a minute and start what those of other documents start, too."""
 ANYTHING_ELSE = (
     "curl",
