@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient
 
 from deploy.kafka.kraft import KafkaNode
 from lethe.checkpointing.checkpoint import read_checkpoint
@@ -16,19 +16,17 @@ from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.errors import InvalidSetting
 from lethe.experiments.chaos.outcome import Outcome
 from lethe.learners.registry import LEARNERS
-from lethe.privacy.audit.ledger import read_entries
-from lethe.privacy.audit.receipt_writer import LEDGER
 from lethe.privacy.controls import load_controls
 from lethe.privacy.policy import load_policy
 from lethe.privacy.verify_sums import verify_topic
-from lethe.settings import PrivacySettings
-from lethe.wire import PNG, RAW
-from tests.support.brokers import of_kafka
+from lethe.settings import PrivacySettings, Settings
+from lethe.wire import PNG
 from tests.support.faults.checkpoint_steps import KillAt
+from tests.support.faults.late_labels import LateLabels, joined_in
 from tests.support.faults.policies import held_to
 from tests.support.faults.readers import reading, spawning
 from tests.support.faults.services import FAILED, Stage, running
-from tests.support.faults.topics import Fill, Outgoing, records
+from tests.support.faults.topics import Fill, records
 from tests.support.ledgers import passed_audit
 from tests.support.waiting import until
 
@@ -39,66 +37,40 @@ MISSING: Final = list(range(0, COUNT, 2))
 """The records without a label."""
 
 
-def halves(encoding: str = RAW) -> tuple[list[Outgoing], list[Outgoing]]:
-    """Records with labels, and the same of which every other one has none."""
-    whole = records("a", COUNT, 5, encoding)
-    return whole, [
-        (value, [header for header in headers if header[0] != "label" or number % 2])
-        for number, (value, headers) in enumerate(whole)
-    ]
+@pytest.fixture
+def late(fill: Fill, kafka_node: KafkaNode, topic: str) -> LateLabels:
+    return LateLabels(kafka_node, fill, topic, records("a", COUNT, 5), MISSING)
 
 
-def send_labels(kafka_node: KafkaNode, topic: str, whole: list[Outgoing], numbers: list[int]) -> None:
-    with KafkaProducer(bootstrap_servers=kafka_node.bootstrap_servers) as producer:
-        sent = [
-            producer.send(topic, key=b"%d" % number, value=dict(whole[number][1])["label"])
-            for number in numbers
-        ]
-        for future in sent:
-            future.get(timeout=60)
-
-
-def send_bad_labels(kafka_node: KafkaNode, topic: str, count: int) -> None:
-    """Send labels without a key."""
-    with KafkaProducer(bootstrap_servers=kafka_node.bootstrap_servers) as producer:
-        for _ in range(count):
-            producer.send(topic, value=b"1").get(timeout=60)
-
-
-def settings(stage: Stage, folder: Path, learner: str = "finetune", **more: Any) -> Any:
-    return stage.settings(learner, folder, **{"privacy": {"policy": "lab"}, **more})
+def settings(late: LateLabels, folder: Path, learner: str = "finetune", **more: Any) -> Settings:
+    labels = {"topic": late.topic, "wait": 3600} | more.pop("labels", {})
+    return late.stage.settings(learner, folder, **{"privacy": {"policy": "lab"}, **more}, labels=labels)
 
 
 @pytest.fixture(scope="module")
 def complete(fill: Fill, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The outcome where every record has its label from the start."""
     folder = tmp_path_factory.mktemp("complete") / "state"
-    whole, _ = halves()
-    with running(settings(fill("with-all-labels", whole), folder)) as service:
+    stage = fill("with-all-labels", records("a", COUNT, 5))
+    with running(stage.settings("finetune", folder, privacy={"policy": "lab"})) as service:
         assert service.status() == 0, service.log
     return Outcome.of(folder)
 
 
-def joined_in(folder: Path) -> int:
-    return sum(e.receipt.joined for e in read_entries(folder / LEDGER) if e.receipt.kind == "batch")
-
-
 def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all_labels(
-    fill: Fill, complete: Outcome, topic: str, kafka_node: KafkaNode, tmp_path: Path
+    late: LateLabels, complete: Outcome, tmp_path: Path
 ) -> None:
-    whole, partly = halves()
-    stage, late = fill(topic, partly), f"{topic}.labels"
-    of_kafka(kafka_node).create_topic(late, 2)
+    late.create_topic(2)
     missing = MISSING.copy()
     random.Random(3).shuffle(missing)
     state = tmp_path / "late" / "state"
-    given = settings(stage, state, labels={"topic": late, "wait": 3600})
+    given = settings(late, state)
     with running(given, KillAt("renamed", left=3)) as service:
-        send_labels(kafka_node, late, whole, missing[:50])
-        send_bad_labels(kafka_node, late, 5)
-        send_labels(kafka_node, late, whole, missing[50:100])
+        late.send(missing[:50])
+        late.send_without_key(5)
+        late.send(missing[50:100])
         until(lambda: " at http://" in service.log, "the service waits for the others")
-        send_labels(kafka_node, late, whole, missing[100:])
+        late.send(missing[100:])
         assert service.status() == -signal.SIGKILL
     with running(given) as service:
         assert service.status() == 0
@@ -117,13 +89,12 @@ def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all
 def test_with_several_readers_too_whichever_of_their_processes_is_killed_while_records_wait(
     fill: Fill, complete: Outcome, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
-    whole, partly = halves(PNG)
-    stage, late, state = fill(topic, partly), f"{topic}.labels", tmp_path / "state"
-    of_kafka(kafka_node).create_topic(late, 2)
-    sent = 0
+    late = LateLabels(kafka_node, fill, topic, records("a", COUNT, 5, PNG), MISSING)
+    late.create_topic(2)
+    state, sent = tmp_path / "state", 0
     for readers, victim, label_of in ((2, "decoder", 150), (3, "reader", 300)):
-        given = settings(stage, state, labels={"topic": late, "wait": 3600}, batch={"readers": readers})
-        send_labels(kafka_node, late, whole, MISSING[sent:label_of])
+        given = settings(late, state, batch={"readers": readers})
+        late.send(MISSING[sent:label_of])
         sent = label_of
         with running(given, start=spawning) as service:
             service.has_learned(2 * sent // 64 * 64)
@@ -131,24 +102,20 @@ def test_with_several_readers_too_whichever_of_their_processes_is_killed_while_r
             os.kill(reader if victim == "reader" else decoders[-1], signal.SIGKILL)
             assert service.status() == FAILED
             assert f"{victim} process ended with status -9" in service.log
-    given = settings(stage, state, labels={"topic": late, "wait": 3600}, batch={"readers": 2})
+    given = settings(late, state, batch={"readers": 2})
     with running(given) as service:
-        send_labels(kafka_node, late, whole, MISSING[sent:][::-1])
+        late.send(MISSING[sent:][::-1])
         assert service.status() == 0, service.log
     found = Outcome.of(state)
     assert (found.learned, found.dead, found.learner) == (COUNT, 0, complete.learner)
     assert joined_in(state) == len(MISSING)
 
 
-def test_a_label_that_never_comes_leaves_its_record_unlabelled(
-    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
-) -> None:
-    whole, partly = halves()
-    stage, late = fill(topic, partly), f"{topic}.labels"
-    of_kafka(kafka_node).create_topic(late, 1)
-    send_labels(kafka_node, late, whole, MISSING[: len(MISSING) // 2])
-    labels = {"topic": late, "wait": 3.0, "unlabelled": "predict"}
-    given = settings(stage, tmp_path / "state", labels=labels, serve={"keep": True})
+def test_a_label_that_never_comes_leaves_its_record_unlabelled(late: LateLabels, tmp_path: Path) -> None:
+    late.create_topic(1)
+    late.send(MISSING[: len(MISSING) // 2])
+    labels = {"wait": 3.0, "unlabelled": "predict"}
+    given = settings(late, tmp_path / "state", labels=labels, serve={"keep": True})
     with running(given) as service:
         until(lambda: service.count("unlabelled") == COUNT // 4, "the others are predicted")
         until(lambda: service.learned() == COUNT * 3 // 4, "those with a label are learned")
@@ -158,14 +125,12 @@ def test_a_label_that_never_comes_leaves_its_record_unlabelled(
 
 
 def test_under_a_bound_of_residency_records_that_wait_are_read_again_and_lost_ones_do_not_block(
-    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+    late: LateLabels, tmp_path: Path
 ) -> None:
-    whole, partly = halves()
-    stage, late = fill(topic, partly), f"{topic}.labels"
-    of_kafka(kafka_node).create_topic(late, 2)
+    late.create_topic(2)
     held = held_to(tmp_path, residency_seconds=20, purge=None)
-    given = settings(stage, tmp_path / "state", "ridge", labels={"topic": late, "wait": 2.0}, **held)
-    send_labels(kafka_node, late, whole, [number for number in MISSING if number != 400])
+    given = settings(late, tmp_path / "state", "ridge", labels={"wait": 2.0}, **held)
+    late.send([number for number in MISSING if number != 400])
     with running(given) as service:
         assert service.status() == 0
     state = tmp_path / "state"
@@ -177,19 +142,16 @@ def test_under_a_bound_of_residency_records_that_wait_are_read_again_and_lost_on
 
 @pytest.mark.long
 def test_labels_in_a_partition_that_is_added_later_are_read(
-    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+    late: LateLabels, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
-    whole, partly = halves()
-    stage, late = fill(topic, partly), f"{topic}.labels"
-    of_kafka(kafka_node).create_topic(late, 1)
-    stream = {"growth_seconds": 1.0}
-    given = settings(stage, tmp_path / "state", labels={"topic": late, "wait": 3600}, stream=stream)
+    late.create_topic(1)
+    given = settings(late, tmp_path / "state", stream={"growth_seconds": 1.0})
     with running(given) as service:
-        send_labels(kafka_node, late, whole, MISSING[:50])
+        late.send(MISSING[:50])
         until(lambda: " at http://" in service.log, "the service waits for the others")
         with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
-            admin.create_partitions({late: 4})
-        send_labels(kafka_node, late, whole, MISSING[50:])
+            admin.create_partitions({late.topic: 4})
+        late.send(MISSING[50:])
         assert service.status() == 0
     assert (Outcome.of(tmp_path / "state").learned, joined_in(tmp_path / "state")) == (COUNT, len(MISSING))
 
@@ -197,14 +159,13 @@ def test_labels_in_a_partition_that_is_added_later_are_read(
 def test_sums_with_late_labels_are_not_compared_with_the_topic_alone(
     fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
-    whole, partly = halves()
-    stage, late = fill(topic, partly[:128]), f"{topic}.labels"
-    of_kafka(kafka_node).create_topic(late, 1)
-    send_labels(kafka_node, late, whole, MISSING[:64])
-    given = settings(stage, tmp_path / "state", "ridge", labels={"topic": late, "wait": 3600})
+    late = LateLabels(kafka_node, fill, topic, records("a", 128, 5), MISSING)
+    late.create_topic(1)
+    late.send(MISSING[:64])
+    given = settings(late, tmp_path / "state", "ridge")
     with running(given) as service:
         assert service.status() == 0
-    with pytest.raises(InvalidSetting, match=rf"labels came from topic {re.escape(late)}"):
+    with pytest.raises(InvalidSetting, match=rf"labels came from topic {re.escape(late.topic)}"):
         verify_topic(tmp_path / "state", given.stream)
 
 
