@@ -180,6 +180,12 @@ def test_an_unknown_learner_is_refused() -> None:
         lethe.run("styx", SEGMENTS)
 
 
+def test_a_class_in_place_of_a_learner_is_refused() -> None:
+    kind: Any = lethe.Learner
+    with pytest.raises(TypeError, match=r"Learner is a class; give an instance, .*or the name"):
+        lethe.run(kind, SEGMENTS)
+
+
 @pytest.fixture(scope="module")
 def run() -> lethe.Run:
     return lethe.run("finetune", SEGMENTS, PROBES, options=MLP, every=200, name="turned <b>over</b>")

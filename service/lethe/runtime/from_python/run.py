@@ -76,7 +76,7 @@ def run(
     ``name`` names the stream in reports.
 
     Raises ValueError, naming segment and sample, for samples or labels that do not fit, InvalidSetting for
-    an unknown learner or option, and DivergedLoss.
+    an unknown learner or option, TypeError for a class in place of a learner, and DivergedLoss.
 
     >>> import lethe, numpy as np
     >>> random = np.random.default_rng(0)
@@ -93,6 +93,11 @@ def run(
     >>> run.bwt < -0.9
     True
     """
+    if isinstance(learner, type):
+        raise TypeError(
+            f"learner: {learner.__name__} is a class; give an instance, such as "
+            f"{learner.__name__}(lethe.LearnerContext(layout)), or the name under which it is installed"
+        )
     stream, held_out = _named(segments), named_probes(probes or {})
     if layout is None:
         stream, layout, known = infer(stream, held_out, classes)
