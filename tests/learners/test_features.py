@@ -135,9 +135,9 @@ def test_a_flat_image_has_no_coefficients_but_its_brightness_and_its_border(valu
 @pytest.mark.parametrize(
     ("layout", "said"),
     [
-        (Layout(channels=2), r"2 channels.*1 or 3"),
-        (Layout(height=7), r"7×28.*8 to 64"),
-        (Layout(width=65), r"28×65.*8 to 64"),
+        (Layout(channels=2), r"2 channels.*1 or 3.*finetune, takes others"),
+        (Layout(height=7), r"7×28.*8 to 64.*finetune, takes others"),
+        (Layout(width=65), r"28×65.*8 to 64.*finetune, takes others"),
     ],
 )
 def test_images_that_the_features_cannot_take_are_refused(layout: Layout, said: str) -> None:

@@ -22,6 +22,7 @@ __all__ = ["WaveletFeatures"]
 
 SIDES: Final = range(8, 65)
 """Supported numbers of pixels per side."""
+OTHERS: Final = "a learner that trains a network, such as finetune, takes others"
 _CELL: Final = 4  # pixels per side over which a coefficient is averaged
 _ORIENTATIONS: Final = 8
 _FINE: Final = (7, 0.8, 3 * math.pi / 4)
@@ -53,11 +54,11 @@ class WaveletFeatures(FeatureMap):
         Raises ValueError for a layout of other than 1 or 3 channels or sides out of `SIDES`.
         """
         if layout.channels not in {1, 3}:
-            raise ValueError(f"images of {layout.channels} channels: wavelet features take 1 or 3")
+            raise ValueError(f"images of {layout.channels} channels: wavelet features take 1 or 3; {OTHERS}")
         if not {layout.height, layout.width} <= set(SIDES):
             raise ValueError(
                 f"images of {layout.height}×{layout.width}: "
-                f"wavelet features take {SIDES.start} to {SIDES.stop - 1} pixels a side"
+                f"wavelet features take {SIDES.start} to {SIDES.stop - 1} pixels a side; {OTHERS}"
             )
         self._device, self._layout = device, layout
         # order two is for the random waves alone
