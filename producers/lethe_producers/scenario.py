@@ -333,7 +333,8 @@ class Scenario(_Strict):
             if length < 1 or length > left:
                 raise ValueError(
                     f"segments.{index}.count: {segment.count or 'all'} rows are requested, and earlier"
-                    f" segments left {left} of {segment.pool_size} ({name}, seed {seed})"
+                    f" segments left {left} of {segment.pool_size} ({name}, seed {seed}):"
+                    " give each segment a count, or another seed"
                 )
             used[segment.pool] += length
             for other in pools - {segment.pool}:
