@@ -88,6 +88,13 @@ class Encoding(StrEnum):
     png = "png"
 
 
+class LabelForm(StrEnum):
+    """What the label of a record is."""
+
+    numbers = "numbers"
+    names = "names"
+
+
 Servers = Annotated[str, Option(help="HOST:PORT of the Kafka cluster, several separated by commas.")]
 ApiVersion = Annotated[
     str | None,
@@ -156,6 +163,13 @@ def stream(
     content_type: Annotated[
         Encoding, Option(help="Encoding of the images.", rich_help_panel=STREAM)
     ] = Encoding.raw,
+    labels: Annotated[
+        LabelForm,
+        Option(
+            help="Labels as numbers, or as names: for services with --classes or --max-classes.",
+            rich_help_panel=STREAM,
+        ),
+    ] = LabelForm.numbers,
     loop: Annotated[
         bool,
         Option(
@@ -233,7 +247,8 @@ def stream(
     configs = None if retention is None else short_lived(retention)
     endless = "stream" if loop else chosen.loop
     order = Order(chosen, seed, samples) if endless is None else EndlessOrder(chosen, seed, samples, endless)
-    records = Records(order, root, PNG if content_type is Encoding.png else RAW)
+    encoding = PNG if content_type is Encoding.png else RAW
+    records = Records(order, root, encoding, named=labels is LabelForm.names)
     with (
         Publisher(cluster, topic, partitions, replication_factor, configs) as publisher,
         _progress_bar(progress) as bar,

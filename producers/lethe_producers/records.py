@@ -6,6 +6,7 @@ from zlib import crc32
 
 import numpy as np
 
+from lethe.errors import InvalidSetting
 from lethe.wire import RAW, Sample, encode
 from lethe_producers.malformed import malformed
 from lethe_producers.order import EndlessOrder, Order
@@ -29,12 +30,20 @@ class Record:
 class Records:
     """The records of an order, by index.
 
-    Raises DataUnavailable when a source cannot be read.
+    Labels are numbers, or with ``named`` the names of the classes. Raises DataUnavailable when a source
+    cannot be read, InvalidSetting for names where the scenario's classes have none.
     """
 
-    def __init__(self, order: Order | EndlessOrder, root: Path, content_type: str = RAW) -> None:
+    def __init__(
+        self, order: Order | EndlessOrder, root: Path, content_type: str = RAW, *, named: bool = False
+    ) -> None:
         self.order = order
-        self._content_type = content_type
+        self._content_type, self._named = content_type, named
+        if named and not order.scenario.stream_classes.names:
+            raise InvalidSetting(
+                f"--labels names: the classes of scenario {order.scenario.name} have no names, or not the"
+                " same ones in all segments; its key classes gives names"
+            )
         segments = {segment.pool: segment for segment in order.scenario.segments}
         opened: dict[object, Rows] = {}
         for pool, segment in segments.items():
@@ -73,4 +82,8 @@ class Records:
         sample = Sample(pixels, label, segments[place.segment].subject)
         if place.fault is not None:
             return Record(index, key, *malformed(sample, place.fault, scenario.layout))
-        return Record(index, key, *encode(sample, self._content_type))
+        value, headers = encode(sample, self._content_type)
+        if self._named:
+            name = scenario.stream_classes.names[label].encode()
+            headers = [(header, name if header == "label" else text) for header, text in headers]
+        return Record(index, key, value, headers)

@@ -22,6 +22,7 @@ from lethe_producers.publisher import Publisher
 from lethe_producers.replay import Tail
 from tests.support.brokers import StreamBroker
 from tests.support.pictures import write_pictures
+from tests.support.streams import received
 from tests.support.waiting import until
 
 COMMAND = [sys.executable, "-m", "lethe_producers"]
@@ -210,6 +211,13 @@ def test_probes_of_pictures_are_written_with_the_flags_that_the_service_needs(pe
     assert load_probe(Path(path)).classes == ("cat", "dog")
     flags = "--sample-channels 3 --sample-height 24 --sample-width 32 --sample-classes 2"
     assert done.stderr.split("\n")[0] == f"lethe run --probes {pets.parent / 'probes'} {flags}"
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_labels_are_sent_as_names(broker: StreamBroker, topic: str, pets: Path) -> None:
+    broker.create_topic(topic, 1)
+    run(*options(broker, topic), "--scenario", str(pets), "--labels", "names")
+    assert {headers["label"] for _, _, headers in received(broker, topic, 1)} <= {"dog", "cat"}
 
 
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)

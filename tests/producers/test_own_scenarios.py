@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lethe.errors import InvalidScenario
+from lethe.errors import InvalidScenario, InvalidSetting
 from lethe.probeset import class_names, load_folder
 from lethe.wire import Layout, Pixels, decode
 from lethe_producers.order import EndlessOrder, Order
@@ -60,6 +60,22 @@ def test_paths_begin_at_the_scenarios_file_and_names_are_one_class_everywhere(
     for index in range(len(records)):
         sample = decode(records.at(index).value, records.at(index).headers, scenario.layout)
         assert int(sample.pixels.mean(axis=(1, 2)).argmax()) == colours[sample.label]
+
+
+def test_labels_are_names_where_these_are_wanted(own: Path) -> None:
+    scenario = load_scenario(str(own / "own.yaml"), own)
+    numbered, named = (Records(Order(scenario, 0), own, named=named) for named in (False, True))
+    for index in range(len(named)):
+        record, same = named.at(index), numbered.at(index)
+        sample = decode(same.value, same.headers, scenario.layout)
+        assert dict(record.headers)["label"].decode() == scenario.stream_classes.names[sample.label]
+        assert (record.key, record.value) == (same.key, same.value)
+
+
+def test_names_of_classes_that_have_none_are_refused() -> None:
+    order = Order(load_scenario("mnist-to-fashion"), 0)
+    with pytest.raises(InvalidSetting, match="--labels names: the classes of scenario mnist-to-fashion"):
+        Records(order, Path("nowhere"), named=True)
 
 
 def test_the_probe_is_what_the_stream_leaves_out_and_names_its_classes(own: Path) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "closing",
     "letters",
     "read_feed",
+    "received",
     "sample",
     "send",
     "sent",
@@ -71,6 +72,13 @@ def send(broker: StreamBroker, topic: str, records: Sequence[Outgoing]) -> None:
 
 def letters(broker: StreamBroker, topic: str, count: int) -> list[tuple[bytes, bytes | None, dict[str, str]]]:
     """Key, value and headers of the first ``count`` dead letters of ``topic``."""
+    return received(broker, f"{topic}.dead-letters", count)
+
+
+def received(
+    broker: StreamBroker, topic: str, count: int
+) -> list[tuple[bytes, bytes | None, dict[str, str]]]:
+    """Key, value and headers of the first ``count`` records in partition 0 of ``topic``."""
     found: list[tuple[bytes, bytes | None, dict[str, str]]] = []
     with KafkaConsumer(
         bootstrap_servers=broker.bootstrap_servers,
@@ -78,7 +86,7 @@ def letters(broker: StreamBroker, topic: str, count: int) -> list[tuple[bytes, b
         auto_offset_reset="earliest",
         enable_auto_commit=False,
     ) as consumer:
-        consumer.assign([TopicPartition(f"{topic}.dead-letters", 0)])
+        consumer.assign([TopicPartition(topic, 0)])
         deadline = time.monotonic() + 90
         while len(found) < count and time.monotonic() < deadline:
             for records in consumer.poll(timeout_ms=500).values():
