@@ -180,6 +180,12 @@ def test_an_unknown_learner_is_refused() -> None:
         lethe.run("styx", SEGMENTS)
 
 
+def test_options_of_a_learner_that_exists_are_refused() -> None:
+    learner = lethe.create("ncm", lethe.LearnerContext(lethe.Layout()))
+    with pytest.raises(TypeError, match="options: the learner ncm is created already"):
+        lethe.run(learner, SEGMENTS, options={"waves": 0})
+
+
 def test_a_class_in_place_of_a_learner_is_refused() -> None:
     kind: Any = lethe.Learner
     with pytest.raises(TypeError, match=r"Learner is a class; give an instance, .*or the name"):

@@ -76,7 +76,8 @@ def run(
     ``name`` names the stream in reports.
 
     Raises ValueError, naming segment and sample, for samples or labels that do not fit, InvalidSetting for
-    an unknown learner or option, TypeError for a class in place of a learner, and DivergedLoss.
+    an unknown learner or option, TypeError for a class in place of a learner and for options of a learner
+    that is created already, and DivergedLoss.
 
     >>> import lethe, numpy as np
     >>> random = np.random.default_rng(0)
@@ -97,6 +98,11 @@ def run(
         raise TypeError(
             f"learner: {learner.__name__} is a class; give an instance, such as "
             f"{learner.__name__}(lethe.LearnerContext(layout)), or the name under which it is installed"
+        )
+    if options and not isinstance(learner, str):
+        raise TypeError(
+            f"options: the learner {learner.name} is created already; give them to its LearnerContext, or "
+            "give its name in its place"
         )
     stream, held_out = _named(segments), named_probes(probes or {})
     if layout is None:
