@@ -22,6 +22,7 @@ env: $(READY) ## create .venv with all dependencies, including those of tests
 
 $(READY): pyproject.toml deploy/constraints.txt
 	$(FOUND)
+	@echo "installing the packages of deploy/constraints.txt into $(VENV): this takes minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL) $(HASHED) -r deploy/constraints.txt
 	$(BIN)/python $(INSTALL) --no-deps --no-build-isolation -e .
