@@ -95,11 +95,11 @@ TABLES: Final = {
     "R after each segment": ("after segment", "1 mnist", "2 fashion-mnist"),
     "Accuracy by class": ("class", "fashion-mnist", "mnist"),
     "Time within the floor": ("Service", "1 hour", "1 day", "30 days", "Budget left"),
-    "Record outcomes": ("service\\outcome", "dead_lettered", "learned", "lost", "received", "unlabelled"),
-    "Boundary detection": ("service\\verdict", "awaited", "false_alarms", "found", "missed"),
-    "Regime recognition": ("service\\verdict", "mistaken", "recognised", "unrecognised"),
+    "Record outcomes": ("service", "dead lettered", "learned", "lost", "received", "unlabelled"),
+    "Boundary detection": ("service", "awaited", "false alarms", "found", "missed"),
+    "Regime recognition": ("service", "mistaken", "recognised", "unrecognised"),
     "Retention of each learner": ("Service", "Learner", "Retains", "Version"),
-    "Dead letters by reason": ("service\\reason", "missing_header"),
+    "Dead letters by reason": ("service", "missing header"),
 }
 """The columns of each table."""
 
