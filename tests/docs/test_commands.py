@@ -32,8 +32,20 @@ from tests.support.waiting import until
 TREATMENT = yaml.safe_load((Path(__file__).parent / "commands.yaml").read_text())
 PROGRAMS = {"lethe": lethe_app, "lethe-replay": replay_app}
 WITH_COMMANDS = [document for document in DOCUMENTS if commands_in(document)]
-LONG = {"crash-safety.md", "data.md", "labels.md", "photographs.md", "privacy.md", "tables.md"}
-"""Documents whose commands take more than a minute and start what those of other documents start, too."""
+LONG = {
+    "choose-learner.md",
+    "crash-safety.md",
+    "data.md",
+    "kafka.md",
+    "labels.md",
+    "photographs.md",
+    "predictions.md",
+    "privacy.md",
+    "python.md",
+    "tables.md",
+    "write-learner.md",
+}
+"""Documents whose commands take long and start what those of other documents start, too."""
 ANYTHING_ELSE = (
     "curl",
     "kcat",

@@ -66,6 +66,7 @@ def test_a_page_loads_nothing_from_elsewhere_and_its_links_lead_somewhere(site: 
     assert broken == []
 
 
+@pytest.mark.long
 def test_generated_pages_are_the_same_in_every_build(site: Path, tmp_path: Path) -> None:
     build(tmp_path, PYTHONHASHSEED="1", COLUMNS="40", TERM="dumb")
     for page in sorted(site.glob("reference/*.html")):

@@ -61,6 +61,7 @@ def all_alone(stage: Stage, folder: Path, **more: Any) -> dict[str, Outcome]:
         return outcomes(services, folder)
 
 
+@pytest.mark.long
 def test_a_broker_that_is_absent_at_the_start(
     stage: Stage, untouched: Callable[[str], Outcome], kafka_node: KafkaNode, tmp_path: Path
 ) -> None:

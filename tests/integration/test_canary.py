@@ -57,6 +57,7 @@ def test_no_copy_of_a_vector_is_left(learner: str, tmp_path: Path) -> None:
     check(run_canary(planted, print))
 
 
+@pytest.mark.long
 @pytest.mark.needs("kafka", "memory")
 def test_no_copy_is_left_on_the_disk_of_apache_kafka(kafka_node: KafkaNode, tmp_path: Path) -> None:
     place = Canary(
