@@ -51,10 +51,10 @@ class Served:
         return clients
 
     def answers(self, path: str) -> bool:
-        """Whether a client gets an answer; not while more connections than allowed have a response begun."""
+        """Whether a client is answered: its connection is closed while all others are being answered."""
         try:
             return httpx.get(f"{self.address}{path}", timeout=PATIENCE).status_code == 200
-        except httpx.ReadError:
+        except (httpx.ReadError, httpx.RemoteProtocolError):
             return False
 
     def alive_within(self) -> float:
