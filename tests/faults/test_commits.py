@@ -10,6 +10,7 @@ import pytest
 from kafka import KafkaConsumer
 
 from deploy.kafka.kraft import KafkaNode
+from lethe.experiments.chaos.clients import subscribe
 from lethe.experiments.chaos.outcome import Outcome
 from tests.support.brokers import of_kafka
 from tests.support.faults.policies import held_to
@@ -28,8 +29,9 @@ SOON = {"every_samples": EVERY, "every_seconds": 0.5}
 def subscriber(bootstrap_servers: str, group: str, topic: str) -> Iterator[KafkaConsumer]:
     """A foreign consumer that has joined ``group`` and is subscribed to ``topic``."""
     with KafkaConsumer(
-        topic, bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False
+        bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False
     ) as consumer:
+        subscribe(consumer, topic)
         until(lambda: consumer.poll(200) is not None and consumer.assignment(), "it has joined the group")
         yield consumer
 

@@ -16,7 +16,7 @@ from lethe.stream.connection import Cluster, open_client
 from lethe.stream.kafka_patches import close_producer
 from lethe.stream.settings import StreamSettings
 
-__all__ = ["foreign_group_member", "write"]
+__all__ = ["foreign_group_member", "subscribe", "write"]
 
 STAY_SECONDS: Final = 1.5
 """Time that the foreign member polls before it leaves, and stays away."""
@@ -88,7 +88,7 @@ def _join_and_leave(stream: StreamSettings, done: Event) -> None:
             heartbeat_interval_ms=500,
         )
         try:
-            consumer.subscribe([stream.topic])
+            subscribe(consumer, stream.topic)
             for _ in range(int(STAY_SECONDS / 0.1)):
                 consumer.poll(timeout_ms=100)
                 if done.is_set():
@@ -97,6 +97,16 @@ def _join_and_leave(stream: StreamSettings, done: Event) -> None:
         finally:
             consumer.close(autocommit=False, timeout_ms=500)
         done.wait(STAY_SECONDS)
+
+
+def subscribe(consumer: KafkaConsumer, topic: str) -> None:
+    """Subscribe ``consumer`` to ``topic``, with the topic's partitions known before it joins its group.
+
+    If kafka-python learns the partitions after the join, it joins once more; if that takes longer than
+    one poll, the consumer waits for an assignment forever.
+    """
+    consumer.subscribe([topic])
+    consumer.topics()  # fetches the metadata
 
 
 def _commit(consumer: Any) -> None:
