@@ -356,7 +356,7 @@ def data(root: RootOption) -> None:
     if table.row_count:
         Console().print(table)
     for failure in failures:
-        _say(str(failure), "red")
+        _print_error(str(failure))
     if failures:
         raise typer.Exit(FAILED)
 
@@ -378,10 +378,10 @@ def main() -> None:
     try:
         app(prog_name="lethe-replay")
     except LetheError as error:
-        _say(str(error), "red")
+        _print_error(str(error))
         sys.exit(FAILED)
     except OSError as error:
-        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error), "red")
+        _print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(FAILED)
 
 
@@ -429,6 +429,12 @@ def _progress_bar(wanted: bool | None) -> Progress:
 
 def _say(message: str, colour: str) -> None:
     Console(stderr=True, soft_wrap=True).print(f"[{colour}]{markup(message)}[/{colour}]", highlight=False)
+
+
+def _print_error(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(
+        f"[bold red]lethe-replay:[/] {markup(message)}", highlight=False
+    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_a_record_that_the_topic_rejects_is_named(kafka_node: KafkaNode, topic: 
         command(kafka_node, topic, "--samples", "20"), capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"topic {topic} at ")
+    assert done.stderr.startswith(f"lethe-replay: topic {topic} at ")
     assert "MessageSizeTooLargeError" in done.stderr
     assert "max.message.bytes" in done.stderr
     assert done.stderr.count("\n") == 1

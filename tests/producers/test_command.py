@@ -34,6 +34,13 @@ def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def error(*arguments: str) -> str:
+    """What a failing command prints to stderr, after its own name."""
+    said = run(*arguments, code=2).stderr
+    assert said.startswith("lethe-replay: ")
+    return said.removeprefix("lethe-replay: ")
+
+
 def options(broker: StreamBroker, topic: str) -> list[str]:
     api_version = broker.api_version
     api = [] if api_version is None else ["--api-version", ".".join(map(str, api_version))]
@@ -64,19 +71,19 @@ def test_the_scenarios_are_listed_with_their_lengths() -> None:
 def test_an_error_is_one_line_on_stderr_and_exit_code_2(tmp_path: Path) -> None:
     done = run("probes", "--scenario", "styx", "--out", str(tmp_path), code=2)
     assert done.stdout == ""
-    assert done.stderr.startswith("scenario 'styx' is none of ")
+    assert done.stderr.startswith("lethe-replay: scenario 'styx' is none of ")
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("version", ["new", "2.", ""])
 def test_a_version_that_is_none_is_refused(version: str, tmp_path: Path) -> None:
     arguments = ["--bootstrap-servers", "127.0.0.1:9", "--topic", "t", "--api-version", version]
-    assert "--api-version" in run("stream", *arguments, "--root", str(tmp_path), code=2).stderr
+    assert "--api-version" in error("stream", *arguments, "--root", str(tmp_path))
 
 
 @pytest.mark.parametrize("servers", ["foo:bar", "foo", "", "127.0.0.1:9,foo"])
 def test_an_address_that_is_none_is_refused_by_name(servers: str) -> None:
-    said = run("stream", "--bootstrap-servers", servers, "--topic", "t", code=2).stderr
+    said = error("stream", "--bootstrap-servers", servers, "--topic", "t")
     assert said == f"bootstrap-servers: {servers.split(',')[-1]!r} is not HOST:PORT\n"
 
 
@@ -91,7 +98,7 @@ def test_an_address_that_is_none_is_refused_by_name(servers: str) -> None:
 def test_flags_that_do_not_go_together_are_refused_by_their_names(
     more: list[str], named: tuple[str, str]
 ) -> None:
-    said = run("stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t", *more, code=2).stderr
+    said = error("stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t", *more)
     assert all(name in said for name in named)
     assert said.count("\n") == 1
 
@@ -101,9 +108,9 @@ def test_security_that_is_not_the_json_it_should_be_is_refused_by_name(
     torn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = ["stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t"]
-    by_flag = run(*stream, "--security", torn, code=2).stderr
+    by_flag = error(*stream, "--security", torn)
     monkeypatch.setenv("LETHE_STREAM__SECURITY", torn)
-    by_variable = run(*stream, code=2).stderr
+    by_variable = error(*stream)
     assert by_flag == by_variable
     assert by_flag.startswith("security (LETHE_STREAM__SECURITY) ")
     assert by_flag.count("\n") == 1
@@ -111,7 +118,7 @@ def test_security_that_is_not_the_json_it_should_be_is_refused_by_name(
 
 def test_a_secrets_missing_file_is_named() -> None:
     stream = ["stream", "--bootstrap-servers", "127.0.0.1:9", "--topic", "t"]
-    said = run(*stream, "--security", '{"ssl_password": "@/nowhere/password"}', code=2).stderr
+    said = error(*stream, "--security", '{"ssl_password": "@/nowhere/password"}')
     assert said.startswith(
         "security (LETHE_STREAM__SECURITY) ssl_password: /nowhere/password cannot be read: "
     )
@@ -129,7 +136,7 @@ def test_the_security_of_the_services_variable_reaches_the_broker(
     monkeypatch.setenv("LETHE_STREAM__SECURITY", json.dumps(security))
     shown = run(*options(broker, topic), "--samples", "10").stdout
     assert "20 of 20" in shown
-    refused = run(*options(broker, topic), "--security", '{"sasl_pasword": "obol"}', code=2).stderr
+    refused = error(*options(broker, topic), "--security", '{"sasl_pasword": "obol"}')
     assert "sasl_pasword" in refused
     assert "obol" not in refused
 
@@ -138,21 +145,21 @@ def test_the_security_of_the_services_variable_reaches_the_broker(
 @pytest.mark.parametrize("out", ["file", "file/folder"])
 def test_probes_that_cannot_be_written_are_one_line_naming_the_place(out: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = run("probes", "--out", str(tmp_path / out), code=2).stderr
+    said = error("probes", "--out", str(tmp_path / out))
     assert said.startswith(f"{tmp_path / out}: ")
     assert said.count("\n") == 1
 
 
 @pytest.mark.needs("datasets")
 def test_a_folder_that_takes_no_probes_is_named() -> None:
-    said = run("probes", "--out", "/proc/self/task", code=2).stderr  # there, and not even root writes there
+    said = error("probes", "--out", "/proc/self/task")  # there, and not even root writes there
     assert said.startswith("--out /proc/self/task cannot be written to: ")
     assert said.count("\n") == 1
 
 
 def test_a_root_that_is_a_file_is_one_line_naming_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = run("data", "--root", str(tmp_path / "file"), code=2).stderr
+    said = error("data", "--root", str(tmp_path / "file"))
     assert said.startswith(f"{tmp_path / 'file'}: ")
     assert said.count("\n") == 1
 
@@ -163,7 +170,7 @@ def test_probes_are_written_once_into_a_folder(tmp_path: Path) -> None:
     written = run("probes", "--scenario", "fashion-to-mnist", "--out", out).stdout.split()
     assert [Path(path).name for path in written] == ["00-fashion-mnist.safetensors", "01-mnist.safetensors"]
     assert [len(probe.y_N) for probe in load_folder(Path(out))] == [10_000, 10_000]
-    assert "already contains probe files" in run("probes", "--out", out, code=2).stderr
+    assert "already contains probe files" in error("probes", "--out", out)
 
 
 @pytest.mark.needs("datasets")
@@ -258,9 +265,7 @@ def test_a_topic_is_created_with_small_segments_and_only_once(broker: StreamBrok
     with KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers) as admin:
         (described,) = admin.describe_topics([topic])
         assert len(described["partitions"]) == 3
-    assert (
-        run(*create, code=2).stderr == f"topic {topic} exists already: its settings were left as they are\n"
-    )
+    assert error(*create) == f"topic {topic} exists already: its settings were left as they are\n"
 
 
 def test_the_schema_is_one_json_document() -> None:
