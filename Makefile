@@ -39,12 +39,16 @@ lint: $(READY) ## run ruff and mypy
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Tests start many processes, which are to find modules compiled.
+test test-long: export PYTHONDONTWRITEBYTECODE =
+test test-long: export OMP_WAIT_POLICY = passive
+
 # More workers than cores, since tests wait a lot. By module, long ones first, so that module fixtures are created once.
 test: lint ## run lint, then pytest (ARGS="-k embedded")
-	OMP_WAIT_POLICY=passive $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-long: $(READY) ## run the tests that take minutes, which `make test` skips (ARGS="-k sigterm")
-	OMP_WAIT_POLICY=passive $(BIN)/pytest -m long $(ARGS)
+	$(BIN)/pytest -m long $(ARGS)
 
 bench: $(READY) ## measure speed through Apache Kafka relative to speed from memory (ARGS="--threads 2")
 	$(BIN)/python -m deploy.bench $(ARGS)

@@ -41,7 +41,7 @@ def test_only_the_test_that_needs_a_missing_component_is_skipped_and_says_why(tm
     assert "needs kcat: no kcat in PATH" in printed
 
 
-@pytest.mark.parametrize("required", ["all", "kafka, kcat"])
+@pytest.mark.parametrize("required", ["all", pytest.param("kafka, kcat", marks=pytest.mark.long)])
 def test_a_required_component_that_is_missing_fails_its_test(tmp_path: Path, required: str) -> None:
     printed = run(tmp_path, NEEDS_KCAT, LETHE_TEST_REQUIRE=required)
     assert "1 passed, 1 error" in printed
@@ -52,6 +52,7 @@ def test_a_component_that_is_not_required_is_still_skipped(tmp_path: Path) -> No
     assert "1 passed, 1 skipped" in run(tmp_path, NEEDS_KCAT, LETHE_TEST_REQUIRE="prometheus")
 
 
+@pytest.mark.long
 def test_a_test_runs_when_what_it_needs_is_there(tmp_path: Path) -> None:
     program = tmp_path / "kcat"
     program.touch(mode=0o755)

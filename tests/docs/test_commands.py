@@ -33,6 +33,7 @@ TREATMENT = yaml.safe_load((Path(__file__).parent / "commands.yaml").read_text()
 PROGRAMS = {"lethe": lethe_app, "lethe-replay": replay_app}
 WITH_COMMANDS = [document for document in DOCUMENTS if commands_in(document)]
 LONG = {
+    "anatomy.md",
     "choose-learner.md",
     "crash-safety.md",
     "data.md",
@@ -41,7 +42,9 @@ LONG = {
     "photographs.md",
     "predictions.md",
     "privacy.md",
+    "predict.md",
     "python.md",
+    "quickstart.md",
     "tables.md",
     "write-learner.md",
 }

@@ -31,6 +31,7 @@ def test_every_switch_is_found_in_time_and_nothing_else(scenario: Scenario) -> N
     assert (boundaries.recognised, boundaries.mistaken) == (boundaries.returns, 0)
 
 
+@pytest.mark.long
 def test_switches_of_labels_alone_are_found_by_the_errors_of_the_learner() -> None:
     result = run_offline(OfflineRun("finetune", load_scenario("loans")))
     assert result.verdict.false_alarms == 0

@@ -155,6 +155,7 @@ def test_the_service_that_is_watched_has_a_history_to_render() -> None:
     assert len(run.R) == 1 + len(SUBJECTS)
 
 
+@pytest.mark.long
 @pytest.mark.needs("embedded")
 def test_every_side_has_the_stream_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
     run_states: list[RunState] = []

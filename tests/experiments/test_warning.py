@@ -34,6 +34,7 @@ def test_a_learner_without_a_network_is_rejected(lethe: Lethe) -> None:
     assert "trains no network" in lethe.refuses("bench", "warning", "--learner", "ncm")
 
 
+@pytest.mark.long
 @pytest.mark.needs("datasets")
 def test_a_surge_precedes_the_loss(lethe: Lethe) -> None:
     arguments = ("--scenario", "mnist-to-fashion", "--scenario", "mnist", "--samples", "4480")

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 
+@pytest.mark.long
 @pytest.mark.needs("embedded")
 def test_a_restart_is_measured_by_its_parts() -> None:
     words = ["bench", "restart", "--learner", "finetune", "--turns", "1", "--json"]

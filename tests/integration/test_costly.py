@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lethe.wire import PNG, Layout, Sample, encode
 from tests.support.brokers import StreamBroker
@@ -17,6 +18,7 @@ LAYOUT = Layout(height=8, width=8)
 BATCH = 64
 
 
+@pytest.mark.parametrize("broker", [pytest.param("embedded", marks=pytest.mark.long), "kafka"], indirect=True)
 def test_a_batch_of_images_with_much_compressed_metadata_is_learned(
     broker: StreamBroker, topic: str, tmp_path: Path
 ) -> None:

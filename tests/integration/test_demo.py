@@ -89,6 +89,7 @@ def test_what_ranks_cannot_do_is_refused_before_anything_is_started(lethe: Lethe
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.long
 @pytest.mark.needs("embedded")
 def test_a_demo_of_own_pictures_takes_shape_and_classes_from_them(tmp_path: Path) -> None:
     write_pictures(tmp_path / "summer", {"dog": (200, 30, 30), "cat": (30, 200, 30)}, 100, suffix="png")

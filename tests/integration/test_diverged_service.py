@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lethe.checkpointing.checkpoint import read_checkpoint, read_samples
 from lethe.checkpointing.state_folder import checkpoint_files
@@ -29,6 +30,7 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x_NCHW, y_N
 
 
+@pytest.mark.parametrize("broker", [pytest.param("embedded", marks=pytest.mark.long), "kafka"], indirect=True)
 def test_a_diverged_run_can_be_rolled_back_and_continues_with_a_smaller_step(
     broker: StreamBroker, topic: str, tmp_path: Path, lethe: Lethe
 ) -> None:

@@ -41,7 +41,7 @@ def door(cluster: SecuredCluster) -> StreamBroker:
 
 
 @pytest.mark.needs("datasets")
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("mechanism", [pytest.param("PLAIN", marks=pytest.mark.long), "SCRAM-SHA-512"])
 def test_producer_service_and_dead_letters_connect_with_a_password_from_a_file(
     cluster: SecuredCluster, door: StreamBroker, topic: str, mechanism: str, tmp_path: Path
 ) -> None:

@@ -142,7 +142,7 @@ def test_the_security_of_the_services_variable_reaches_the_broker(
 
 
 @pytest.mark.needs("datasets")
-@pytest.mark.parametrize("out", ["file", "file/folder"])
+@pytest.mark.parametrize("out", ["file", pytest.param("file/folder", marks=pytest.mark.long)])
 def test_probes_that_cannot_be_written_are_one_line_naming_the_place(out: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = error("probes", "--out", str(tmp_path / out))
@@ -180,6 +180,7 @@ def test_data_shows_every_file_and_its_source() -> None:
 
 
 @pytest.mark.needs("datasets")
+@pytest.mark.parametrize("broker", [pytest.param("embedded", marks=pytest.mark.long), "kafka"], indirect=True)
 def test_an_interrupted_stream_is_resumed_without_a_gap_or_a_double(broker: StreamBroker, topic: str) -> None:
     broker.create_topic(topic, 3)
     stream = [*options(broker, topic), "--samples", "500", "--scenario", "recurring"]
@@ -298,6 +299,7 @@ def slow_service() -> Iterator[tuple[str, list[int]]]:
 
 
 @pytest.mark.needs("datasets")
+@pytest.mark.parametrize("broker", [pytest.param("embedded", marks=pytest.mark.long), "kafka"], indirect=True)
 def test_a_stream_is_held_back_by_a_services_state(
     broker: StreamBroker, topic: str, slow_service: tuple[str, list[int]]
 ) -> None:

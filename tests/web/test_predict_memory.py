@@ -104,7 +104,7 @@ class Visit:
         self.ask(405, self.image("elsewhere").tobytes() * 50, raw, "/state")
 
 
-@pytest.mark.parametrize("scrubs", [True, False])
+@pytest.mark.parametrize("scrubs", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_nothing_of_an_image_remains_in_memory_in_any_form(scrubs: bool) -> None:
     with served(SETTINGS if scrubs else {}) as (pid, address):
         visit = Visit(address)

@@ -9,8 +9,8 @@ from lethe.learners.registry import LEARNERS
 
 __all__ = ["EVERY_LEARNER"]
 
-OFTEN: Final = {"finetune", "replay", "ridge", "experts", "dp-ridge"}
-"""One of gradients, one that stores samples, one of sums, one that adds regimes, and a private one."""
+OFTEN: Final = {"finetune", "replay", "experts", "dp-ridge"}
+"""One of gradients, one that stores samples, one of sums that adds regimes, and a private one."""
 EVERY_LEARNER: Final[list[str | ParameterSet]] = [
     name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in LEARNERS
 ]
