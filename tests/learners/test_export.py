@@ -137,6 +137,15 @@ def test_a_program_computes_the_same_for_batches_of_any_size(form: str, name: st
     assert (read["schema"], read["height"], read["classes"]) == ("lethe-export/1", 8, [*"0123456789"])
 
 
+@pytest.mark.parametrize("form", COMPUTED)
+def test_patches_are_computed_by_a_program(form: str, tmp_path: Path) -> None:
+    learner, context, x_BCHW = trained("ridge", Layout(height=12, width=9), features="wavelets+patches")
+    path = tmp_path / f"model{SUFFIXES[form]}"
+    export(learner, About.of(learner, context, 200), path, form)
+    p_BK, _ = COMPUTED[form](path, x_BCHW)
+    torch.testing.assert_close(p_BK, learner.predict_proba(x_BCHW), rtol=0, atol=TOLERANCE)
+
+
 ON_VECTORS_OFTEN = {("torch", "ridge"), ("onnx", "finetune")}
 
 

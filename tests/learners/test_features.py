@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lethe.learners.analytic.ridge import Ridge
 from lethe.learners.base import LearnerContext
@@ -12,6 +12,7 @@ from lethe.learners.features.compression import LARGEST, cosines, logarithms
 from lethe.learners.features.morlet import BLACK, ModulusMaps, morlet_bank, whole_bank
 from lethe.learners.features.wavelet_features import WaveletFeatures
 from lethe.wire import Layout
+from tests.support.block_images import images
 from tests.support.other_units import OTHER_UNITS, printed_with
 
 CPU = torch.device("cpu")
@@ -22,16 +23,6 @@ GOLDEN = {
     (1, 33, 47): "387f2bc3711f252cfc369d4ab3f70aa7c92f3a6a96062ae361d38bae58087b32",
 }
 """SHA-256 of the features of 1,000 images of each shape."""
-
-
-def images(count: int, layout: Layout) -> Tensor:
-    """Return images whose blocks of 4×4 pixels have brightnesses drawn by SHAKE-256, the same everywhere."""
-    channels, height, width = layout.shape
-    rows, columns = -(-height // 4), -(-width // 4)
-    drawn = hashlib.shake_256(b"lethe").digest(count * channels * rows * columns)
-    blocks = torch.tensor(list(drawn), dtype=torch.uint8).view(count, channels, rows, columns)
-    whole = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return whole[:, :, :height, :width].contiguous()
 
 
 def digest(shape: tuple[int, int, int]) -> str:

@@ -147,7 +147,12 @@ def test_a_file_without_the_models_weights_is_refused(
     [
         ({"features": "torchvision:resnet19"}, LAYOUT, "torchvision has no model 'resnet19'"),
         ({"features": "torchvision:squeezenet1_0"}, LAYOUT, "no linear layer to leave out"),
-        ({"features": "fourier"}, LAYOUT, "'fourier' is neither wavelets nor torchvision:MODEL"),
+        ({"features": "fourier"}, LAYOUT, r"'fourier' is none of wavelets, wavelets\+patches, "),
+        (
+            {"features": "wavelets+patches", "weights": None, "waves": 0},
+            LAYOUT,
+            "waves: .* needs random waves",
+        ),
         ({"features": "wavelets"}, LAYOUT, "weights is for features=torchvision:MODEL"),
         ({"weights": None}, LAYOUT, "torchvision:resnet18 needs a file of its weights"),
         ({}, Layout(features=4), "is for images, samples are vectors"),

@@ -16,14 +16,16 @@ from lethe.learners.vector_scale import VectorOptions, VectorScale
 __all__ = ["FeatureOptions", "feature_map"]
 
 WAVELETS: Final = "wavelets"
+PATCHES: Final = "wavelets+patches"
 
 
 class FeatureOptions(VectorOptions):
     """The fixed features of a learner."""
 
     features: str = "wavelets"
-    """Fixed features of images: wavelets, of 8 to 64 pixels a side, or torchvision:MODEL, such as
-    torchvision:resnet18, the frozen body of a model of torchvision on images of any size."""
+    """Fixed features of images: wavelets, of 8 to 64 pixels a side; wavelets+patches, which know textures
+    better and take more time; or torchvision:MODEL, such as torchvision:resnet18, the frozen body of a model
+    of torchvision on images of any size."""
     weights: Path | None = None
     """File of that model's weights, .safetensors or .pth; nothing is downloaded."""
     side: int = Field(default=224, ge=32, le=1024)
@@ -39,14 +41,19 @@ def feature_map(context: LearnerContext, options: FeatureOptions) -> FeatureMap:
     """
     scale = VectorScale.of(context.layout, options)
     if not options.features.startswith(PREFIX):
-        if options.features != WAVELETS:
+        if options.features not in {WAVELETS, PATCHES}:
             raise InvalidSetting(
-                f"learner.options.features: {options.features!r} is neither {WAVELETS} nor {PREFIX}MODEL"
+                f"learner.options.features: {options.features!r} is none of {WAVELETS}, {PATCHES}, "
+                f"{PREFIX}MODEL"
             )
+        if (patches := options.features == PATCHES) and options.waves == 0:
+            raise InvalidSetting(f"learner.options.waves: {PATCHES} needs random waves")
         if options.weights is not None:
             raise InvalidSetting(f"learner.options.weights is for features={PREFIX}MODEL")
         if scale is None:
-            return WaveletFeatures(context.layout, context.seed, options.waves, context.device)
+            return WaveletFeatures(
+                context.layout, context.seed, options.waves, context.device, patches=patches
+            )
     elif scale is None:
         return _of_torchvision(context, options)
     else:

@@ -1,7 +1,7 @@
 """Moduli of oriented wavelet responses, the first layer of a scattering network, in exact arithmetic.
 
 Images are small, and the moduli are added up over blocks. So a convolution is computed block by block: one
-product of the patch around a block with a fixed matrix gives the responses of all filters at all pixels of
+product of the window around a block with a fixed matrix gives the responses of all filters at all pixels of
 the block. On a CPU this is several times as fast as a convolution of a single channel.
 
 Pixels and weights are int8, so the sums of their products are exact (`integer_products`). A modulus takes two
@@ -17,14 +17,14 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from lethe.learners.features.whole_filters import whole_filters
+from lethe.learners.features.windows import WORD, windows
 from lethe.learners.integer_products import product
 
 __all__ = ["BLACK", "ConvolvedMaps", "Maps", "ModulusMaps", "morlet_bank", "whole_bank"]
 
 BLACK: Final = -128
 """Of a pixel. As the weights of a filter sum to 0, the response is as if black were 0."""
-_WORD: Final = 8  # bytes of an int64
-_LARGEST: Final = 120  # of a weight, before the one in the middle makes up for rounding
 
 
 def morlet_bank(size: int, sigma: float, frequency: float, orientations: int) -> Tensor:
@@ -51,15 +51,9 @@ def morlet_bank(size: int, sigma: float, frequency: float, orientations: int) ->
 def whole_bank(bank_Fkk: Tensor) -> tuple[Tensor, float]:
     """Return the bank in whole numbers, int8 of shape [2, F, k, k], and how many of them are a 1.
 
-    The first half are the real parts, the second the imaginary ones. Each filter's weights sum to 0, as
-    before: what rounding has added is taken from the weight in the middle.
+    The first half are the real parts, the second the imaginary ones.
     """
-    parts = torch.stack((bank_Fkk.real, bank_Fkk.imag))
-    units = _LARGEST / parts.abs().max().item()
-    whole = (parts * units).round()
-    middle = whole.shape[-1] // 2
-    whole[..., middle, middle] -= whole.sum((-1, -2))
-    return whole.to(torch.int8), units
+    return whole_filters(torch.stack((bank_Fkk.real, bank_Fkk.imag)))
 
 
 Maps = Callable[[Tensor], Tensor]
@@ -76,7 +70,7 @@ class ModulusMaps:
         """``whole_2Fkk`` is a bank as `whole_bank` returns it."""
         _, self._filters, self._size, _ = whole_2Fkk.shape
         self._step = step
-        self._side = -(-(self._size + step) // _WORD) * _WORD  # of a patch; weights beyond the filter are 0
+        self._side = -(-(self._size + step) // WORD) * WORD  # of a window; weights beyond the filter are 0
         self._matrix = self._responses_of_a_block(whole_2Fkk).to(device)
 
     def __call__(self, x_NHW: Tensor) -> Tensor:
@@ -86,9 +80,12 @@ class ModulusMaps:
         """
         maps, height, width = x_NHW.shape
         block = 2 * self._step
-        patches_Pkk = self._patches(x_NHW, block)
+        margin = self._size // 2
+        beyond = self._side - block - margin  # the last window ends there
+        padded = nn.functional.pad(x_NHW, (margin, beyond, margin, beyond), value=BLACK)
+        around_Pkk = windows(padded, self._side, self._side, block, block)
         # one row for each response of a block: the steps below then run along contiguous memory
-        responses = product(self._matrix, patches_Pkk.T)
+        responses = product(self._matrix, around_Pkk.T)
         squares = responses.to(torch.float32).square_()
         half = len(squares) // 2  # real parts first, imaginary parts second
         moduli = squares[:half].add_(squares[half:]).sqrt_()
@@ -96,20 +93,8 @@ class ModulusMaps:
         total = first.add(second).add_(third.add(fourth))  # in this order, on which its rounding depends
         return total.view(self._filters, maps, height // block, width // block).permute(1, 2, 3, 0)
 
-    def _patches(self, x_NHW: Tensor, block: int) -> Tensor:
-        """Return the patch around each block, int8 of shape [N h w, side²].
-
-        Rows of pixels are copied two pixels at a time, then whole: far faster than single bytes.
-        """
-        margin = self._size // 2
-        beyond = self._side - block - margin  # the last patch ends there
-        padded = nn.functional.pad(x_NHW, (margin, beyond, margin, beyond), value=BLACK)
-        rows = padded.view(torch.int16).unfold(2, self._side // 2, block // 2).contiguous()
-        words = rows.view(torch.int64).unfold(1, self._side, block).transpose(3, 4)
-        return words.reshape(-1, self._side**2 // _WORD).view(torch.int8)
-
     def _responses_of_a_block(self, whole_2Fkk: Tensor) -> Tensor:
-        """Return the matrix from a patch to [part, row in the block, column in it, filter]."""
+        """Return the matrix from a window to [part, row in the block, column in it, filter]."""
         size, side = self._size, self._side
         matrix = torch.zeros(side, side, 2, 2, 2, self._filters, dtype=torch.int8)
         for row in range(2):

@@ -1,6 +1,6 @@
-"""Fixed features of images, independent of any data: wavelet coefficients and random Fourier features.
+"""Fixed features of images, independent of any data: wavelets, patches and random Fourier features.
 
-Shapes: B batch, C channels, H height, W width, D features; in `WaveletCoefficients`, N coefficients.
+Shapes: B batch, C channels, H height, W width, D features; in `_Coefficients`, N coefficients.
 """
 
 import math
@@ -15,6 +15,15 @@ from lethe.learners.features.feature_map import FeatureMap
 from lethe.learners.features.feature_module import FeatureModule
 from lethe.learners.features.morlet import BLACK, ConvolvedMaps, Maps, ModulusMaps, morlet_bank, whole_bank
 from lethe.learners.features.parallel import share
+from lethe.learners.features.patch_maps import (
+    CELLS,
+    FILTERS,
+    STEPS,
+    ConvolvedPatches,
+    PatchMaps,
+    PatchSums,
+    responses_per_cell,
+)
 from lethe.learners.features.random_fourier import TURN, RandomFourierFeatures
 from lethe.wire import Layout
 
@@ -30,7 +39,9 @@ _COARSE: Final = (13, 1.6, 3 * math.pi / 8)
 _RESPONSES: Final = 4  # whose moduli are added up
 _BRIGHTEST: Final = 0.42  # of a modulus: none of pixels from 0 to 1 is larger
 _PIXEL: Final = 255
-_LEVELS: Final = 1020  # of a coefficient of order one or two
+_LEVELS: Final = 1020  # of a coefficient of order one or two, or of patches
+_STRONGEST: Final = 4.0  # mean response to a patch: larger ones count as that
+_CONTOUR: Final = 1 / 3  # of a mean response of 1, in units of the logarithms of wavelet coefficients
 _SCALE: Final = 3.0  # of a random direction, in radians per root mean square of the coefficients
 _GREY: Final = 0.5  # weight of order zero in a random direction: brightness varies most and says least
 _AT_ONCE: Final = 48  # images per piece: fewer cost overhead, 80 no longer fit the cache
@@ -41,17 +52,22 @@ class WaveletFeatures(FeatureMap):
 
     The products of random Fourier features approach a Gaussian kernel of the coefficients, of
     width 1/3 of their root mean square difference, in which order zero counts half: `RandomFourierFeatures`.
-    They need no standardisation: no statistic of the stream, and no sample of it, is in the features.
+    With patches, the coefficients of the random Fourier features are also the mean responses to whitened
+    patches of drawn images (`patch_maps`). They tell textiles apart better, and take two thirds more time.
+    The features need no standardisation: no statistic of the stream, and no sample of it, is in the features.
 
     All features are whole numbers up to 127, which stands for 1. Every step that leads to them is exact, or
     rounded as IEEE 754 demands. So they are the same in any batch, with any number of threads and on every
     machine.
     """
 
-    def __init__(self, layout: Layout, seed: int, waves: int, device: torch.device) -> None:
+    def __init__(
+        self, layout: Layout, seed: int, waves: int, device: torch.device, *, patches: bool = False
+    ) -> None:
         """``waves`` random features are drawn, but at most two for each coefficient.
 
-        Raises ValueError for a layout of other than 1 or 3 channels or sides out of `SIDES`.
+        Without any, no coefficient of order two or of patches is of use, and none is computed. Raises
+        ValueError for a layout of other than 1 or 3 channels or sides out of `SIDES`.
         """
         if layout.channels not in {1, 3}:
             raise ValueError(f"images of {layout.channels} channels: wavelet features take 1 or 3; {OTHERS}")
@@ -60,9 +76,8 @@ class WaveletFeatures(FeatureMap):
                 f"images of {layout.height}×{layout.width}: "
                 f"wavelet features take {SIDES.start} to {SIDES.stop - 1} pixels a side; {OTHERS}"
             )
-        self._device, self._layout = device, layout
-        # order two is for the random waves alone
-        self._coefficients = _WaveletCoefficients(layout, second_order=waves > 0, device=device)
+        self._device, self._layout, self._patches = device, layout, patches
+        self._coefficients = _Coefficients(layout, waves=waves > 0, patches=patches, device=device)
         count, self._linear = self._coefficients.count, self._coefficients.linear
         generator = torch.Generator().manual_seed(seed)
         self._waves = RandomFourierFeatures(count, min(waves, 2 * count), generator, device)
@@ -82,14 +97,20 @@ class WaveletFeatures(FeatureMap):
     def module(self) -> FeatureModule:
         """Return the same features, on the CPU, as a torch module that can be exported."""
         cpu = torch.device("cpu")
-        second = self._waves.count > 0
-        indices = _WaveletCoefficients(self._layout, second_order=second, device=cpu, maps=ConvolvedMaps)
+        waves = self._waves.count > 0
+        indices = _Coefficients(
+            self._layout,
+            waves=waves,
+            patches=self._patches,
+            device=cpu,
+            maps=(ConvolvedMaps, ConvolvedPatches),
+        )
         return FeatureModule(
             indices,
             self._logarithms.cpu(),
             indices.linear,
             self._angles.cpu(),
-            self._waves.module() if second else None,
+            self._waves.module() if waves else None,
         )
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
@@ -111,52 +132,69 @@ class WaveletFeatures(FeatureMap):
         return features_BD
 
 
-class _WaveletCoefficients:
-    """Wavelet coefficients of orders zero, one and two, as indices into tables of their logarithms.
+class _Coefficients:
+    """Wavelet coefficients of orders zero, one and two, and of patches, as indices into tables.
 
     Order zero is the image averaged over 4×4 pixels, for each channel; order one the moduli of
     its responses to fine and coarse oriented wavelets, order two those of the fine moduli to
     fine wavelets at half the resolution, both of the mean of the channels and averaged over the
     same 4×4 pixels (Bruna & Mallat 2013). Coarse moduli are computed at every second pixel. Moduli of order
-    one are square roots from here on, so that faint strokes count beside bright ones. Images of more than 32
-    pixels a side are first averaged over 2×2.
+    one are square roots from here on, so that faint strokes count beside bright ones. Those of patches are
+    square roots of mean responses. Images of more than 32 pixels a side are first averaged over 2×2.
     """
 
     def __init__(
         self,
         layout: Layout,
         *,
-        second_order: bool,
+        waves: bool,
+        patches: bool,
         device: torch.device,
-        maps: Callable[[Tensor, int, torch.device], Maps] = ModulusMaps,
+        maps: tuple[
+            Callable[[Tensor, int, torch.device], Maps], Callable[[int, int, torch.device], PatchMaps]
+        ] = (
+            ModulusMaps,
+            PatchSums,
+        ),
     ) -> None:
+        """Coefficients of order two and of patches are for random ``waves`` alone."""
+        modulus_maps, patch_maps = maps
         self._shrink = max(layout.height, layout.width) > 32
         rows, columns = (-(-side // (1 + self._shrink)) for side in (layout.height, layout.width))
         self._padding = (0, -columns % _CELL, 0, -rows % _CELL)
+        rows, columns = rows + -rows % _CELL, columns + -columns % _CELL
         fine_2Fkk, fine_units = whole_bank(morlet_bank(*_FINE, _ORIENTATIONS))
         coarse_2Fkk, coarse_units = whole_bank(morlet_bank(*_COARSE, _ORIENTATIONS))
-        self._fine = maps(fine_2Fkk, 1, device)
-        self._coarse = maps(coarse_2Fkk, 2, device)
+        self._fine = modulus_maps(fine_2Fkk, 1, device)
+        self._coarse = modulus_maps(coarse_2Fkk, 2, device)
         brightest = _RESPONSES * _PIXEL * _BRIGHTEST
         self._brightest_fine, self._brightest_coarse = brightest * fine_units, brightest * coarse_units
-        self._second_order = second_order
-        cells = -(-rows // _CELL) * -(-columns // _CELL)
+        cells = rows * columns // _CELL**2
         self._zero = cells * layout.channels
         self._one = 2 * cells * _ORIENTATIONS
         self.linear = self._zero + self._one
         """Number of coefficients of orders zero and one, which come first."""
-        self.count = self.linear + second_order * cells * _ORIENTATIONS**2
+        self._second_order = waves
+        self._wavelets = self.linear + waves * cells * _ORIENTATIONS**2
+        self._patches = patch_maps(rows, columns, device) if waves and patches else None
+        self._strongest = _STRONGEST * STEPS * responses_per_cell(rows, columns)
+        self.count = self._wavelets + (2 * FILTERS * CELLS**2 if self._patches else 0)
         """N."""
         self._device = device
 
     def table(self, zero: float, others: float) -> Tensor:
-        """Return logarithms in whole numbers, int32; a 1 is ``zero`` or, of the other orders, ``others``."""
+        """Return the values of coefficients in whole numbers, int32.
+
+        Of wavelets they are logarithms, of which a 1 is ``zero`` or, of orders one and two, ``others``.
+        """
+        strongest = others * _CONTOUR * math.sqrt(_STRONGEST)
         orders = [
             logarithms(_CELL**2 * _PIXEL, 1.0, zero),
             logarithms(_LEVELS, _BRIGHTEST, others),
             logarithms(_LEVELS, _BRIGHTEST**2, others),
+            (strongest * level / _LEVELS for level in range(_LEVELS + 1)),
         ]
-        entries = [round(logarithm) for order in orders for logarithm in order]
+        entries = [round(entry) for order in orders for entry in order]
         return torch.tensor(entries, dtype=torch.int32, device=self._device)
 
     def __call__(self, x_BCHW: Tensor) -> Tensor:
@@ -167,17 +205,20 @@ class _WaveletCoefficients:
             odd = (0, x_BCHW.shape[3] % 2, 0, x_BCHW.shape[2] % 2)
             x_BCHW = _means(nn.functional.pad(x_BCHW, odd, mode="replicate"))
         x_BCHW = nn.functional.pad(x_BCHW, self._padding)
-        grey_BHW = x_BCHW[:, 0] if x_BCHW.shape[1] == 1 else _mean_channel(x_BCHW)
-        fine = self._fine(_int8(grey_BHW)).mul_(1 / self._brightest_fine).sqrt_()
+        grey_BHW = _int8(x_BCHW[:, 0] if x_BCHW.shape[1] == 1 else _mean_channel(x_BCHW))
+        fine = self._fine(grey_BHW).mul_(1 / self._brightest_fine).sqrt_()
         fine_BFhw = _levels(fine, _PIXEL, _PIXEL).permute(0, 3, 1, 2)
-        coarse = self._coarse(_int8(grey_BHW)).mul_(1 / self._brightest_coarse).sqrt_()
+        coarse = self._coarse(grey_BHW).mul_(1 / self._brightest_coarse).sqrt_()
         orders = [_sums(_sums(x_BCHW)), _sums(fine_BFhw), _levels(coarse, _LEVELS, _LEVELS)]
         if self._second_order:
             maps = self._fine(_int8(fine_BFhw).flatten(0, 1))
             orders.append(_levels(maps, _LEVELS / self._brightest_fine, _LEVELS))
+        if self._patches:
+            orders.append(_levels((self._patches(grey_BHW) / self._strongest).sqrt_(), _LEVELS, _LEVELS))
         index_BN = torch.cat([order.reshape(batch, -1) for order in orders], 1).to(torch.int32)
         index_BN[:, self._zero :] += _CELL**2 * _PIXEL + 1
         index_BN[:, self.linear :] += _LEVELS + 1
+        index_BN[:, self._wavelets :] += _LEVELS + 1
         return index_BN
 
 
