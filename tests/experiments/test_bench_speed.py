@@ -28,3 +28,10 @@ def test_every_side_learns_in_each_turn() -> None:
 def test_a_learner_that_does_not_exist_is_named_before_anything_is_measured() -> None:
     with pytest.raises(InvalidSetting, match="styx"):
         next(bench_speed(SpeedBench(("styx",), samples=512)))
+
+
+def test_options_are_those_of_the_learners() -> None:
+    with pytest.raises(InvalidSetting, match=r"learner\.options\.wave: no such option"):
+        next(bench_speed(SpeedBench(("ncm",), samples=512, options={"wave": 1})))
+    (speeds,) = bench_speed(SpeedBench(("ncm",), samples=512, turns=1, options={"waves": 10}))
+    assert [*speeds.seconds] == [BARE, "ncm"]

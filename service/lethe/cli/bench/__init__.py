@@ -35,7 +35,12 @@ app.command(epilog=examples("lethe bench pipeline --learner ridge", "lethe bench
 app.command(epilog=examples("lethe bench decode", "lethe bench decode --readers 1 --readers 4 --json"))(
     decode
 )
-app.command(epilog=examples("lethe bench speed --learner ridge --turns 3"))(speed)
+app.command(
+    epilog=examples(
+        "lethe bench speed --learner ridge --turns 3",
+        "lethe bench speed --learner ridge --option features=wavelets+patches",
+    )
+)(speed)
 app.command(epilog=examples("lethe bench checkpoint --learner ridge"))(checkpoint)
 app.command(epilog=examples("lethe bench ranks --learner ridge", "lethe bench ranks --evaluations --json"))(
     ranks

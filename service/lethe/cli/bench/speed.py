@@ -14,6 +14,9 @@ __all__ = ["speed"]
 def speed(
     *,
     learner: Learners = None,
+    option: Annotated[
+        list[str] | None, Option(metavar="NAME=VALUE", help="Option of all the learners; repeatable.")
+    ] = None,
     threads: Threads = 2,
     samples: Annotated[int, Option(metavar="N", min=512, help="Samples of each side in one turn.")] = 16384,
     turns: Turns = 5,
@@ -24,9 +27,11 @@ def speed(
     The bare loop trains the same network as finetune. Learners also predict each batch, look for boundaries
     and solve. The sides alternate; ratios are of all turns together, with the quartiles over the turns.
     """
+    from lethe.cli.flags import read_pairs
     from lethe.experiments.bench.speed import SpeedBench, Speeds, bench_speed, speeds_table
 
-    bench = SpeedBench(learner or SpeedBench.learners, threads, samples, turns)
+    options = read_pairs("--option", option or [])
+    bench = SpeedBench(learner or SpeedBench.learners, threads, samples, turns, options)
     speeds = Speeds(samples)
     with progress() as bar:
         task = bar.add_task("learning", total=turns)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import quantiles
-from typing import Final
+from typing import Any, Final
 
 import torch
 from rich.table import Table
@@ -48,6 +48,8 @@ class SpeedBench:
     samples: int = 16384
     """Samples of each side in one turn; by default as many as between two solves of ridge."""
     turns: int = 5
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of all the learners."""
 
 
 @dataclass
@@ -80,11 +82,15 @@ def bench_speed(
     """Yield the speeds so far after each turn; ``others`` are further sides, by name.
 
     The first turn, in which learners solve more often, is not counted. Raises InvalidSetting for a learner
-    that does not exist.
+    that does not exist, and for an option that it lacks.
     """
     layout = Layout()
     x_NCHW, y_N = noise_images(layout, bench.samples, seed)
-    settings = [LearnerSettings(name=name, threads=bench.threads, seed=seed) for name in bench.learners]
+    options = dict(bench.options)
+    settings = [
+        LearnerSettings(name=name, threads=bench.threads, seed=seed, options=options)
+        for name in bench.learners
+    ]
     learners = [create_learner(chosen, layout, find(chosen.name).batch_size) for chosen in settings]
     sides: dict[str, Side] = {BARE: _BareLoop(layout, seed)}
     sides |= {learner.name: _ServiceLoop(learner) for learner in learners}
