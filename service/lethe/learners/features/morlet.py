@@ -11,7 +11,6 @@ Shapes: N maps, H height, W width, F filters, k pixels a side of a filter, h and
 """
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -21,7 +20,7 @@ from lethe.learners.features.whole_filters import whole_filters
 from lethe.learners.features.windows import WORD, windows
 from lethe.learners.integer_products import product
 
-__all__ = ["BLACK", "ConvolvedMaps", "Maps", "ModulusMaps", "morlet_bank", "whole_bank"]
+__all__ = ["BLACK", "ConvolvedMaps", "ModulusMaps", "morlet_bank", "whole_bank"]
 
 BLACK: Final = -128
 """Of a pixel. As the weights of a filter sum to 0, the response is as if black were 0."""
@@ -54,10 +53,6 @@ def whole_bank(bank_Fkk: Tensor) -> tuple[Tensor, float]:
     The first half are the real parts, the second the imaginary ones.
     """
     return whole_filters(torch.stack((bank_Fkk.real, bank_Fkk.imag)))
-
-
-Maps = Callable[[Tensor], Tensor]
-"""Returns sums of moduli, float32 of shape [N, h, w, F], for int8 pixels, as `ModulusMaps` does."""
 
 
 class ModulusMaps:

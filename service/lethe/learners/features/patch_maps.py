@@ -11,7 +11,6 @@ numbers, whose sums are exact again.
 Shapes: N images, H height, W width, F filters, k pixels a side of a filter, h and w responses.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -22,7 +21,7 @@ from lethe.learners.features.patch_filters import CONTRAST, patch_filters
 from lethe.learners.features.windows import WORD, windows
 from lethe.learners.integer_products import product
 
-__all__ = ["CELLS", "FILTERS", "STEPS", "ConvolvedPatches", "PatchMaps", "PatchSums", "responses_per_cell"]
+__all__ = ["CELLS", "FILTERS", "STEPS", "ConvolvedPatches", "PatchSums", "responses_per_cell"]
 
 FILTERS: Final = 64
 CELLS: Final = 4
@@ -33,12 +32,6 @@ _SIZE: Final = WORD - 1  # of a filter, in pixels
 _THRESHOLD: Final = 4  # steps: a quarter
 _AT_ONCE: Final = 8  # images: more no longer fit the cache
 
-PatchMaps = Callable[[Tensor], Tensor]
-"""Returns sums of rectified responses, float32 of shape [N, 2 F, CELLS, CELLS], for int8 pixels.
-
-H and W are multiples of `CELLS`. The first F are the positive responses, the others the negative ones; both
-count in `STEPS`."""
-
 
 def responses_per_cell(height: int, width: int) -> int:
     """Return how many responses to a filter are added up in a cell."""
@@ -46,7 +39,11 @@ def responses_per_cell(height: int, width: int) -> int:
 
 
 class PatchSums:
-    """`PatchMaps` by integer products, as fast as a CPU can."""
+    """Sums of rectified responses, by integer products.
+
+    Sides are multiples of `CELLS`. The first F are the positive responses, the others the negative ones; both
+    count in `STEPS`.
+    """
 
     def __init__(self, height: int, width: int, device: torch.device) -> None:
         filters_Fkk, self._units = patch_filters(FILTERS, _SIZE)
@@ -60,11 +57,8 @@ class PatchSums:
         self._cells = self._membership().to(device)
 
     def __call__(self, x_NHW: Tensor) -> Tensor:
-        """Return the sums; int8 pixels, of which −128 is black."""
-        parts = [self._sums(part_PHW) for part_PHW in torch.split(x_NHW, _AT_ONCE)]
-        return (
-            torch.cat(parts) if parts else x_NHW.new_zeros(0, 2 * FILTERS, CELLS, CELLS, dtype=torch.float32)
-        )
+        """Return the sums, float32 of shape [N, 2 F, CELLS, CELLS], for int8 pixels; −128 is black."""
+        return torch.cat([self._sums(part_PHW) for part_PHW in torch.split(x_NHW, _AT_ONCE)])
 
     def _sums(self, x_PHW: Tensor) -> Tensor:
         images, pairs = len(x_PHW), self._across // 2
@@ -102,7 +96,7 @@ class ConvolvedPatches:
         self._down, self._across = _responses(height) // CELLS, _responses(width) // CELLS
 
     def __call__(self, x_NHW: Tensor) -> Tensor:
-        """Return the sums; int8 pixels, of which −128 is black."""
+        """Return the sums, float32 of shape [N, 2 F, CELLS, CELLS], for int8 pixels."""
         padded = nn.functional.pad(x_NHW.to(torch.float32), self._margins, value=BLACK)
         responses = nn.functional.conv2d(padded[:, None], self._weights)
         inverse_Nhw = STEPS / (self._units * _deviations(padded))

@@ -4,7 +4,6 @@ Shapes: B batch, C channels, H height, W width, D features; in `_Coefficients`, 
 """
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -13,14 +12,13 @@ from torch import Tensor, nn
 from lethe.learners.features.compression import COMPRESSION, LARGEST, logarithms
 from lethe.learners.features.feature_map import FeatureMap
 from lethe.learners.features.feature_module import FeatureModule
-from lethe.learners.features.morlet import BLACK, ConvolvedMaps, Maps, ModulusMaps, morlet_bank, whole_bank
+from lethe.learners.features.morlet import BLACK, ConvolvedMaps, ModulusMaps, morlet_bank, whole_bank
 from lethe.learners.features.parallel import share
 from lethe.learners.features.patch_maps import (
     CELLS,
     FILTERS,
     STEPS,
     ConvolvedPatches,
-    PatchMaps,
     PatchSums,
     responses_per_cell,
 )
@@ -98,13 +96,7 @@ class WaveletFeatures(FeatureMap):
         """Return the same features, on the CPU, as a torch module that can be exported."""
         cpu = torch.device("cpu")
         waves = self._waves.count > 0
-        indices = _Coefficients(
-            self._layout,
-            waves=waves,
-            patches=self._patches,
-            device=cpu,
-            maps=(ConvolvedMaps, ConvolvedPatches),
-        )
+        indices = _Coefficients(self._layout, waves=waves, patches=self._patches, device=cpu, convolved=True)
         return FeatureModule(
             indices,
             self._logarithms.cpu(),
@@ -144,21 +136,14 @@ class _Coefficients:
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        *,
-        waves: bool,
-        patches: bool,
-        device: torch.device,
-        maps: tuple[
-            Callable[[Tensor, int, torch.device], Maps], Callable[[int, int, torch.device], PatchMaps]
-        ] = (
-            ModulusMaps,
-            PatchSums,
-        ),
+        self, layout: Layout, *, waves: bool, patches: bool, device: torch.device, convolved: bool = False
     ) -> None:
-        """Coefficients of order two and of patches are for random ``waves`` alone."""
-        modulus_maps, patch_maps = maps
+        """Coefficients of order two and of patches are for random ``waves`` alone.
+
+        ``convolved`` ones are computed by operations that can be exported.
+        """
+        modulus_maps = ConvolvedMaps if convolved else ModulusMaps
+        patch_maps = ConvolvedPatches if convolved else PatchSums
         self._shrink = max(layout.height, layout.width) > 32
         rows, columns = (-(-side // (1 + self._shrink)) for side in (layout.height, layout.width))
         self._padding = (0, -columns % _CELL, 0, -rows % _CELL)
