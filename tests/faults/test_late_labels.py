@@ -70,6 +70,7 @@ def test_they_are_joined_and_a_killed_run_ends_with_the_bits_of_one_that_had_all
         late.send_without_key(5)
         late.send(missing[50:100])
         until(lambda: " at http://" in service.log, "the service waits for the others")
+        assert f"records without a label wait up to 3600 s for one from {late.topic}" in service.log
         late.send(missing[100:])
         assert service.status() == -signal.SIGKILL
     with running(given) as service:

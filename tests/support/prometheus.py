@@ -1,5 +1,6 @@
 """A Prometheus with the rules of deploy/ that scrapes one service."""
 
+import math
 import subprocess
 import time
 from collections.abc import Iterator
@@ -55,7 +56,11 @@ class Monitor:
 
         ``until`` is in whole seconds, as `fired` has it: what was scraped in that second counts, too.
         """
-        times = {"start": after, "end": until + 1, "step": STEP}
+        times = {
+            "start": math.floor(after),
+            "end": until + 1,
+            "step": STEP,
+        }  # the last step is the end itself
         query = f'lethe_last_evaluation_timestamp_seconds{{service="{self.service}"}}'
         (series,) = ask(self.address, "query_range", query=query, **times)["result"]
         return len({ended for _, at in series["values"] if (ended := float(at)) > after})
