@@ -17,30 +17,35 @@ from tests.support.other_units import OTHER_UNITS, printed_with
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(height=8, width=8, classes=4)
+PATCHES = pytest.mark.parametrize("patches", [False, True], ids=["wavelets", "wavelets+patches"])
 GOLDEN = {
-    (1, 28, 28): "15adafddadd6475635f9d8ecfa3d69807ecf36af24f1b9dbf0e648f669d5590f",
-    (3, 32, 32): "de75a49a481ab55dc7b73cda4202998a00285bec2ed834785dfaed4125d5136a",
-    (1, 33, 47): "387f2bc3711f252cfc369d4ab3f70aa7c92f3a6a96062ae361d38bae58087b32",
+    ((1, 28, 28), False): "15adafddadd6475635f9d8ecfa3d69807ecf36af24f1b9dbf0e648f669d5590f",
+    ((3, 32, 32), False): "de75a49a481ab55dc7b73cda4202998a00285bec2ed834785dfaed4125d5136a",
+    ((1, 33, 47), False): "387f2bc3711f252cfc369d4ab3f70aa7c92f3a6a96062ae361d38bae58087b32",
+    ((1, 28, 28), True): "95b4127d45d8a261a2d98f7c94dee839e78ffbf30e6b16a99c4214e4e228a954",
+    ((3, 32, 32), True): "9614bb0891f30943845a30fb00a1354c2155d87efabb3b3b81bb586871ffef97",
+    ((1, 33, 47), True): "0e401f1d70f5dd04b979ece74545e024450798c1d06c885c746f12f2b1f2680b",
 }
-"""SHA-256 of the features of 1,000 images of each shape."""
+"""SHA-256 of the features of 1,000 images of each shape, without and with patches."""
 
 
-def digest(shape: tuple[int, int, int]) -> str:
+def digest(shape: tuple[int, int, int], patches: bool) -> str:
     channels, height, width = shape
     layout = Layout(channels=channels, height=height, width=width)
-    features = WaveletFeatures(layout, 0, 1000, CPU)
+    features = WaveletFeatures(layout, 0, 1000, CPU, patches=patches)
     return hashlib.sha256(features(images(1000, layout)).numpy().tobytes()).hexdigest()
 
 
-@pytest.mark.parametrize("shape", GOLDEN, ids=str)
-def test_features_are_the_same_on_every_machine(shape: tuple[int, int, int]) -> None:
-    assert digest(shape) == GOLDEN[shape]
+@pytest.mark.parametrize(("shape", "patches"), GOLDEN, ids=str)
+def test_features_are_the_same_on_every_machine(shape: tuple[int, int, int], patches: bool) -> None:
+    assert digest(shape, patches) == GOLDEN[shape, patches]
 
 
 @OTHER_UNITS
-def test_features_are_the_same_with_other_units(environment: dict[str, str]) -> None:
-    program = "from tests.learners.test_features import digest; print(digest((1, 28, 28)))"
-    assert printed_with(environment, program) == GOLDEN[1, 28, 28]
+@PATCHES
+def test_features_are_the_same_with_other_units(environment: dict[str, str], patches: bool) -> None:
+    program = f"from tests.learners.test_features import digest; print(digest((1, 28, 28), {patches}))"
+    assert printed_with(environment, program) == GOLDEN[(1, 28, 28), patches]
 
 
 def test_no_entry_of_a_table_is_close_to_a_half() -> None:
@@ -82,17 +87,19 @@ def test_whole_wavelets_are_those_of_the_bank_and_do_not_respond_to_flat_areas(
     assert difference.max() <= 0.5 / units
 
 
-def test_features_of_an_image_do_not_depend_on_its_batch() -> None:
+@PATCHES
+def test_features_of_an_image_do_not_depend_on_its_batch(patches: bool) -> None:
     layout = Layout(height=28, width=28)
-    features = WaveletFeatures(layout, 0, 4600, CPU)
+    features = WaveletFeatures(layout, 0, 4600, CPU, patches=patches)
     x_BCHW = images(197, layout)
     whole = features(x_BCHW)
     for size in (1, 3, 40, 132):
         assert torch.equal(torch.cat([features(part) for part in torch.split(x_BCHW, size)]), whole)
 
 
-def test_no_images_have_no_features() -> None:
-    features = WaveletFeatures(LAYOUT, 0, 50, CPU)
+@PATCHES
+def test_no_images_have_no_features(patches: bool) -> None:
+    features = WaveletFeatures(LAYOUT, 0, 50, CPU, patches=patches)
     assert features(images(0, LAYOUT)).shape == (0, features.count)
 
 

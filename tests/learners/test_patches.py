@@ -1,6 +1,4 @@
-"""Responses to patches of dead leaves: what they are, and that they are the same everywhere."""
-
-import hashlib
+"""Responses to patches of dead leaves."""
 
 import pytest
 import torch
@@ -19,33 +17,8 @@ from lethe.learners.features.patch_maps import (
 from lethe.learners.features.wavelet_features import WaveletFeatures
 from lethe.wire import Layout
 from tests.support.block_images import images
-from tests.support.other_units import OTHER_UNITS, printed_with
 
 CPU = torch.device("cpu")
-GOLDEN = {
-    (1, 28, 28): "95b4127d45d8a261a2d98f7c94dee839e78ffbf30e6b16a99c4214e4e228a954",
-    (3, 32, 32): "9614bb0891f30943845a30fb00a1354c2155d87efabb3b3b81bb586871ffef97",
-    (1, 33, 47): "0e401f1d70f5dd04b979ece74545e024450798c1d06c885c746f12f2b1f2680b",
-}
-"""SHA-256 of the features of 1,000 images of each shape."""
-
-
-def digest(shape: tuple[int, int, int]) -> str:
-    channels, height, width = shape
-    layout = Layout(channels=channels, height=height, width=width)
-    features = WaveletFeatures(layout, 0, 1000, CPU, patches=True)
-    return hashlib.sha256(features(images(1000, layout)).numpy().tobytes()).hexdigest()
-
-
-@pytest.mark.parametrize("shape", GOLDEN, ids=str)
-def test_features_are_the_same_on_every_machine(shape: tuple[int, int, int]) -> None:
-    assert digest(shape) == GOLDEN[shape]
-
-
-@OTHER_UNITS
-def test_features_are_the_same_with_other_units(environment: dict[str, str]) -> None:
-    program = "from tests.learners.test_patches import digest; print(digest((1, 28, 28)))"
-    assert printed_with(environment, program) == GOLDEN[1, 28, 28]
 
 
 def pixels(*shape: int) -> Tensor:
@@ -95,16 +68,6 @@ def test_a_flat_image_responds_at_its_border_alone() -> None:
     assert not sums[:, 1:3, 1:3].any()
     assert sums[:, 0].any()
     assert not PatchSums(32, 32, CPU)(torch.full_like(x_NHW, BLACK)).any()
-
-
-def test_features_of_an_image_do_not_depend_on_its_batch() -> None:
-    layout = Layout(height=28, width=28)
-    features = WaveletFeatures(layout, 0, 4600, CPU, patches=True)
-    x_BCHW = images(197, layout)
-    whole = features(x_BCHW)
-    assert features(x_BCHW[:0]).shape == (0, features.count)
-    for size in (1, 3, 40, 132):
-        assert torch.equal(torch.cat([features(part) for part in torch.split(x_BCHW, size)]), whole)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
