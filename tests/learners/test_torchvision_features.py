@@ -156,6 +156,11 @@ def test_a_file_without_the_models_weights_is_refused(
         ({"features": "wavelets"}, LAYOUT, "weights is for features=torchvision:MODEL"),
         ({"weights": None}, LAYOUT, "torchvision:resnet18 needs a file of its weights"),
         ({}, Layout(features=4), "is for images, samples are vectors"),
+        (
+            {"features": "wavelets+patches", "weights": None},
+            Layout(features=4),
+            r"wavelets\+patches is for images, samples are vectors",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: Any, layout: Layout, said: str, weights: Path) -> None:

@@ -54,13 +54,17 @@ def feature_map(context: LearnerContext, options: FeatureOptions) -> FeatureMap:
             return WaveletFeatures(
                 context.layout, context.seed, options.waves, context.device, patches=patches
             )
+        if patches:
+            raise _of_images(options)
     elif scale is None:
         return _of_torchvision(context, options)
     else:
-        raise InvalidSetting(
-            f"learner.options.features: {options.features} is for images, samples are vectors"
-        )
+        raise _of_images(options)
     return VectorFeatures(scale, context.seed, options.waves, context.device)
+
+
+def _of_images(options: FeatureOptions) -> InvalidSetting:
+    return InvalidSetting(f"learner.options.features: {options.features} is for images, samples are vectors")
 
 
 def _of_torchvision(context: LearnerContext, options: FeatureOptions) -> TorchvisionFeatures:

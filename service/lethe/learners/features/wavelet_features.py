@@ -51,7 +51,7 @@ class WaveletFeatures(FeatureMap):
     The products of random Fourier features approach a Gaussian kernel of the coefficients, of
     width 1/3 of their root mean square difference, in which order zero counts half: `RandomFourierFeatures`.
     With patches, the coefficients of the random Fourier features are also the mean responses to whitened
-    patches of drawn images (`patch_maps`), which tell textures apart and take more time than wavelets.
+    patches of drawn images (`patch_maps`), which tell textures apart and take time of their own.
     The features need no standardisation: no statistic of the stream, and no sample of it, is in the features.
 
     All features are whole numbers up to 127, which stands for 1. Every step that leads to them is exact, or
