@@ -12,6 +12,7 @@ __all__ = [
     "Broker",
     "Learner",
     "Learners",
+    "LearnersOptions",
     "NewFolder",
     "OptionalSamples",
     "PluginLearner",
@@ -30,6 +31,9 @@ Broker = Annotated[
 ]
 Learner = Annotated[str, Option(help="A learner's name; see lethe learners.")]
 Learners = Annotated[list[str] | None, Option(help="A learner's name; repeatable. See lethe learners.")]
+LearnersOptions = Annotated[
+    list[str] | None, Option(metavar="NAME=VALUE", help="Option of all the learners; repeatable.")
+]
 NewFolder = Annotated[Path, Option("--out", metavar="DIR", help="State folder to write; it must be new.")]
 PluginLearner = Annotated[
     str | None, Option(help="Learner of another package that the checkpoint names; imports its code.")

@@ -8,7 +8,7 @@ from rich.console import Console
 from typer import Option
 
 from lethe.cli.bench.output import progress
-from lethe.cli.options import AsJson, write_json
+from lethe.cli.options import AsJson, LearnersOptions, write_json
 from lethe.errors import InvalidSetting
 from lethe.settings import EvaluationSettings
 
@@ -37,10 +37,7 @@ def learners(
     oracle_boundaries: Annotated[
         bool, Option("--oracle-boundaries", help="Pass the segments' boundaries to the learners.")
     ] = False,
-    option: Annotated[
-        list[str] | None,
-        Option(metavar="NAME=VALUE", help="Option of all the learners; repeatable."),
-    ] = None,
+    option: LearnersOptions = None,
     validation: Annotated[
         bool,
         Option(

@@ -6,7 +6,7 @@ from rich.console import Console
 from typer import Option
 
 from lethe.cli.bench.output import progress
-from lethe.cli.options import AsJson, Learners, Threads, Turns, write_json
+from lethe.cli.options import AsJson, Learners, LearnersOptions, Threads, Turns, write_json
 
 __all__ = ["speed"]
 
@@ -14,9 +14,7 @@ __all__ = ["speed"]
 def speed(
     *,
     learner: Learners = None,
-    option: Annotated[
-        list[str] | None, Option(metavar="NAME=VALUE", help="Option of all the learners; repeatable.")
-    ] = None,
+    option: LearnersOptions = None,
     threads: Threads = 2,
     samples: Annotated[int, Option(metavar="N", min=512, help="Samples of each side in one turn.")] = 16384,
     turns: Turns = 5,
