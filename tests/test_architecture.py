@@ -150,6 +150,7 @@ ONLY = [
             "lethe.events",
             "lethe.learners.base",
             "lethe.learners.finite",
+            "lethe.learners.parallel",
             "lethe.learners.predictor",
             "lethe.wire",
             "lethe.errors",

@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from lethe.learners.features.parallel import share
+from lethe.learners.parallel import share, use_one_thread
 
 
 @pytest.fixture(params=[1, 3])
@@ -56,3 +57,14 @@ def test_pieces_of_a_busy_thread_are_done_by_the_others() -> None:
         share(do, range(10))
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_thread_that_uses_one_keeps_to_it_when_another_sets_more() -> None:
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(1, initializer=use_one_thread) as thread:
+        thread.submit(int).result(10)
+        torch.set_num_threads(3)
+        try:
+            assert thread.submit(torch.get_num_threads).result(10) == 1
+        finally:
+            torch.set_num_threads(before)

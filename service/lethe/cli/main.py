@@ -35,7 +35,7 @@ __all__ = ["app", "main"]
 
 SPINS: Final = "100000"
 """How often an idle thread of torch polls for work before it sleeps: for about 7 ms. The default, three times
-as long, takes a core from the threads of `lethe.learners.features.parallel`. With much less, a thread falls
+as long, takes a core from the threads of `lethe.learners.parallel`. With much less, a thread falls
 asleep while a request uses another core, and wakes up when none is free: at 100 predictions per second,
 finetune lost 17 to 21 % of its speed with 100,000, and 27 to 30 % with 30,000."""
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from lethe.learners.parallel import use_one_thread
 from lethe.web.predictor_snapshots import PredictorSnapshots
 from lethe.wire import Layout, Pixels
 
@@ -117,7 +118,7 @@ class PredictionWorker:
 
     def _predict(self, read: Callable[[], Pixels]) -> PredictionResult:
         if not hasattr(self._thread, "settled"):
-            torch.set_num_threads(1)
+            use_one_thread()
             self._thread.settled = True
         x_BCHW = read()
         try:

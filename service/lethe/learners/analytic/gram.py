@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lethe.learners.features.compression import LARGEST
-from lethe.learners.features.parallel import share
 from lethe.learners.integer_products import product
+from lethe.learners.parallel import share
 
 __all__ = ["Gram"]
 

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lethe.learners.features.parallel import share
+from lethe.learners.parallel import share
 
 __all__ = ["cholesky", "cholesky_solve", "ridge_solution"]
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from lethe.errors import InvalidSetting
 from lethe.learners.features.feature_map import FeatureMap
-from lethe.learners.features.parallel import share
 from lethe.learners.features.vector_features import VectorFeatures
+from lethe.learners.parallel import share
 from lethe.learners.vector_scale import VectorScale
 
 __all__ = ["PREFIX", "TorchvisionFeatures"]

@@ -13,7 +13,6 @@ from lethe.learners.features.compression import COMPRESSION, LARGEST, logarithms
 from lethe.learners.features.feature_map import FeatureMap
 from lethe.learners.features.feature_module import FeatureModule
 from lethe.learners.features.morlet import BLACK, ConvolvedMaps, ModulusMaps, morlet_bank, whole_bank
-from lethe.learners.features.parallel import share
 from lethe.learners.features.patch_maps import (
     CELLS,
     FILTERS,
@@ -23,6 +22,7 @@ from lethe.learners.features.patch_maps import (
     responses_per_cell,
 )
 from lethe.learners.features.random_fourier import TURN, RandomFourierFeatures
+from lethe.learners.parallel import share
 from lethe.wire import Layout
 
 __all__ = ["WaveletFeatures"]

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["share"]
+__all__ = ["share", "use_one_thread"]
 
 Piece = TypeVar("Piece")
 
@@ -41,4 +41,14 @@ def share(do: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
 @cache
 def _workers(threads: int) -> ThreadPoolExecutor:
     """Return the worker threads, which live as long as the process."""
-    return ThreadPoolExecutor(threads, "lethe-share", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(threads, "lethe-share", initializer=use_one_thread)
+
+
+def use_one_thread() -> None:
+    """Compute on this thread alone whatever it does from now on.
+
+    The number that torch was last given anywhere in the process is that of each thread which had not asked
+    for it yet, even if it has set its own before. So this one asks first.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(1)
