@@ -33,6 +33,7 @@ TREATMENT = yaml.safe_load((Path(__file__).parent / "commands.yaml").read_text()
 PROGRAMS = {"lethe": lethe_app, "lethe-replay": replay_app}
 WITH_COMMANDS = [document for document in DOCUMENTS if commands_in(document)]
 LONG = {
+    "alerts.md",
     "anatomy.md",
     "choose-learner.md",
     "crash-safety.md",
@@ -46,6 +47,7 @@ LONG = {
     "python.md",
     "quickstart.md",
     "tables.md",
+    "watch.md",
     "write-learner.md",
 }
 """Documents whose commands take long and start what those of other documents start, too."""

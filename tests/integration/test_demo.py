@@ -107,6 +107,7 @@ def test_a_demo_of_own_pictures_takes_shape_and_classes_from_them(tmp_path: Path
     assert "bird" in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.needs("kafka")
 def test_the_demo_through_a_cluster_leaves_no_topic_behind(kafka_node: KafkaNode, tmp_path: Path) -> None:
     check(run(tmp_path, "--broker", kafka_node.bootstrap_servers), kafka_node.bootstrap_servers, 0)

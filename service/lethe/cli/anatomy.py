@@ -9,7 +9,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 from typer import Option
 
-from lethe.cli.options import AsJson, Learners, write_json
+from lethe.cli.options import AsJson, Learners, OneLearnersOptions, write_json
 from lethe.files.terminal import markup
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ def anatomy(
     samples: Annotated[int, Option(metavar="N", min=100, help="Maximum records of each segment.")] = 10_000,
     seeds: Annotated[int, Option(metavar="N", min=1, help="Runs of each learner.")] = 3,
     switch: Annotated[int, Option(metavar="N", min=1, help="Number of the switch that is looked at.")] = 1,
-    option: Annotated[
-        list[str] | None,
-        Option(metavar="NAME=VALUE", help="Option of the learner; repeatable. Requires a single --learner."),
-    ] = None,
+    option: OneLearnersOptions = None,
     grid: Annotated[int, Option(metavar="N", min=3, help="Points of a loss surface per axis.")] = 15,
     from_: Annotated[
         Path | None,

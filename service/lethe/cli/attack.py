@@ -9,7 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 from typer import Option
 
-from lethe.cli.options import AsJson, Learners, write_json
+from lethe.cli.options import AsJson, Learners, OneLearnersOptions, write_json
 from lethe.errors import InvalidSetting
 
 __all__ = ["attack"]
@@ -25,10 +25,7 @@ def attack(
     targets: Annotated[
         int, Option(metavar="N", min=1, max=256, help="Learners to attack; the mean is reported.")
     ] = 3,
-    option: Annotated[
-        list[str] | None,
-        Option(metavar="NAME=VALUE", help="Option of the learner; repeatable. Requires a single --learner."),
-    ] = None,
+    option: OneLearnersOptions = None,
     seed: Annotated[
         int, Option(metavar="N", min=0, help="Seed of the draw and of the split between learners.")
     ] = 0,

@@ -14,6 +14,7 @@ __all__ = [
     "Learners",
     "LearnersOptions",
     "NewFolder",
+    "OneLearnersOptions",
     "OptionalSamples",
     "PluginLearner",
     "Samples",
@@ -33,6 +34,10 @@ Learner = Annotated[str, Option(help="A learner's name; see lethe learners.")]
 Learners = Annotated[list[str] | None, Option(help="A learner's name; repeatable. See lethe learners.")]
 LearnersOptions = Annotated[
     list[str] | None, Option(metavar="NAME=VALUE", help="Option of all the learners; repeatable.")
+]
+OneLearnersOptions = Annotated[
+    list[str] | None,
+    Option(metavar="NAME=VALUE", help="Option of the learner; repeatable. Requires a single --learner."),
 ]
 NewFolder = Annotated[Path, Option("--out", metavar="DIR", help="State folder to write; it must be new.")]
 PluginLearner = Annotated[
