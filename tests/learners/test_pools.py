@@ -13,10 +13,11 @@ from lethe.learners.analytic.base import SumsLearner
 from lethe.learners.analytic.gram import Gram
 from lethe.learners.base import Learner, LearnerContext
 from lethe.learners.capabilities import Capability, Pools
+from lethe.learners.features.compression import LARGEST
 from lethe.learners.registry import LEARNERS, create
 from lethe.learners.state import State
 from lethe.wire import Layout
-from tests.support.pools import together
+from tests.support.pools import in_threads, pools, together
 
 LAYOUT = Layout(height=8, width=8, classes=3)
 SUMS = sorted(name for name, kind in LEARNERS.items() if issubclass(kind, SumsLearner))
@@ -149,22 +150,22 @@ def test_a_refresh_is_due_when_the_samples_of_all_ranks_are() -> None:
     assert not ridge.refresh_due(others=24), "the next one is scheduled"
 
 
-@pytest.mark.parametrize("samples", [1, 66_600, 9_000_000])
+@pytest.mark.parametrize("samples", [1, 22_190, 22_191, 66_600, 9_000_000])
 def test_a_pooled_gram_is_stored_as_a_merged_one(samples: int) -> None:
     random = torch.Generator().manual_seed(samples)
     parts = [Gram(3, torch.device("cpu")) for _ in range(4)]
     merged = Gram(3, torch.device("cpu"))
     for part in parts:
-        part.low.copy_(torch.randint(-(1 << 29), 1 << 29, part.low.shape, generator=random))
-        part.high = torch.randint(-100, 100, part.high.shape, generator=random).to(torch.int8)
-        part.samples = samples // 4
+        entries = torch.randint(-samples, samples + 1, part.low.shape, generator=random) * LARGEST**2
+        entries[:2] = torch.tensor([samples, -samples]) * LARGEST**2  # the most that so many samples make
+        high = (entries + (1 << 29)) >> 30
+        part.load((entries - (high << 30)).to(torch.int32), high.to(torch.int32), samples)
+        part.fold()
         merged.merge(part)
-    total = sum(part.high.to(torch.int64) * (1 << 30) + part.low for part in parts)
-
-    def all_reduce(entries: Tensor) -> None:
-        entries.copy_(torch.as_tensor(total))
-
-    parts[0].pool(all_reduce, merged.samples)
+    ranks = pools(4)
+    in_threads(ranks, lambda rank: parts[rank.rank].pool(rank))
     assert torch.equal(parts[0].low, merged.low)
     assert torch.equal(parts[0].high, merged.high)
     assert parts[0].high.dtype == merged.high.dtype
+    assert parts[0].samples == merged.samples
+    assert ranks[0].summed == {torch.int32 if 3 * samples <= 66_572 else torch.int64}

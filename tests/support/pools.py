@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lethe.learners.capabilities import Pools
 
-__all__ = ["ThreadPool", "together"]
+__all__ = ["ThreadPool", "in_threads", "pools", "together"]
 
 
 class _Meeting:
@@ -27,8 +27,12 @@ class ThreadPool:
     def __init__(self, rank: int, meeting: _Meeting) -> None:
         self.leads = rank == 0
         self.rank, self.size, self._meeting = rank, len(meeting.brought), meeting
+        self.summed: set[torch.dtype] = set()
+        """Types of the tensors of more than one entry that were added up."""
 
     def all_reduce(self, tensor: Tensor) -> None:
+        if tensor.numel() > 1:
+            self.summed.add(tensor.dtype)
         brought = self._meet(tensor)
         tensor.copy_(torch.stack(brought).sum(0))
 
@@ -51,11 +55,22 @@ class ThreadPool:
         return brought
 
 
+def pools(size: int) -> Sequence[ThreadPool]:
+    """Return the ends of ranks that meet each other."""
+    meeting = _Meeting(size)
+    return [ThreadPool(rank, meeting) for rank in range(size)]
+
+
 def together(learners: Sequence[Pools], act: Callable[[int, Pools], None]) -> None:
     """Let each learner, having joined the others, do ``act`` in a thread of its own."""
-    meeting = _Meeting(len(learners))
-    for rank, learner in enumerate(learners):
-        learner.join(ThreadPool(rank, meeting))
-    with ThreadPoolExecutor(len(learners)) as threads:
-        for done in [threads.submit(act, rank, learner) for rank, learner in enumerate(learners)]:
+    ranks = pools(len(learners))
+    for rank, learner in zip(ranks, learners, strict=True):
+        learner.join(rank)
+    in_threads(ranks, lambda rank: act(rank.rank, learners[rank.rank]))
+
+
+def in_threads(ranks: Sequence[ThreadPool], act: Callable[[ThreadPool], None]) -> None:
+    """Let each rank do ``act`` in a thread of its own."""
+    with ThreadPoolExecutor(len(ranks)) as threads:
+        for done in [threads.submit(act, rank) for rank in ranks]:
             done.result()

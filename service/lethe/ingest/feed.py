@@ -2,6 +2,9 @@
 
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.messages import BrokerState, CommitState, IncompleteBatchDiscarded
 from lethe.ingest.slots import Slots
@@ -23,11 +26,20 @@ class Batch:
         self.y_B: Labels = slots.y_SB[filled.slot, : filled.samples]
         places = len(slots.y_SB[filled.slot])
         self.unlabelled_UCHW: Pixels = slots.x_SBCHW[filled.slot, places - filled.unlabelled :]
+        self.features_BD: npt.NDArray[np.int8] | None = None
+        """Those of the learner for ``x_BCHW``, if it has computed them ahead."""
         self._slots = slots
 
     def discard(self) -> int:
         """Overwrite pixels and labels with zeros; return the number of samples discarded that had a label."""
+        self.discard_features()
         return self._slots.discard(self.filled.slot)
+
+    def discard_features(self) -> None:
+        """Overwrite features that were computed ahead with zeros."""
+        if self.features_BD is not None:
+            self.features_BD[...] = 0
+        self.features_BD = None
 
 
 FeedMessage = Batch | AcknowledgedDeadLetters | BrokerState | CommitState | IncompleteBatchDiscarded | Purged

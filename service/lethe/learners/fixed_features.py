@@ -1,4 +1,4 @@
-"""What the evaluator may know of a learner on fixed features: it need not compute them twice.
+"""What others may know of a learner on fixed features: when they compute these, and that once is enough.
 
 Shapes: B batch, C channels, H height, W width, D features, K classes.
 """
@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-__all__ = ["FixedFeatures"]
+from lethe.learners.base import Learned
+
+__all__ = ["FixedFeatures", "LearnsFromFeatures"]
 
 
 class FixedFeatures(ABC):
@@ -28,3 +30,11 @@ class FixedFeatures(ABC):
     @abstractmethod
     def predict_features(self, features_BD: Tensor) -> Tensor:
         """Return what `Learner.predict_proba` returns for the samples that have these features, [B, K]."""
+
+
+class LearnsFromFeatures(FixedFeatures):
+    """A learner that can learn a batch whose features are computed already, with settled features."""
+
+    @abstractmethod
+    def learn_features(self, features_BD: Tensor, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Do what ``learn(x_BCHW, y_B)`` does; ``features_BD`` are `features` of the same batch."""

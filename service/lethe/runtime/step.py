@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from lethe.drift.detector import BoundaryDetector
 from lethe.drift.features import FeatureSums, sum_features
@@ -21,8 +22,8 @@ from lethe.events import (
     WeightsMoved,
 )
 from lethe.ingest.feed import Batch
-from lethe.learners.base import Learner
-from lethe.learners.fixed_features import FixedFeatures
+from lethe.learners.base import Learned, Learner
+from lethe.learners.fixed_features import FixedFeatures, LearnsFromFeatures
 from lethe.learners.motion import Motion
 from lethe.learners.predictor import restricted
 from lethe.learners.private.base import PrivateLearner
@@ -77,7 +78,7 @@ def learn_batch(
     predictions = predictions or known is not None
     if predictions and not learner.reports_probabilities:
         proba_BK = learner.predict_proba(x_BCHW)
-    learned = learner.learn(x_BCHW, y_B)
+    learned = _learn(learner, batch, x_BCHW, y_B)
     if predictions and learned.probabilities is not None:
         proba_BK = learned.probabilities()
     class_B = learned.predicted_B
@@ -100,6 +101,12 @@ def learn_batch(
         regimes=() if learned.regime_B is None else learned.regime_B.tolist(),
     )
     return numbers, sums, predicted
+
+
+def _learn(learner: Learner, batch: Batch, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+    if batch.features_BD is not None and isinstance(learner, LearnsFromFeatures):
+        return learner.learn_features(torch.from_numpy(batch.features_BD), x_BCHW, y_B)
+    return learner.learn(x_BCHW, y_B)
 
 
 @dataclass

@@ -13,11 +13,11 @@ from torch import Tensor
 from lethe.errors import InvalidSetting
 from lethe.learners.analytic.membership import check_membership
 from lethe.learners.analytic.sums import Sums
-from lethe.learners.base import Learner, LearnerContext, Retention
+from lethe.learners.base import Learned, Learner, LearnerContext, Retention
 from lethe.learners.capabilities import Merges, Pool, Pools, Unlearns
 from lethe.learners.features.choice import FeatureOptions, feature_map
 from lethe.learners.features.feature_map import FeatureMap
-from lethe.learners.fixed_features import FixedFeatures
+from lethe.learners.fixed_features import LearnsFromFeatures
 from lethe.learners.state import State
 
 __all__ = ["SumsLearner", "require_same_scale"]
@@ -25,7 +25,7 @@ __all__ = ["SumsLearner", "require_same_scale"]
 _CHECKED: float = 0.3  # penalty in the membership test: any value lowers the leverage of a learned sample
 
 
-class SumsLearner(Learner, FixedFeatures, Unlearns, Merges, Pools):
+class SumsLearner(Learner, LearnsFromFeatures, Unlearns, Merges, Pools):
     """Learns by adding samples' features to `Sums`; everything else follows from these.
 
     For the same samples the sums are the same to the last bit, whatever their order, the size of the batches,
@@ -44,6 +44,20 @@ class SumsLearner(Learner, FixedFeatures, Unlearns, Merges, Pools):
         self._sums = self._empty()
         self._pool: Pool | None = None
         self._others = 0  # samples that other ranks have learned since the last pooling
+
+    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Predict the batch, then add it to the sums. Raises DivergedLoss."""
+        self._features.settle(x_BCHW)
+        return self._learn(self._features(x_BCHW), y_B)
+
+    def learn_features(self, features_BD: Tensor, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Predict a batch with these features, then add it to the sums: `LearnsFromFeatures`."""
+        del x_BCHW  # its features are all that counts
+        return self._learn(features_BD, y_B)
+
+    @abstractmethod
+    def _learn(self, features_BD: Tensor, y_B: Tensor) -> Learned:
+        """Predict a batch with these features, then add it to the sums. Raises DivergedLoss."""
 
     def features(self, x_BCHW: Tensor) -> Tensor:
         """Return the fixed features, int8: `FixedFeatures`."""

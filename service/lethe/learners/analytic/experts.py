@@ -25,7 +25,7 @@ from lethe.learners.base import Learned, Learner, LearnerContext, Retention
 from lethe.learners.capabilities import Capability, KeepsSums, Pool, Pools, UnlearnsFromRegimes
 from lethe.learners.features.choice import feature_map
 from lethe.learners.features.vector_features import VectorFeatures
-from lethe.learners.fixed_features import FixedFeatures
+from lethe.learners.fixed_features import LearnsFromFeatures
 from lethe.learners.modules import MixtureClassifier
 from lethe.learners.predictor import Predictor, in_chunks
 from lethe.learners.state import State
@@ -46,7 +46,7 @@ class _Solution:
     gate_DR: Tensor
 
 
-class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, FixedFeatures):
+class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, LearnsFromFeatures):
     """A ridge regression per regime, and a gating regression between the regimes.
 
     *The regime* of the samples is recognised while learning by Hotelling's T² of 7×7 thumbnails, for each 64
@@ -116,7 +116,10 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, FixedFeatures):
         DivergedLoss.
         """
         self._features.settle(x_BCHW)
-        features_BD = self._features(x_BCHW)
+        return self.learn_features(self._features(x_BCHW), x_BCHW, y_B)
+
+    def learn_features(self, features_BD: Tensor, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+        """Do the same with these features: `LearnsFromFeatures`."""
         z_NS, own = rows_of_all(self._joined, self._thumbnails(x_BCHW))
         regime_N, trail = self._regimes(z_NS)
         scores_BK = self._scores(features_BD, regime_N[own])

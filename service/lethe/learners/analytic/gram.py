@@ -3,13 +3,14 @@
 Shapes: B batch, D features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, Self
 
 import torch
 from torch import Tensor
 
+from lethe.learners.capabilities import Pool
 from lethe.learners.features.compression import LARGEST
 from lethe.learners.integer_products import product
 from lethe.learners.parallel import share
@@ -23,7 +24,7 @@ _HALF: Final = 1 << (_CARRY_BITS - 1)
 _ROOM: Final = (1 << _CARRY_BITS) // LARGEST**2  # samples for which int32 has room after a fold
 _BYTE_SAMPLES: Final = _ROOM * 126  # of which no high part exceeds int8
 _IN_CACHE: Final = 1 << 17  # entries that one thread folds at once
-_AT_ONCE: Final = 1 << 20  # entries that are added up over the ranks at once, 8 MiB
+_AT_ONCE: Final = 1 << 20  # entries that are added up over the ranks at once
 
 
 class Gram:
@@ -63,18 +64,27 @@ class Gram:
         self._unfolded = other.samples
         self.fold()
 
-    def pool(self, all_reduce: Callable[[Tensor], None], samples: int) -> None:
-        """Make it the sum over all ranks, of ``samples``; ``all_reduce`` adds int64 tensors of one size."""
+    def pool(self, ranks: Pool) -> None:
+        """Add the sums of all other ranks to the leading one's; theirs are undefined afterwards.
+
+        They have what they learned since the last call, which seldom exceeds int32: half as much to move.
+        """
         self.fold()
-        self.samples = samples
-        self.high = self.high.to(_width(samples))
+        others = torch.tensor(0 if ranks.leads else self.samples)
+        ranks.all_reduce(others)
+        self.samples += int(others) if ranks.leads else 0
+        self.high = self.high.to(_width(self.samples))
+        moved_type = torch.int32 if others <= _ROOM else torch.int64
         pieces = (torch.split(part, _AT_ONCE) for part in (self.low, self.high))
         for low, high in zip(*pieces, strict=True):
-            entries = high.to(torch.int64).bitwise_left_shift_(_CARRY_BITS).add_(low)
-            all_reduce(entries)  # int32 would overflow with four ranks
-            over = entries.add(_HALF).bitwise_right_shift_(_CARRY_BITS)
-            high.copy_(over)
-            low.copy_(entries.sub_(over.bitwise_left_shift_(_CARRY_BITS)))
+            moved = high.to(moved_type).bitwise_left_shift_(_CARRY_BITS).add_(low)
+            if ranks.leads:
+                moved.zero_()
+            ranks.all_reduce(moved)
+            if ranks.leads:
+                moved.add_(low)
+                _carry((moved, high))
+                low.copy_(moved)
 
     def clear(self) -> None:
         """Begin anew, without samples."""

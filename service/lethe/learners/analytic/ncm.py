@@ -53,13 +53,11 @@ class NCM(SumsLearner):
         super().__init__(context, self._options, second=False)
         self._pooled_DK = torch.zeros_like(self._sums.B_DK)  # of all ranks, where these are not in the sums
 
-    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+    def _learn(self, features_BD: Tensor, y_B: Tensor) -> Learned:
         """Predict, then add the batch to its classes' sums.
 
         ``loss`` is the mean negative log-likelihood of the labels. Raises DivergedLoss.
         """
-        self._features.settle(x_BCHW)
-        features_BD = self._features(x_BCHW)
         scores_BK = self._scores(self._means(), features_BD)
         loss = nn.functional.cross_entropy(scores_BK, y_B.to(self._device)).item()
         self.require_finite(len(y_B), loss=loss)

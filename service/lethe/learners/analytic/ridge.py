@@ -81,14 +81,12 @@ class Ridge(SumsLearner):
         self._schedule = RefreshSchedule(self._options.first_refresh, self._options.refresh_every)
         self._solved: tuple[int, Tensor] = (0, self._W_DK)  # number of samples, and the exact W after them
 
-    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+    def _learn(self, features_BD: Tensor, y_B: Tensor) -> Learned:
         """Predict from the last due W, then add the batch to both sums.
 
         ``loss`` is the mean over samples and classes of the squared error of the scores, None
         before the first solve. Raises DivergedLoss.
         """
-        self._features.settle(x_BCHW)
-        features_BD = self._features(x_BCHW)
         scores_BK = features_BD.to(torch.float32) @ self._W_DK
         loss = nn.functional.mse_loss(
             scores_BK, nn.functional.one_hot(y_B, self._classes).to(scores_BK)

@@ -66,13 +66,11 @@ class SLDA(SumsLearner):
         self._schedule = RefreshSchedule(self._options.first_refresh, self._options.refresh_every)
         self._solved: tuple[int, Discriminant] = (0, (self._W_DK, self._b_K))
 
-    def learn(self, x_BCHW: Tensor, y_B: Tensor) -> Learned:
+    def _learn(self, features_BD: Tensor, y_B: Tensor) -> Learned:
         """Predict from the last due solution, then add the batch to all sums.
 
         ``loss`` is the mean negative log-likelihood of the labels. Raises DivergedLoss.
         """
-        self._features.settle(x_BCHW)
-        features_BD = self._features(x_BCHW)
         scores_BK = (features_BD.to(torch.float32) @ self._W_DK).add_(self._b_K)
         loss = nn.functional.cross_entropy(scores_BK, y_B.to(self._device)).item()
         self.require_finite(len(y_B), loss=loss)

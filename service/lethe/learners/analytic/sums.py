@@ -82,7 +82,7 @@ class Sums:
         """Move the sums of all ranks to the leading one's; the others begin anew."""
         pool.all_reduce(self.B_DK)
         if self.gram is not None:
-            self.gram.pool(pool.all_reduce, self.samples)
+            self.gram.pool(pool)
         if not pool.leads:
             self.B_DK.zero_()
             if self.gram is not None:

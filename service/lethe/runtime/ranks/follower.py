@@ -39,6 +39,7 @@ def follow(group: Group, settings: Settings) -> None:
     evaluator = create_evaluator(probes, settings, group.rank, group.size)
     reading = Reading(settings, group.rank, group.size, controls, controls.segment_names(probes))
     reported = 0.0  # seconds of collective operations that rank 0 knows of
+    preparing = 0.0  # seconds in which the next batch was begun
     with stop_signals() as stop, closing(reading):
         while (command := Command(group.command())) is not Command.FINISH:
             match command:
@@ -48,6 +49,7 @@ def follow(group: Group, settings: Settings) -> None:
                 case Command.WAIT:
                     reading.wait(WAIT_SECONDS)  # what it returns concerns rank 0's reader alone
                     group.gather(NOTE.dump_json(reading.note(stop=stop.is_set())))
+                    preparing += reading.prepare(learner)
                 case Command.LEARN:
                     began, collective_before = time.monotonic(), group.collective_seconds
                     learned = reading.learn(learner)
@@ -59,11 +61,12 @@ def follow(group: Group, settings: Settings) -> None:
                     reading.wait(0.0)
                     note = replace(
                         reading.note(stop=stop.is_set(), learned=learned),
-                        learning_seconds=learning,
+                        learning_seconds=preparing + learning,
                         collective_seconds=group.collective_seconds - reported,
                     )
                     reported = group.collective_seconds
                     group.gather(NOTE.dump_json(note))
+                    preparing = reading.prepare(learner)
                 case Command.POOL:
                     learner.pool()
                 case Command.SHARE:

@@ -75,6 +75,7 @@ class Leader(Ranks):
         """Wait until all have learned; return the other ranks' batches of the round, in their order."""
         if not self._feed.own_samples:
             self._learner.skip()
+        self._feed.prepare()  # rather than wait for a rank that is slower this time
         collective = self._group.collective_seconds - self._collective_before
         own = Note(learning_seconds=self._times.elapsed - collective)
         learned: list[LearnedElsewhere] = []

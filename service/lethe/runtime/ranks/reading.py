@@ -4,11 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import torch
+
 from lethe.ingest.batcher import AcknowledgedDeadLetters, Start
 from lethe.ingest.feed import Batch
 from lethe.ingest.messages import BrokerState, CommitState, IncompleteBatchDiscarded
 from lethe.ingest.reader_process import SPAWN, ProcessContext, ReaderProcess
 from lethe.learners.base import Learner
+from lethe.learners.capabilities import Pools
+from lethe.learners.fixed_features import LearnsFromFeatures
 from lethe.privacy.controls import Controls
 from lethe.runtime.ranks.interface import LearnedElsewhere
 from lethe.runtime.ranks.notes import Note, Opening, Pause
@@ -82,6 +86,8 @@ class Reading:
 
     def pause(self, pause: Pause) -> None:
         """Discard what is read, and read nothing until `resume`, then again from where learning is."""
+        if self.batch is not None:
+            self.batch.discard_features()
         self.batch, self._paused = None, True
         if self._reader is not None:
             self._reader.pause(Start(self._own(pause.position, pause.turns), None))
@@ -118,6 +124,21 @@ class Reading:
                 case _:
                     return message
         return None
+
+    def prepare(self, learner: Pools) -> float:
+        """Compute the features of the batch that is ready, before it is learned; return the seconds it took.
+
+        They are the same before and after other batches are learned, so a rank that would wait for others can
+        do this meanwhile. Nothing is done for a learner without fixed features.
+        """
+        batch = self.batch
+        if batch is None or not batch.filled.samples or batch.features_BD is not None:
+            return 0.0
+        if not isinstance(learner, LearnsFromFeatures):
+            return 0.0
+        began = self._clock()
+        batch.features_BD = learner.features(torch.from_numpy(batch.x_BCHW)).numpy()
+        return self._clock() - began
 
     def learn(self, learner: Learner) -> LearnedElsewhere | None:
         """Learn the batch that is ready, if one is, and return it with what was learned of it."""
@@ -174,5 +195,7 @@ class Reading:
 
     def close(self) -> None:
         """Stop reading and overwrite every slot."""
+        if self.batch is not None:
+            self.batch.discard_features()
         if self._reader is not None:
             self._reader.close()

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lethe.errors import BrokerUnavailable, InvalidSetting
+from lethe.errors import BrokerUnavailable, InvalidSetting, LetheError
 from lethe.ingest.batcher import AcknowledgedDeadLetters, FilledBatch, Start
 from lethe.ingest.feed import Batch, FeedMessage
 from lethe.ingest.late_labels import labels_stream
@@ -66,6 +66,7 @@ class RoundFeed:
         self._before: tuple[Mark, str | None] | None = None  # a batch that was given out and is not learned
         self._brokers: list[BrokerState | None] = [None] * group.size
         self._messages: deque[FeedMessage] = deque()
+        self._failure: LetheError | None = None  # of the reader, in mid-round
         self.notes = [Note()] * group.size
         """How each rank stood when it last said so."""
         self.own_samples = 0
@@ -75,6 +76,8 @@ class RoundFeed:
         """Return the next message, or rank 0's batch of a round; None if there is none within ``timeout``."""
         if self._messages:
             return self._messages.popleft()
+        if self._failure is not None:
+            raise self._failure
         if not self._opened:
             return self._open(timeout)
         self._wait_for_batches()
@@ -88,6 +91,17 @@ class RoundFeed:
         if self._messages:
             return self._messages.popleft()
         return self._batch() if self._complete else None
+
+    def prepare(self) -> None:
+        """Compute features of rank 0's next batch, if it is there, while others still learn in this round."""
+        try:
+            message = self._reading.wait(0.0)
+        except LetheError as error:
+            self._failure = error  # raised by `next`, when what the others learned is known
+            return
+        if message is not None:
+            self._messages.append(message)
+        self._reading.prepare(self._learner)
 
     def release(self, batch: Batch) -> None:
         """Discard a batch's pixels and free its slot."""
