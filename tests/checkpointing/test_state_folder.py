@@ -12,6 +12,7 @@ import pytest
 from lethe.checkpointing.checkpoint import read_checkpoint, read_position
 from lethe.checkpointing.state_folder import StateFolder, checkpoint_files
 from lethe.errors import InvalidFile, InvalidSetting
+from lethe.files.private import restrict_to_owner
 from lethe.privacy.audit.ledger import Ledger, read_entries
 from lethe.privacy.audit.receipt import Receipt
 from tests.support.checkpoints import checkpoint, refuse, samples_of_newest
@@ -195,6 +196,24 @@ def test_a_refused_service_touches_nothing(tmp_path: Path) -> None:
         with pytest.raises(InvalidSetting):
             StateFolder(tmp_path, keep=3)
         assert partial.exists()
+
+
+def test_a_file_that_is_renamed_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = tmp_path / "checkpoint-000000000001.safetensors"
+
+    def rename_first(path: Path) -> bool:
+        if path.suffix == ".partial":
+            path.rename(written)
+        return restrict_to_owner(path)
+
+    with StateFolder(tmp_path, keep=3):
+        written.with_suffix(".partial").write_bytes(b"being written")
+        monkeypatch.setattr("lethe.checkpointing.folder_lock.restrict_to_owner", rename_first)
+        with pytest.raises(InvalidSetting, match=f"{tmp_path} is in use by another service"):
+            StateFolder(tmp_path, keep=3)
+    assert written.exists()
 
 
 def hold(path: Path, ready: Connection) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import stat
 from collections.abc import Collection
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def _make_private(folder: Path, own: Collection[str]) -> None:
                     "the folder; replace it by the file itself, or choose another folder"
                 )
             if any(fnmatch(entry.name, pattern) for pattern in own):
-                restrict_to_owner(Path(entry.path))
+                with suppress(FileNotFoundError):  # a service that holds the lock renames and deletes files
+                    restrict_to_owner(Path(entry.path))
             else:
                 foreign = True
     if stat.S_IMODE(folder.stat().st_mode) & 0o077 and (foreign or not restrict_to_owner(folder)):

@@ -265,6 +265,14 @@ def test_each_new_checkpoint_is_a_version_and_none_is_skipped(module: ModuleType
     assert [target.refresh(), target.ask(PROBE.x_NCHW).version, target.refresh()] == ["z", "z", "z"]
 
 
+def test_a_checkpoint_that_is_deleted_meanwhile_is_passed_over(module: ModuleType, tmp_path: Path) -> None:
+    vars(module)["net"] = lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 4))
+    (tmp_path / "listed.safetensors").symlink_to(tmp_path / "and-gone")
+    write_checkpoint(tmp_path, "newest", 1, at=100)
+    target = CheckpointTarget(tmp_path, "a_package_of_the_user:net", Form("unit"))
+    assert target.refresh() == "newest"
+
+
 def test_a_checkpoint_that_does_not_fit_is_unknown(module: ModuleType, tmp_path: Path) -> None:
     vars(module)["net"] = lambda: nn.Linear(3, 3)
     write_checkpoint(tmp_path, "other", 0, at=100)

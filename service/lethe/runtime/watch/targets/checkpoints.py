@@ -1,5 +1,6 @@
 """A folder in which a training job writes checkpoints as safetensors: the newest is the model."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,7 @@ class CheckpointTarget:
 
         At the first call it is the newest file. Raises TargetUnavailable for one that does not fit.
         """
-        files = [(path, path.stat().st_mtime_ns) for path in self._folder.glob("*.safetensors")]
-        files.sort(key=lambda file: (file[1], file[0].name))
+        files = _dated_files(self._folder)
         if self._loaded is None:
             self._past.update(files[:-1])
         new = [file for file in files if file not in self._past]
@@ -71,5 +71,16 @@ class CheckpointTarget:
     def _load(self, path: Path) -> None:
         try:
             self._network.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
+        except OSError as error:
+            raise TargetUnavailable(f"{path} cannot be read: {error.strerror or error}") from error
+        except (SafetensorError, RuntimeError) as error:
             raise TargetUnavailable(f"{path} does not fit the network: {error}") from error
+
+
+def _dated_files(folder: Path) -> list[tuple[Path, int]]:
+    """Return the checkpoints in ``folder`` and when each was written, in nanoseconds, oldest first."""
+    files = []
+    for path in folder.glob("*.safetensors"):
+        with suppress(FileNotFoundError):  # whoever trains the network deletes old ones
+            files.append((path, path.stat().st_mtime_ns))
+    return sorted(files, key=lambda file: (file[1], file[0].name))
