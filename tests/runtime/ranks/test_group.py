@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lethe.errors import RankLost
 from lethe.runtime.ranks.group import NOTE_BYTES, Group
 from tests.support.groups import run
 
+LEARN = 5
 LENGTHS = (0, 1, NOTE_BYTES - 1, NOTE_BYTES, NOTE_BYTES + 1, 100_000)
 
 
@@ -22,6 +24,18 @@ def exchange(group: Group) -> object:
     given = torch.tensor([group.rank + 7])
     group.broadcast(given)
     return [group.command(5 if group.leads else 0), notes, sent, tensor.item(), given.item()]
+
+
+def overlap(group: Group) -> object:
+    done: list[str] = []
+    command = LEARN
+    if group.leads:
+        group.send_command(LEARN)
+    else:
+        time.sleep(1)
+        command = group.command()
+    notes = group.gather(b"x" * LENGTHS[-1], lambda: done.append("meanwhile"))
+    return [command, done, [len(note) for note in notes]]
 
 
 def end_one(group: Group) -> object:
@@ -36,6 +50,13 @@ def test_every_rank_receives_what_is_broadcast_and_the_first_gathers_all(tmp_pat
     gathered = [[length + rank for rank in range(3)] for length in LENGTHS]
     assert results[0] == [5, gathered, list(LENGTHS), 6, 7]
     assert results[1] == results[2] == [5, [[] for _ in LENGTHS], list(LENGTHS), 6, 7]
+
+
+def test_a_command_and_notes_travel_while_something_else_is_done(tmp_path: Path) -> None:
+    statuses, results = run(overlap, tmp_path)
+    assert statuses == [0, 0, 0]
+    assert results[0] == [LEARN, ["meanwhile"], [LENGTHS[-1]] * 3]
+    assert results[1] == results[2] == [LEARN, ["meanwhile"], []]
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -40,6 +40,11 @@ def follow(group: Group, settings: Settings) -> None:
     reading = Reading(settings, group.rank, group.size, controls, controls.segment_names(probes))
     reported = 0.0  # seconds of collective operations that rank 0 knows of
     preparing = 0.0  # seconds in which the next batch was begun
+
+    def prepare() -> None:
+        nonlocal preparing
+        preparing += reading.prepare(learner)
+
     with stop_signals() as stop, closing(reading):
         while (command := Command(group.command())) is not Command.FINISH:
             match command:
@@ -48,8 +53,7 @@ def follow(group: Group, settings: Settings) -> None:
                     learner.share(refresh=False)
                 case Command.WAIT:
                     reading.wait(WAIT_SECONDS)  # what it returns concerns rank 0's reader alone
-                    group.gather(NOTE.dump_json(reading.note(stop=stop.is_set())))
-                    preparing += reading.prepare(learner)
+                    group.gather(NOTE.dump_json(reading.note(stop=stop.is_set())), prepare)
                 case Command.LEARN:
                     began, collective_before = time.monotonic(), group.collective_seconds
                     learned = reading.learn(learner)
@@ -65,8 +69,8 @@ def follow(group: Group, settings: Settings) -> None:
                         collective_seconds=group.collective_seconds - reported,
                     )
                     reported = group.collective_seconds
-                    group.gather(NOTE.dump_json(note))
-                    preparing = reading.prepare(learner)
+                    preparing = 0.0
+                    group.gather(NOTE.dump_json(note), prepare)
                 case Command.POOL:
                     learner.pool()
                 case Command.SHARE:

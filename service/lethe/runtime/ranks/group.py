@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
@@ -63,6 +63,7 @@ class Group:
         """Seconds in which learners exchanged tensors, or waited for other ranks to."""
         self.collective_bytes = 0
         """Bytes of those tensors."""
+        self._sending: list[tuple[dist.Work, Tensor]] = []
         self.clock_offset = self._measure_clock() if several_hosts() else 0.0
         """What to add to this machine's monotonic clock to have rank 0's, up to the latency of a message."""
 
@@ -85,6 +86,22 @@ class Group:
             dist.broadcast(sent, FIRST)
         return int(sent)
 
+    def send_command(self, number: int) -> None:
+        """Let `command` return this rank's ``number`` on the others: when `gather` returns, it has."""
+        sent = torch.tensor([number])
+        with _connected():
+            self._send(dist.broadcast(sent, FIRST, async_op=True), sent)
+
+    def _send(self, work: dist.Work | None, sent: Tensor) -> None:
+        if work is not None:  # it is None only for a process that belongs to no rank
+            self._sending.append((work, sent))
+
+    def _sent(self) -> None:
+        """Wait until everything is sent."""
+        while self._sending:
+            work, _ = self._sending.pop(0)
+            work.wait()
+
     def broadcast_bytes(self, given: bytes = b"") -> bytes:
         """Return rank 0's ``given`` on every rank."""
         length = self.command(len(given))
@@ -93,17 +110,22 @@ class Group:
             dist.broadcast(sent, FIRST)
         return sent.numpy().tobytes()
 
-    def gather(self, note: bytes) -> Sequence[bytes]:
-        """Return the notes of all ranks in their order, on rank 0; nothing on the others."""
+    def gather(self, note: bytes, meanwhile: Callable[[], object] = lambda: None) -> Sequence[bytes]:
+        """Return the notes of all ranks in their order, on rank 0; nothing on the others.
+
+        A message is sent only once it is received. ``meanwhile`` is called before that is waited for.
+        """
         head = _bytes(len(note).to_bytes(LENGTH_BYTES) + note[:NOTE_BYTES].ljust(NOTE_BYTES))
+        heads = [torch.empty_like(head) for _ in range(self.size)] if self.leads else None
         with _connected():
-            if not self.leads:
-                dist.gather(head, dst=FIRST)
-                if rest := note[NOTE_BYTES:]:
-                    dist.send(_bytes(rest), FIRST)
+            self._send(dist.gather(head, heads, dst=FIRST, async_op=True), head)
+            if not self.leads and (rest := note[NOTE_BYTES:]):
+                self._send(dist.isend(sent := _bytes(rest), FIRST), sent)
+        meanwhile()
+        with _connected():
+            self._sent()
+            if heads is None:
                 return ()
-            heads = [torch.empty_like(head) for _ in range(self.size)]
-            dist.gather(head, heads, dst=FIRST)
             others = [self._receive(sender, heads[sender]) for sender in range(1, self.size)]
         return [note, *others]
 

@@ -66,7 +66,7 @@ class Leader(Ranks):
             self._group.command(Command.SHARE)
             with self._group.waited_for():
                 self._learner.share(refresh=True)
-        self._group.command(Command.LEARN)
+        self._group.send_command(Command.LEARN)
         self._in_round, self._pooled = True, False
         self._collective_before = self._group.collective_seconds
         self._times.begin_round()
@@ -75,17 +75,21 @@ class Leader(Ranks):
         """Wait until all have learned; return the other ranks' batches of the round, in their order."""
         if not self._feed.own_samples:
             self._learner.skip()
-        self._feed.prepare()  # rather than wait for a rank that is slower this time
-        collective = self._group.collective_seconds - self._collective_before
-        own = Note(learning_seconds=self._times.elapsed - collective)
-        learned: list[LearnedElsewhere] = []
-        for rank, note in self._feed.answers():
+        learning, learned = 0.0, list[LearnedElsewhere]()
+
+        def prepare() -> None:
+            nonlocal learning
+            self._feed.prepare()
+            collective = self._group.collective_seconds - self._collective_before
+            learning = self._times.elapsed - collective
+
+        for rank, note in self._feed.answers(prepare):
             if note.learned is not None:
                 self._others += note.learned.filled.samples
                 learned.append(replace(note.learned, filled=self._progress.whole(note.learned.filled)))
             self._feed.take(rank, note)
         self._in_round = False
-        self._report_round([own, *self._feed.notes[1:]])
+        self._report_round([Note(learning_seconds=learning), *self._feed.notes[1:]])
         self._notify()
         return learned
 

@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -154,9 +154,9 @@ class RoundFeed:
         """Stop reading and overwrite every slot."""
         self._reading.close()
 
-    def answers(self) -> Iterable[tuple[int, Note]]:
-        """Wait for the notes with which the other ranks answer; return them by rank."""
-        return enumerate(map(NOTE.validate_json, self._group.gather(b"")[1:]), 1)
+    def answers(self, meanwhile: Callable[[], object] = lambda: None) -> Iterable[tuple[int, Note]]:
+        """Return the notes with which the other ranks answer, by rank; do ``meanwhile`` before waiting."""
+        return enumerate(map(NOTE.validate_json, self._group.gather(b"", meanwhile)[1:]), 1)
 
     def take(self, rank: int, note: Note) -> None:
         """Take note of how a rank stands, and pass on its news to the loop."""
