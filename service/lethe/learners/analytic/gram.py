@@ -77,9 +77,10 @@ class Gram:
         moved_type = torch.int32 if others <= _ROOM else torch.int64
         pieces = (torch.split(part, _AT_ONCE) for part in (self.low, self.high))
         for low, high in zip(*pieces, strict=True):
-            moved = high.to(moved_type).bitwise_left_shift_(_CARRY_BITS).add_(low)
             if ranks.leads:
-                moved.zero_()
+                moved = torch.zeros_like(low, dtype=moved_type)
+            else:
+                moved = high.to(moved_type).bitwise_left_shift_(_CARRY_BITS).add_(low)
             ranks.all_reduce(moved)
             if ranks.leads:
                 moved.add_(low)
