@@ -103,6 +103,7 @@ def test_by_default_they_are_dead_lettered(partly: Stage, topic: str, tmp_path: 
     )
     with running(given) as service:
         assert service.status() == 0
+        assert "records without a label wait" not in service.log
     labelled = sum(map(is_labelled, range(200)))
     found = Outcome.of(tmp_path / "state")
     assert (found.learned, found.dead) == (labelled, 200 - labelled)

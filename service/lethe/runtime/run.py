@@ -223,7 +223,7 @@ class Service:
         """Learn until the stream ends or the run should stop, write the report, and serve if configured."""
         predictions = PredictionWorker(self._snapshots, self._settings.sample)
         server = self._create_server(predictions)
-        if (labels := self._settings.labels).topic is not None:
+        if (labels := self._settings.labels).topic:
             logger.info("records without a label wait up to %g s for one from %s", labels.wait, labels.topic)
         with predictions, server, self._open_checkpointer(on_step) as checkpointer:
             with self._open_feed(processes) as (feed, start, ranks):
