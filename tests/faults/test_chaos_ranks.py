@@ -28,5 +28,6 @@ def test_each_target_is_killed_once() -> None:
 
 
 @pytest.mark.timeout(7200)
-def test_twenty_five_kills() -> None:
-    chaos(25, 5000, "ridge")
+@pytest.mark.parametrize("learner", ["ridge", "finetune"])
+def test_twenty_five_kills(learner: str) -> None:
+    chaos(25, 5000, learner)

@@ -1,6 +1,7 @@
 """Several ranks learn one model from one topic: killed, stopped and continued by other numbers of ranks."""
 
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -19,8 +20,9 @@ from lethe.probeset import ProbeSet, save_probe
 from lethe.settings import Settings
 from lethe.wire import Sample, encode
 from tests.support.checkpoints import newest
+from tests.support.faults.checkpoint_steps import KillAt
 from tests.support.faults.ranks import has_learned, sums, team
-from tests.support.faults.services import FAILED, Stage, running
+from tests.support.faults.services import EVERY, FAILED, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, images, records
 from tests.support.ledgers import passed_audit
 from tests.support.waiting import until
@@ -78,6 +80,11 @@ def learn_and_signal(
             yield started.statuses()
 
 
+def read_at(folder: Path) -> Any:
+    """What the probes read at the start and at the end of each segment."""
+    return cast("dict[str, Any]", newest(folder).history)["readings"]
+
+
 def assert_accounted_for(folder: Path, total: int = TOTAL) -> None:
     """Every offset is in one receipt of one ledger, and nothing is lost or counted twice."""
     found = Outcome.of(folder)
@@ -122,6 +129,20 @@ def test_evaluations_that_ranks_divide_have_the_results_of_one_service(
         measured.append((curve, history["R"], history["readings"], history["by_class"]))
     assert len(measured[0][0]) >= TOTAL // 120
     assert all(one == measured[0] for one in measured)
+
+
+def test_an_evaluation_that_is_due_at_a_restart_is_of_what_was_learned(stage: Stage, tmp_path: Path) -> None:
+    given = {"stop_after": 4 * EVERY}
+    state, copied = tmp_path / "alone" / "state", tmp_path / "ranks" / "state"
+    alone, together = (stage.settings("finetune", folder, stream=given) for folder in (state, copied))
+    with running(alone, KillAt("renamed", left=5)) as service:  # before the evaluation at the end is saved
+        assert service.status() == -signal.SIGKILL
+    before = read_at(state)
+    shutil.copytree(state, copied)
+    with running(alone) as service:
+        assert service.status() == 0, service.log
+    learn_all(together, 2, tmp_path / "logs")
+    assert read_at(copied) == read_at(state) != before
 
 
 def test_ranks_that_average_gradients_learn_as_one_service_with_their_batches_in_one(

@@ -442,6 +442,7 @@ class Service:
         leader = Leader(group, self._learner, feed, progress, times, hashes, self._emit)
         if (rounds := settings.run.average_every) > 1:
             self._learner.average_every(rounds)
+        self._learner.share(refresh=False)  # an evaluation can be due before anything is read
         return feed, progress.start, leader
 
     def _create_loop(

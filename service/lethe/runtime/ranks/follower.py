@@ -46,11 +46,11 @@ def follow(group: Group, settings: Settings) -> None:
         preparing += reading.prepare(learner)
 
     with stop_signals() as stop, closing(reading):
+        learner.share(refresh=False)
         while (command := Command(group.command())) is not Command.FINISH:
             match command:
                 case Command.OPEN:
                     reading.open(OPENING.validate_json(group.broadcast_bytes()))
-                    learner.share(refresh=False)
                 case Command.WAIT:
                     reading.wait(WAIT_SECONDS)  # what it returns concerns rank 0's reader alone
                     group.gather(NOTE.dump_json(reading.note(stop=stop.is_set())), prepare)

@@ -19,7 +19,7 @@ class Command(IntEnum):
     """What rank 0 has all ranks do next."""
 
     OPEN = auto()
-    """Read from the `Opening` that is broadcast next; then take over what `learn` predicts from."""
+    """Read from the `Opening` that is broadcast next."""
     WAIT = auto()
     """Wait a moment for a batch, and answer with a note."""
     LEARN = auto()

@@ -203,7 +203,6 @@ class RoundFeed:
         self._group.command(Command.OPEN)
         self._group.broadcast_bytes(OPENING.dump_json(opening))
         self._reading.open(opening)
-        self._learner.share(refresh=False)
         self._opened = True
         logger.info("%d ranks learn %d partitions", self._group.size, len(progress.position.offsets))
         return BrokerState(up=True, start=progress.start) if new else None
