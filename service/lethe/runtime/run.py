@@ -250,13 +250,13 @@ class Service:
     def _create_subscribers(self, import_seconds: float) -> list[Emit]:
         """Return everything that handles the run's events, in the order in which it does."""
         subscribers: list[Emit] = [
-            self._run_state,
             Metrics(
                 self._registry,
                 self._settings.sample.nbytes,
                 build_labels(self._learner, self._retention),
                 self._run_state.class_names,
             ),
+            self._run_state,  # after the metrics: a scrape has what GET /state showed before it
             log_event,
             self._snapshots,
             StartupTimer(self._emit, import_seconds),

@@ -135,7 +135,7 @@ class _Service:
         build = {"version": version("lethe"), "learner": target.name, "retains": "unknown"}
         build |= {"torch": torch.__version__, "python": platform.python_version()}
         metrics = WatchMetrics(self._registry, build, names, watch.per_minute, self._probes)
-        self._subscribers: list[Emit] = [self._run_state, metrics, log_event]
+        self._subscribers: list[Emit] = [metrics, self._run_state, log_event]
         self._visits = Visits()
         classes = class_count(probes)
         self._asker = Asker(target, pace, self._emit, stop.is_set, watch.batch, watch.concurrency)
