@@ -127,6 +127,14 @@ def test_a_gram_matrix_of_several_panels_is_the_sum_of_products() -> None:
     assert torch.equal(gram.upper().triu(), exact(phi))
 
 
+def test_gram_matrices_are_added_with_weights() -> None:
+    gram, phi = Gram(700, CPU), features(900)
+    gram.add(phi)
+    total_DD = torch.eye(700, dtype=torch.float64)
+    gram.add_to(total_DD, 0.375)
+    assert torch.equal(total_DD.triu(), torch.eye(700) + 0.375 * exact(phi))
+
+
 def test_what_does_not_fit_into_int32_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after billions of samples, with a smaller carry."""
     largest = torch.full((200_000, 3), 127, dtype=torch.int8)

@@ -412,7 +412,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, LearnsFromFeatures
         for regime in populated:
             expert = self._experts[regime]
             weight = self._seen / (len(populated) * expert.samples)
-            total_DD.add_(expert.sums.upper(), alpha=weight)
+            expert.sums.add_to(total_DD, weight)
             b_DR[:, regime] = weight * expert.sums.B_DK.sum(1)
         gate_DR = ridge_solution(total_DD, b_DR, self._penalty_D)
         empty = [regime for regime in range(regimes) if regime not in populated]

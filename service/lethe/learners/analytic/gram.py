@@ -111,10 +111,24 @@ class Gram:
     def upper(self) -> Tensor:
         """Return A in float64, of shape [D, D]; entries below the diagonal are undefined."""
         features = self._bounds[-1]
-        upper_DD = torch.empty(features, features, dtype=torch.float64, device=self.low.device)
-        for start, low, high in self._panels():
-            upper_DD[start : start + len(low), start:].copy_(high).mul_(1 << _CARRY_BITS).add_(low)
+        upper_DD = torch.zeros(features, features, dtype=torch.float64, device=self.low.device)
+        self.add_to(upper_DD)
         return upper_DD
+
+    def add_to(self, total_DD: Tensor, weight: float = 1.0) -> None:
+        """Add ``weight`` A to ``total_DD``, float64; entries below the diagonal are undefined then."""
+        rows = max(1, _IN_CACHE // self._bounds[-1])
+
+        def pieces() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            for start, low, high in self._panels():
+                parts = (total_DD[start : start + len(low), start:], low, high)
+                yield from zip(*(torch.split(part, rows) for part in parts), strict=True)
+
+        def add(piece: tuple[Tensor, Tensor, Tensor]) -> None:
+            part, low, high = piece
+            part.add_(high.to(torch.float64).mul_(1 << _CARRY_BITS).add_(low), alpha=weight)
+
+        share(add, pieces())
 
     def _accumulate(self, features_BD: Tensor, sign: int) -> None:
         for part in torch.split(features_BD, _ROOM):

@@ -110,13 +110,21 @@ class Sums:
 
     def upper(self) -> Tensor:
         """Return A in float64, of shape [D, D]; entries below the diagonal are undefined."""
-        if self.gram is None:
-            raise ValueError("these sums have no A")
-        return self.gram.upper()
+        return self._gram.upper()
+
+    def add_to(self, total_DD: Tensor, weight: float) -> None:
+        """Add ``weight`` A to ``total_DD``, float64; entries below the diagonal are undefined then."""
+        self._gram.add_to(total_DD, weight)
 
     def ridge(self, penalty_D: Tensor) -> Tensor:
         """Return W = (A + diag(penalty))⁻¹ B, float32 of shape [D, K]."""
         return ridge_solution(self.upper(), self.B_DK, penalty_D)
+
+    @property
+    def _gram(self) -> Gram:
+        if self.gram is None:
+            raise ValueError("these sums have no A")
+        return self.gram
 
     def _by_class(self, features_BD: Tensor, y_B: Tensor) -> Tensor:
         onehot_BK = nn.functional.one_hot(y_B, self.B_DK.shape[1]).to(features_BD)
