@@ -41,7 +41,7 @@ def anatomy(
     as_json: AsJson = False,
 ) -> None:
     """Dissect what learners forget at a switch: loss surfaces, layers, readout, samples."""
-    from lethe.cli.flags import read_pairs
+    from lethe.cli.flags import read_options_of_one
     from lethe.errors import InvalidSetting
     from lethe.experiments.anatomy.checkpoints import read_path, write_path_page
     from lethe.experiments.anatomy.run import run_anatomy, write_document
@@ -65,12 +65,9 @@ def anatomy(
         Console().print(markup(str(out / "anatomy.html")), soft_wrap=True)
         return
     names = list(dict.fromkeys(learner or ["finetune", "ewc", "replay"]))
-    if option and len(names) > 1:
-        raise InvalidSetting("--option applies to one learner: name it with --learner")
+    options = read_options_of_one(names, option)
     # rejects a bad name before anything is learned
-    study = load_study(
-        scenario, names, samples, seeds, switch, grid, read_pairs("learner.options", option or [])
-    )
+    study = load_study(scenario, names, samples, seeds, switch, grid, options)
     out.mkdir(parents=True, exist_ok=True)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks: dict[tuple[str, int], TaskID] = {

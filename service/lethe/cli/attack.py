@@ -32,20 +32,19 @@ def attack(
     as_json: AsJson = False,
 ) -> None:
     """Measure how well membership inference separates learned samples from held-out ones."""
-    from lethe.cli.flags import read_pairs
+    from lethe.cli.flags import read_options_of_one
     from lethe.experiments.attack.data import draw
     from lethe.experiments.attack.shadows import assign_members, run_attack
     from lethe.learners.registry import find
     from lethe.wire import Layout
 
     names = learner or ["finetune", "ridge", "dp-finetune", "dp-ridge"]
-    if option and len(names) > 1:
-        raise InvalidSetting("--option applies to one learner: name it with --learner")
+    options = read_options_of_one(names, option)
     if shadows % 2:
         raise InvalidSetting(f"--shadows {shadows}: must be even: half of them learn each sample")
     for name in names:
         find(name)  # reject a bad name before the first of them has learned
-    layout, options = Layout(), read_pairs("learner.options", option or [])
+    layout = Layout()
     pool, members = draw(dataset, samples, seed), assign_members(shadows, targets, samples, seed)
     leaks = []
     with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -17,7 +17,7 @@ from lethe.errors import InvalidSetting
 from lethe.files.bounded_json import read_json
 from lethe.settings import Settings, variable
 
-__all__ = ["flag", "name_flags", "read_pairs", "with_settings"]
+__all__ = ["flag", "name_flags", "read_options_of_one", "read_pairs", "with_settings"]
 
 FLAGS: Final = {
     "batch.readers": "--readers",
@@ -186,6 +186,13 @@ def read_pairs(setting: str, pairs: list[str]) -> dict[str, Any]:
         except ValueError:
             read[name] = text
     return read
+
+
+def read_options_of_one(learners: list[str], pairs: list[str] | None) -> dict[str, Any]:
+    """Return the options that ``pairs`` give to the only learner; raises InvalidSetting for several."""
+    if pairs and len(learners) > 1:
+        raise InvalidSetting("--option applies to one learner: name it with --learner")
+    return read_pairs("learner.options", pairs or [])
 
 
 def _type(setting: str, field: FieldInfo) -> Any:
