@@ -59,6 +59,7 @@ peers: .venv-peers/.ready ## create .venv-peers with CapyMOA (needs Java) and Av
 	$(FOUND)
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python $(INSTALL) -r $<
+	.venv-peers/bin/python $(INSTALL) --no-deps -e .
 	@touch $@
 
 kafka: ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C; data in .kafka (ARGS="--port 9093")
