@@ -11,7 +11,7 @@ from lethe.checkpointing.checkpoint import OnStep, read_checkpoint
 from lethe.checkpointing.state_folder import checkpoint_files
 from lethe.experiments.chaos.outcome import Outcome
 from tests.support.faults.disks import FULL, TORN, BadDisk, FailAt, Filled, flip, truncate
-from tests.support.faults.learners import EVERY_LEARNER
+from tests.support.faults.learners import EVERY_LEARNER, TWO_OFTEN
 from tests.support.faults.services import FAILED, Forked, Stage, running
 from tests.support.waiting import until
 
@@ -37,7 +37,7 @@ def learns_on_without_a_disk(service: Forked, state: Path, good: Path, reason: s
     assert service.status() == 0
 
 
-@pytest.mark.parametrize("learner", EVERY_LEARNER)
+@pytest.mark.parametrize("learner", TWO_OFTEN)
 @pytest.mark.parametrize(
     ("device", "reason"), [(FULL, "No space left on device"), (TORN, "Input/output error")], ids=str
 )

@@ -16,7 +16,7 @@ from lethe.experiments.chaos.kill_loop import run_with_kills
 from lethe.experiments.chaos.kill_plan import KillTime
 from lethe.experiments.chaos.outcome import Outcome
 from lethe.wire import Layout, decode
-from tests.support.faults.learners import EVERY_LEARNER
+from tests.support.faults.learners import TWO_OFTEN
 from tests.support.faults.services import SIZE, Forked, Stage, running
 from tests.support.faults.topics import Fill, Outgoing, records
 from tests.support.waiting import until
@@ -68,7 +68,7 @@ def garbage(fill: Fill) -> tuple[Stage, Counter[str | None]]:
     return fill("garbage", mixed), Counter(map(reason, mixed))
 
 
-@pytest.mark.parametrize("learner", EVERY_LEARNER)
+@pytest.mark.parametrize("learner", TWO_OFTEN)
 def test_ten_thousand_fuzzed_records_are_each_counted_across_kills(
     learner: str,
     garbage: tuple[Stage, Counter[str | None]],

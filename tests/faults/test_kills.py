@@ -16,7 +16,7 @@ from lethe.experiments.chaos.kill_plan import plan_kills
 from lethe.experiments.chaos.outcome import Outcome
 from lethe.ingest.reader_process import SPAWN, ProcessContext
 from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
-from tests.support.faults.learners import EVERY_LEARNER
+from tests.support.faults.learners import EVERY_LEARNER, TWO_OFTEN
 from tests.support.faults.services import FAILED, Forked, Stage, all_running, running
 from tests.support.faults.topics import Fill, records
 from tests.support.waiting import until
@@ -72,7 +72,7 @@ def suspended(
                     os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("learner", EVERY_LEARNER)
+@pytest.mark.parametrize("learner", TWO_OFTEN)
 def test_killed_at_random_instants(
     learner: str, stage: Stage, untouched: Callable[[str], Outcome], tmp_path: Path
 ) -> None:
