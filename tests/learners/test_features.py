@@ -1,6 +1,8 @@
 """Wavelet features: whole numbers, the same in every batch and on every machine."""
 
 import hashlib
+import platform
+from resource import RUSAGE_SELF, getrusage
 
 import pytest
 import torch
@@ -46,6 +48,22 @@ def test_features_are_the_same_on_every_machine(shape: tuple[int, int, int], pat
 def test_features_are_the_same_with_other_units(environment: dict[str, str], patches: bool) -> None:
     program = f"from tests.learners.test_features import digest; print(digest((1, 28, 28), {patches}))"
     assert printed_with(environment, program) == GOLDEN[(1, 28, 28), patches]
+
+
+def faults_per_image() -> float:
+    """Return how many pages of memory the system provides for an image, once others were computed."""
+    torch.set_num_threads(1)
+    features, x_BCHW = WaveletFeatures(Layout(), 0, 4600, CPU), images(480, Layout())
+    features(x_BCHW)
+    before = getrusage(RUSAGE_SELF).ru_minflt
+    features(x_BCHW)
+    return (getrusage(RUSAGE_SELF).ru_minflt - before) / len(x_BCHW)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep other memory")
+def test_features_use_their_memory_again() -> None:
+    program = "from tests.learners.test_features import faults_per_image; print(faults_per_image())"
+    assert float(printed_with({}, program)) < 10
 
 
 def test_no_entry_of_a_table_is_close_to_a_half() -> None:

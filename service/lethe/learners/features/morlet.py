@@ -81,7 +81,9 @@ class ModulusMaps:
         around_Pkk = windows(padded, self._side, self._side, block, block)
         # one row for each response of a block: the steps below then run along contiguous memory
         responses = product(self._matrix, around_Pkk.T)
-        squares = responses.to(torch.float32).square_()
+        # In place: with a second array as large, glibc would return the memory to the system after each call,
+        # and the page faults of the next one would take longer than the arithmetic.
+        squares = responses.view(torch.float32).copy_(responses).square_()
         half = len(squares) // 2  # real parts first, imaginary parts second
         moduli = squares[:half].add_(squares[half:]).sqrt_()
         first, second, third, fourth = torch.split(moduli, self._filters)
