@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from lethe.learners.parallel import share, use_one_thread
+from lethe.learners.parallel import equal_length, share, use_one_thread
 
 
 @pytest.fixture(params=[1, 3])
@@ -25,6 +25,15 @@ def test_every_piece_is_done_once_and_each_on_one_thread(threads: int) -> None:
     share(lambda piece: done.append((piece, torch.get_num_threads())), range(50))
     assert sorted(done) == [(piece, 1) for piece in range(50)]
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 150, 512, 1000])
+def test_all_threads_get_as_many_rows_but_for_a_few(rows: int, threads: int) -> None:
+    pieces = [len(piece) for piece in torch.split(torch.zeros(rows), equal_length(rows, 64))]
+    most = max(pieces)
+    assert most <= 64
+    rounds = -(-len(pieces) // threads)
+    assert rounds * most - rows / threads < rounds + 1  # rows that the busiest thread has beyond its share
 
 
 def test_an_inference_tensor_can_be_written_to(threads: int) -> None:

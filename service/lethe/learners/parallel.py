@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["share", "use_one_thread"]
+__all__ = ["equal_length", "share", "use_one_thread"]
 
 Piece = TypeVar("Piece")
 
@@ -36,6 +36,13 @@ def share(do: Callable[[Piece], object], pieces: Iterable[Piece]) -> None:
 
         for _ in _workers(threads).map(do_likewise, pieces):
             pass
+
+
+def equal_length(rows: int, most: int) -> int:
+    """Return the rows of a piece, at most ``most``, so that all threads get as many pieces; ``rows`` > 0."""
+    threads = torch.get_num_threads()
+    rounds = -(-rows // (most * threads))
+    return -(-rows // (rounds * threads))
 
 
 @cache

@@ -6,6 +6,8 @@ Shapes: n entries, a power of two; B vectors.
 import torch
 from torch import Tensor
 
+from lethe.learners.scripted import scripted
+
 __all__ = ["hadamard_matrix", "hadamard_transform"]
 
 
@@ -17,6 +19,7 @@ def hadamard_matrix(n: int) -> Tensor:
     return matrix
 
 
+@scripted
 def hadamard_transform(x_nB: Tensor, rows: int) -> Tensor:
     """Return the first ``rows`` of Hx, of shape [rows, B]; overwrites ``x_nB``, which is contiguous.
 
@@ -25,10 +28,10 @@ def hadamard_transform(x_nB: Tensor, rows: int) -> Tensor:
     half = len(x_nB) // 2
     while half >= rows:  # differences are not needed
         x_nB = x_nB[:half].add_(x_nB[half:])
-        half //= 2
-    while half:
+        half = half // 2
+    while half > 0:
         upper, lower = x_nB.view(-1, 2, half * x_nB.shape[1]).unbind(1)
         upper.add_(lower)
         torch.sub(upper, lower, alpha=2, out=lower)  # a − b is (a + b) − 2b
-        half //= 2
+        half = half // 2
     return x_nB[:rows]

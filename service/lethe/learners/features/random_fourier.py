@@ -1,6 +1,7 @@
 """Random Fourier features along random orthogonal directions, in whole numbers.
 
-Shapes: B batch, C coefficients, n the power of two that C is filled up to, W waves.
+Shapes: B batch, C coefficients, n the power of two that C is filled up to, W waves, N transforms
+that give them.
 """
 
 from typing import Final
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from lethe.learners.features.compression import COSINE_BITS, cosines
 from lethe.learners.features.hadamard import hadamard_matrix, hadamard_transform
+from lethe.learners.scripted import scripted
 
 __all__ = ["TURN", "RandomFourierFeatures", "WaveTable"]
 
@@ -66,21 +68,13 @@ class RandomFourierFeatures:
 
         ``angles_BC`` (int32) are the angles by which each coefficient turns a wave, in units of `TURN`.
         """
-        angles_BW = (self._of_few if len(angles_BC) <= _FEW else self._of_many)(angles_BC)
+        if len(angles_BC) <= _FEW:
+            angles_BW = self._of_few(angles_BC)
+        else:
+            angles_BW = _angles_of_waves(angles_BC, self._before, self._between, self.count)
         index_BW = angles_BW.add_(self._phases_W).bitwise_right_shift_(32 - COSINE_BITS)
         index_BW.add_(1 << (COSINE_BITS - 1))
         return self._cosines.index_select(0, index_BW.reshape(-1)).view(index_BW.shape)
-
-    def _of_many(self, angles_BC: Tensor) -> Tensor:
-        batch, coefficients = angles_BC.shape
-        angles_WB = angles_BC.new_empty(self.count, batch)
-        for block, (before_n, between_n) in enumerate(zip(self._before, self._between, strict=True)):
-            angles_nB = angles_WB[block * self.length : (block + 1) * self.length]
-            x_nB = angles_BC.new_zeros(self.length, batch)
-            torch.mul(angles_BC.T, before_n[:coefficients, None], out=x_nB[:coefficients])
-            x_nB = hadamard_transform(x_nB, self.length).mul_(between_n[:, None])
-            angles_nB.copy_(hadamard_transform(x_nB, len(angles_nB)))
-        return angles_WB.T.contiguous()
 
     def _of_few(self, angles_BC: Tensor) -> Tensor:
         batch, coefficients = angles_BC.shape
@@ -90,6 +84,21 @@ class RandomFourierFeatures:
             whole = (self._left @ (grid @ self._right)).to(torch.int64)  # up to 2³¹ n, exact below 2⁵³
             x = whole.view(batch, -1, self.length).to(torch.int32)
         return x.reshape(batch, -1)[:, : self.count].contiguous()
+
+
+@scripted
+def _angles_of_waves(angles_BC: Tensor, before_Nn: Tensor, between_Nn: Tensor, waves: int) -> Tensor:
+    """Return the sums along each direction, int32 of shape [B, W], by the steps of N transforms."""
+    batch, coefficients = angles_BC.shape
+    blocks, length = before_Nn.shape
+    angles_WB = angles_BC.new_empty([waves, batch])
+    for block in range(blocks):
+        angles_nB = angles_WB[block * length : (block + 1) * length]
+        x_nB = angles_BC.new_zeros([length, batch])
+        torch.mul(angles_BC.T, before_Nn[block, :coefficients, None], out=x_nB[:coefficients])
+        x_nB = hadamard_transform(x_nB, length).mul_(between_Nn[block, :, None])
+        angles_nB.copy_(hadamard_transform(x_nB, len(angles_nB)))
+    return angles_WB.T.contiguous()
 
 
 class _Waves(nn.Module):

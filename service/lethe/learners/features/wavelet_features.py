@@ -22,7 +22,7 @@ from lethe.learners.features.patch_maps import (
     responses_per_cell,
 )
 from lethe.learners.features.random_fourier import TURN, RandomFourierFeatures
-from lethe.learners.parallel import share
+from lethe.learners.parallel import equal_length, share
 from lethe.wire import Layout
 
 __all__ = ["WaveletFeatures"]
@@ -42,7 +42,7 @@ _STRONGEST: Final = 4.0  # mean response to a patch: larger ones count as that
 _CONTOUR: Final = 1 / 3  # of a mean response of 1, in units of the logarithms of wavelet coefficients
 _SCALE: Final = 3.0  # of a random direction, in radians per root mean square of the coefficients
 _GREY: Final = 0.5  # weight of order zero in a random direction: brightness varies most and says least
-_AT_ONCE: Final = 48  # images per piece: fewer cost overhead, 80 no longer fit the cache
+_AT_ONCE: Final = 64  # images per piece at most: fewer cost overhead, more no longer fit the cache
 
 
 class WaveletFeatures(FeatureMap):
@@ -119,7 +119,8 @@ class WaveletFeatures(FeatureMap):
                 features_PD[:, self._linear : -1] = self._waves(_entries(self._angles, index_PN))
 
         if len(x_BCHW):
-            pieces = (torch.split(images, _AT_ONCE) for images in (x_BCHW, features_BD))
+            length = equal_length(len(x_BCHW), _AT_ONCE)
+            pieces = (torch.split(images, length) for images in (x_BCHW, features_BD))
             share(compute, zip(*pieces, strict=True))
         return features_BD
 
