@@ -16,7 +16,9 @@ def pipeline(
     learner: Learner = "finetune",
     broker: Broker = None,
     turns: Turns = 7,
-    batches: Annotated[int, Option(metavar="N", min=10, help="Batches in one measurement.")] = 200,
+    batches: Annotated[
+        int | None, Option(metavar="N", min=10, help="Batches in one measurement. [default: 12,800 samples]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a learner's speed through Kafka with its speed from memory."""

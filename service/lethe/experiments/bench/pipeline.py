@@ -22,11 +22,12 @@ from lethe.events import BatchLearned, Emit, Event
 from lethe.experiments.topics import publish, temporary_topic
 from lethe.ingest.reader_process import ReaderProcess
 from lethe.learners.base import Learner
+from lethe.learners.registry import find
 from lethe.observability.metrics import Metrics
 from lethe.observability.run_state import RunState
 from lethe.runtime.factories import create_learner
 from lethe.runtime.loop import Loop
-from lethe.settings import LearnerSettings, Settings
+from lethe.settings import BatchSettings, LearnerSettings, Settings
 from lethe.stream.settings import StreamSettings
 from lethe.wire import Labels, Layout, Pixels, Sample, encode
 
@@ -43,6 +44,8 @@ __all__ = [
 
 WARM_BATCHES: Final = 48
 """Uncounted batches of each turn: three times as many as fit in the reader's slots."""
+SAMPLES: Final = 12_800
+"""Samples counted per turn, unless a number of batches is given."""
 NEVER: Final = 1 << 62
 
 
@@ -54,8 +57,8 @@ class PipelineBench:
     threads: int = 1
     broker: str | None = None
     """HOST:PORT of a Kafka cluster; None starts the embedded broker."""
-    batches: int = 200
-    """Batches counted per turn."""
+    batches: int | None = None
+    """Batches counted per turn; None is as many as `SAMPLES` fill."""
     turns: int = 7
 
 
@@ -75,14 +78,20 @@ class PipelineSpeed:
 def bench_pipeline(bench: PipelineBench, seed: int = 0) -> Iterator[PipelineSpeed]:
     """Yield the speeds so far after each turn.
 
-    Raises LetheError if the broker cannot be reached or the learner does not exist.
+    Batches are as large as the learner's are unless a service is given another size. Raises LetheError if the
+    broker cannot be reached or the learner does not exist.
     """
     settings = LearnerSettings(name=bench.learner, threads=bench.threads, seed=seed)
     layout, speed = Layout(), PipelineSpeed()
-    count = (WARM_BATCHES + bench.batches) * Settings().batch.size
+    size = find(bench.learner).batch_size
+    count = (WARM_BATCHES + (bench.batches or SAMPLES // size)) * size
     x_NCHW, y_N = noise_images(layout, count, seed)
     with filled_topic(bench.broker, x_NCHW, y_N) as stream:
-        kafka = Settings(stream=stream.model_copy(update={"stop_after": count}), learner=settings)
+        kafka = Settings(
+            stream=stream.model_copy(update={"stop_after": count}),
+            learner=settings,
+            batch=BatchSettings(size=size),
+        )
         learner, baseline = create_learner(settings, layout), create_learner(settings, layout)
         for turn in range(bench.turns):
             # the second finds warmer caches: alternate the order, too
