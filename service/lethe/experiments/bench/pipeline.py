@@ -84,7 +84,7 @@ def bench_pipeline(bench: PipelineBench, seed: int = 0) -> Iterator[PipelineSpee
     settings = LearnerSettings(name=bench.learner, threads=bench.threads, seed=seed)
     layout, speed = Layout(), PipelineSpeed()
     size = find(bench.learner).batch_size
-    count = (WARM_BATCHES + (bench.batches or SAMPLES // size)) * size
+    count = (WARM_BATCHES + (bench.batches or -(-SAMPLES // size))) * size
     x_NCHW, y_N = noise_images(layout, count, seed)
     with filled_topic(bench.broker, x_NCHW, y_N) as stream:
         kafka = Settings(
