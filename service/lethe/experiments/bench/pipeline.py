@@ -92,7 +92,7 @@ def bench_pipeline(bench: PipelineBench, seed: int = 0) -> Iterator[PipelineSpee
             learner=settings,
             batch=BatchSettings(size=size),
         )
-        learner, baseline = create_learner(settings, layout), create_learner(settings, layout)
+        learner, baseline = (create_learner(settings, layout, size) for _ in range(2))
         for turn in range(bench.turns):
             # the second finds warmer caches: alternate the order, too
             for through_kafka in (turn % 2 == 0, turn % 2 == 1):

@@ -28,7 +28,7 @@ def hadamard_transform(x_nB: Tensor, rows: int) -> Tensor:
     half = len(x_nB) // 2
     while half >= rows:  # differences are not needed
         x_nB = x_nB[:half].add_(x_nB[half:])
-        half = half // 2
+        half = half // 2  # TorchScript has no //=
     while half > 0:
         upper, lower = x_nB.view(-1, 2, half * x_nB.shape[1]).unbind(1)
         upper.add_(lower)
