@@ -1,5 +1,6 @@
 """``lethe run`` without a broker or a topic: it reports so first, and keeps trying."""
 
+import gc
 import os
 import signal
 import socket
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from lethe.errors import InvalidSetting
+from lethe.settings import Settings
 from lethe.stream.embedded_broker import EmbeddedBroker
 from lethe.stream.reachability import why_unreachable
 from tests.support.brokers import of_embedded
+from tests.support.commands import Lethe
 from tests.support.services import service
 from tests.support.waiting import until
 
@@ -52,6 +56,20 @@ def test_a_broker_that_is_not_there_is_the_first_thing_that_is_said(closed_port:
             assert run.wait(90) == 0
         finally:
             run.kill()
+
+
+def test_garbage_is_collected_once_the_libraries_are_imported(
+    monkeypatch: pytest.MonkeyPatch, lethe: Lethe
+) -> None:
+    collects = []
+
+    def run_service(_: Settings) -> None:
+        collects.append(gc.isenabled())
+        raise InvalidSetting("reached")
+
+    monkeypatch.setattr("lethe.runtime.run.run_service", run_service)
+    assert lethe.refuses("run") == "lethe: reached"
+    assert collects == [True]
 
 
 def test_a_topic_that_is_not_there_is_named_and_waited_for(

@@ -1,7 +1,10 @@
 """The command ``lethe run``: the consumer service."""
 
+import gc
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Thread
 
 from lethe.cli.flags import with_settings
@@ -42,7 +45,8 @@ def run(settings: Settings) -> None:
         # on a thread, because an address may not answer, and importing torch takes seconds
         Thread(target=_warn_if_unreachable, args=(settings.stream.bootstrap_servers,), daemon=True).start()
     if is_rank():
-        from lethe.runtime.run_rank import run_rank
+        with _garbage_collection_off():
+            from lethe.runtime.run_rank import run_rank
 
         if is_launched():
             stop_with_launcher()
@@ -53,9 +57,20 @@ def run(settings: Settings) -> None:
         check_before_start(settings)
         sys.exit(launch([sys.executable, "-m", "lethe", *sys.argv[1:]], settings.run.ranks))
     else:
-        from lethe.runtime.run import run_service  # not for --help
+        with _garbage_collection_off():
+            from lethe.runtime.run import run_service  # not for --help
 
         run_service(settings)
+
+
+@contextmanager
+def _garbage_collection_off() -> Iterator[None]:
+    """Import without garbage collection: it would look again and again at what modules define."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _warn_if_unreachable(bootstrap_servers: str) -> None:
