@@ -26,11 +26,7 @@ from tests.support.boards import Drawing, defects, draw
 from tests.support.monitoring import dashboards, panels, queries, recorded, titles_of_row
 from tests.support.prometheus import ask
 
-pytestmark = [
-    pytest.mark.needs("kafka", "prometheus", "datasets"),
-    pytest.mark.timeout(900),
-    pytest.mark.alone,  # how soon an alert comes is measured
-]
+pytestmark = [pytest.mark.needs("kafka", "prometheus", "datasets"), pytest.mark.timeout(900)]
 
 CHECKOUT: Final = Path(__file__).parents[2]
 INTERVAL: Final = 2
@@ -202,6 +198,18 @@ def _await(address: str, wanted: dict[str, int], process: subprocess.Popen[str],
         time.sleep(0.5)
 
 
+@pytest.mark.alone  # the first test, in which the stack learns: how soon an alert comes is measured
+def test_forgetting_of_finetune_is_an_alert_within_two_evaluation_intervals(running: Running) -> None:
+    mnist = 'service="finetune",probe="mnist"'
+    ((_, best), *_) = running.curve(f'lethe_accuracy_matrix_ratio{{{mnist},after="1"}}')
+    assert best > 0.7, "it was learned"
+    learned_until = running.curve('lethe_segment_visit{service="finetune"} == 2')[0][0]
+    accuracy = running.curve(f"lethe_probe_accuracy_ratio{{{mnist}}}")
+    fell = next(when for when, value in accuracy if when >= learned_until and value < best - 0.1)
+    firing = f'ALERTS{{alertname="LetheProbeForgotten",alertstate="firing",{mnist}}}'
+    assert 0 <= running.curve(firing)[0][0] - fell <= 2 * INTERVAL
+
+
 @pytest.mark.parametrize("service", ["finetune", "ridge"])
 def test_every_query_of_every_panel_returns_data(running: Running, service: str) -> None:
     silent = []
@@ -218,17 +226,6 @@ def test_every_rule_is_evaluated_and_every_recording_returns_data(running: Runni
     assert {rule["name"] for rule in rules if rule["health"] != "ok" or rule.get("lastError")} == set()
     assert {rule["name"] for rule in rules if rule["type"] == "recording"} == recorded()
     assert {name for name in recorded() if not running.over_time(name)} == set()
-
-
-def test_forgetting_of_finetune_is_an_alert_within_two_evaluation_intervals(running: Running) -> None:
-    mnist = 'service="finetune",probe="mnist"'
-    ((_, best), *_) = running.curve(f'lethe_accuracy_matrix_ratio{{{mnist},after="1"}}')
-    assert best > 0.7, "it was learned"
-    learned_until = running.curve('lethe_segment_visit{service="finetune"} == 2')[0][0]
-    accuracy = running.curve(f"lethe_probe_accuracy_ratio{{{mnist}}}")
-    fell = next(when for when, value in accuracy if when >= learned_until and value < best - 0.1)
-    firing = f'ALERTS{{alertname="LetheProbeForgotten",alertstate="firing",{mnist}}}'
-    assert 0 <= running.curve(firing)[0][0] - fell <= 2 * INTERVAL
 
 
 def test_ridge_forgets_nothing_and_raises_no_alert(running: Running) -> None:
