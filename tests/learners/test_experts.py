@@ -156,6 +156,23 @@ def test_a_loaded_learner_predicts_from_what_was_solved_for_every_regime_and_sol
     assert torch.equal(predictor.predict_proba(x_BCHW), p_BK)
 
 
+def test_a_loaded_learner_solves_for_a_new_regime_only_once_it_learns_on() -> None:
+    one, other = taught(0), Experts(LearnerContext(LAYOUT, options=OPTIONS))
+    x_BCHW, y_B = subject(1, 999)
+    one.predict_proba(x_BCHW)  # solves
+    p_BK = one.predictor().predict_proba(x_BCHW)
+    one.learn(x_BCHW, y_B)
+    assert one.regimes == 2
+    other.load_state(one.state())
+    predictor = other.predictor()
+    assert predictor.behind == len(y_B)
+    assert torch.equal(predictor.predict_proba(x_BCHW), p_BK)
+    other.learn(x_BCHW, y_B)
+    predictor = other.predictor()
+    assert predictor.behind == 0
+    assert torch.equal(predictor.predict_proba(x_BCHW), other.predict_proba(x_BCHW))
+
+
 def test_only_the_regime_that_learns_has_another_mark() -> None:
     learner = taught(0, 1)
     before = learner.state()

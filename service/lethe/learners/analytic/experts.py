@@ -44,6 +44,8 @@ class _Solution:
     seen: int
     W_RDK: list[Tensor]
     gate_DR: Tensor
+    loaded_with: int = -1
+    """Samples of the state that it was loaded with; -1 if it was solved for."""
 
 
 class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, LearnsFromFeatures):
@@ -287,13 +289,15 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, LearnsFromFeatures
     def predictor(self) -> Predictor:
         """Return a predictor with the last solution; solves first where that is missing or far out of date.
 
-        Among several ranks it does not solve before the sums are pooled.
-        A state contains the last solution, so that a restart need not solve for every regime.
+        Among several ranks it does not solve before the sums are pooled. With a state whose solution was
+        loaded it does not solve before it learns on: until then it predicts as the learner did whose state
+        that was.
         """
         solution, options = self._solution, self._options
         old = self._seen - solution.seen > samples_until_refresh(solution.seen, options.refresh_every)
         pooled = self._joined is None or all(expert.pooled for expert in self._experts)
-        if pooled and (old or len(solution.W_RDK) < len(self._experts)):
+        learned = self._seen != solution.loaded_with
+        if pooled and learned and (old or len(solution.W_RDK) < len(self._experts)):
             solution = self._exact()
         return Predictor(partial(self._probabilities, solution), self._seen - solution.seen)
 
@@ -344,7 +348,7 @@ class Experts(Learner, UnlearnsFromRegimes, KeepsSums, Pools, LearnsFromFeatures
             expert.solved = (count, solved[f"{index}.W"].to(self._device, copy=True))
         gate_DR = solved["gate"].to(self._device, copy=True)
         W_RDK = [expert.solved[1] for expert in self._experts[: gate_DR.shape[1]]]
-        self._solution = _Solution(seen, W_RDK, gate_DR)
+        self._solution = _Solution(seen, W_RDK, gate_DR, loaded_with=self._seen)
 
     @property
     def _seen(self) -> int:
