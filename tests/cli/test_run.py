@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
 import pytest
 
 from lethe.errors import InvalidSetting
+from lethe.ingest.fork_server import start_fork_server
+from lethe.ingest.reader_process import ProcessContext
 from lethe.settings import Settings
 from lethe.stream.embedded_broker import EmbeddedBroker
 from lethe.stream.reachability import why_unreachable
@@ -63,13 +66,26 @@ def test_garbage_is_collected_once_the_libraries_are_imported(
 ) -> None:
     collects = []
 
-    def run_service(_: Settings) -> None:
+    def run_service(_: Settings, processes: ProcessContext) -> None:
+        assert isinstance(processes, ForkServerContext)
         collects.append(gc.isenabled())
         raise InvalidSetting("reached")
 
     monkeypatch.setattr("lethe.runtime.run.run_service", run_service)
     assert lethe.refuses("run") == "lethe: reached"
     assert collects == [True]
+
+
+def test_without_a_folder_for_its_socket_there_is_no_fork_server_and_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def ensure_running() -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", ensure_running)
+    assert isinstance(start_fork_server(), SpawnContext)
+    assert "reader processes start a second later: No usable temporary directory" in caplog.text
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_a_topic_that_is_not_there_is_named_and_waited_for(

@@ -132,7 +132,7 @@ def test_stopped_twice_it_continues_after_a_restart_at_the_same_record(
 
 
 def spawning(server: str) -> ProcessContext:
-    """As in production: the reader is then a child of the service, and can be found."""
+    """The reader is then a child of the service, and can be found."""
     return SPAWN
 
 

@@ -1,7 +1,9 @@
 """``lethe run``: every record is accounted for, and it stops when asked."""
 
 import math
+import os
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from lethe_producers.malformed import kinds_of
 from lethe_producers.order import Order
 from lethe_producers.scenario import Scenario, load_scenario
 from tests.support.brokers import StreamBroker, of_kafka
+from tests.support.faults.readers import alive
 from tests.support.scenarios import send_all, write_probes
 from tests.support.services import Service, service
 from tests.support.waiting import until
@@ -269,18 +272,38 @@ def test_a_service_that_is_killed_leaves_no_process_and_no_open_port(
 ) -> None:
     with service(broker, topic, tmp_path) as run:
         address = run.address
-        until(lambda: len(children(run.process.pid)) == 1, "the reader process starts")
-        (reader,) = children(run.process.pid)
+        until(lambda: len(readers(run.process.pid)) == 1, "the reader process starts")
+        started = [*children(run.process.pid), *readers(run.process.pid)]
         run.stop(signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{reader}").exists(), "the reader process goes, too")
+        until(lambda: not any(map(alive, started)), "the reader process goes, too, and what started it")
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{address}/livez")
 
 
+def test_a_supervisor_may_signal_every_process_of_a_service(
+    broker: StreamBroker, topic: str, tmp_path: Path
+) -> None:
+    with service(broker, topic, tmp_path) as run:
+        until(lambda: len(readers(run.process.pid)) == 1, "the reader process starts")
+        started = [*children(run.process.pid), *readers(run.process.pid)]
+        for pid in started:
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(1)
+        assert all(map(alive, started)), "the service decides when they end"
+        run.stop()
+    assert run.process.poll() == 0, run.log
+    until(lambda: not any(map(alive, started)), "they have ended with the service")
+
+
 def children(pid: int) -> list[int]:
-    """The reader process, among the children of a service."""
+    """The processes that a process has started."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [int(child) for child in found]
+
+
+def readers(pid: int) -> list[int]:
+    """The processes that read for a service: a server forks them, which is the service's child."""
+    return [reader for child in children(pid) for reader in children(child)]
 
 
 def test_without_a_broker_it_waits_and_is_alive_and_not_ready(topic: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from threading import Thread
 
 from lethe.cli.flags import with_settings
 from lethe.files.terminal import LineFormatter
+from lethe.ingest.fork_server import start_fork_server
 from lethe.ingest.scrubbing import restart_with_scrubbing, scrubs_freed_memory
 from lethe.runtime.ranks.environment import is_launched, is_rank, rank
 from lethe.runtime.ranks.launch import launch, stop_with_launcher
@@ -45,22 +46,24 @@ def run(settings: Settings) -> None:
         # on a thread, because an address may not answer, and importing torch takes seconds
         Thread(target=_warn_if_unreachable, args=(settings.stream.bootstrap_servers,), daemon=True).start()
     if is_rank():
+        processes = start_fork_server()
         with _garbage_collection_off():
             from lethe.runtime.run_rank import run_rank
 
         if is_launched():
             stop_with_launcher()
-        run_rank(settings)
+        run_rank(settings, processes)
     elif settings.run.ranks is not None:
         from lethe.runtime.ranks.supported import check_before_start
 
         check_before_start(settings)
         sys.exit(launch([sys.executable, "-m", "lethe", *sys.argv[1:]], settings.run.ranks))
     else:
+        processes = start_fork_server()
         with _garbage_collection_off():
             from lethe.runtime.run import run_service  # not for --help
 
-        run_service(settings)
+        run_service(settings, processes=processes)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ __all__ = ["alive", "reading", "spawning"]
 
 
 def spawning(server: str) -> ProcessContext:
-    """As in production: they are then children of the service, and can be found."""
+    """They are then children of the service, and can be found."""
     return SPAWN
 
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
+from lethe.ingest.reader_process import ProcessContext
 from lethe.learners.capabilities import Pools
 from lethe.learners.registry import find
 from lethe.privacy.controls import load_controls
@@ -22,8 +23,11 @@ WAIT_SECONDS: Final = 0.5
 """Longest wait for a batch before rank 0 is notified that there is none."""
 
 
-def follow(group: Group, settings: Settings) -> None:
-    """Do what rank 0 commands until it has all ranks end. Raises RankLost if it ends otherwise."""
+def follow(group: Group, settings: Settings, processes: ProcessContext) -> None:
+    """Do what rank 0 commands until it has all ranks end. Raises RankLost if it ends otherwise.
+
+    ``processes`` start the reader process.
+    """
     settings = with_learners_defaults(settings)
     controls = load_controls(settings.privacy)
     probes = load_probes(settings.evaluation, settings.sample)
@@ -37,7 +41,8 @@ def follow(group: Group, settings: Settings) -> None:
         learner.average_every(rounds)
     hashes = {probe.name: probe.sha256 for probe in probes}
     evaluator = create_evaluator(probes, settings, group.rank, group.size)
-    reading = Reading(settings, group.rank, group.size, controls, controls.segment_names(probes))
+    segments = controls.segment_names(probes)
+    reading = Reading(settings, group.rank, group.size, controls, segments, processes)
     reported = 0.0  # seconds of collective operations that rank 0 knows of
     preparing = 0.0  # seconds in which the next batch was begun
 
