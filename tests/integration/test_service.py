@@ -13,6 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.kafka.kraft import KafkaNode
+from lethe.observability.peak_memory import peak_rss_bytes_of
 from lethe.observability.result import RunResult
 from lethe.wire import Layout
 from lethe_producers.malformed import kinds_of
@@ -71,6 +72,7 @@ def test_a_stream_is_learned_evaluated_and_accounted_for(
             lambda: 1 << 24 < metrics(run).get(FEEDER, 0) < 1 << 30,
             "the reader has its libraries and no more",
         )
+        reader = metrics(run)[FEEDER]
         stream(broker, topic, 640)
         until(lambda: "serving until" in run.log or run.process.poll() is not None, "the run ends")
         assert run.process.poll() is None, run.log
@@ -84,9 +86,11 @@ def test_a_stream_is_learned_evaluated_and_accounted_for(
         until(lambda: metrics(run)[turned] > seen[turned], "it is alive while it rests, and says so")
         state = run.state
         assert (state["segment"], state["visit"], state["positions"]) == ("fashion-mnist", 2, {"0": 1280})
+        service_peak = peak_rss_bytes_of([run.process.pid])
         run.stop()
     assert run.process.poll() == 0
     result = RunResult.read(run.report / "run.json")
+    assert result.peak_rss_bytes > service_peak + reader / 2
     assert result.samples.model_dump() == {
         "received": 1280,
         "learned": 1280,

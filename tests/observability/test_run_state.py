@@ -1,8 +1,6 @@
 """The state of a run follows from its events alone, and is always consistent."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -28,7 +26,7 @@ from lethe.events import (
 )
 from lethe.learners.gradient.finetune import Finetune
 from lethe.observability.run_state import RunState
-from lethe.observability.throughput import THROUGHPUT_POINTS, peak_rss_bytes
+from lethe.observability.throughput import THROUGHPUT_POINTS
 from lethe.settings import EvaluationSettings, LearnerSettings, ServeSettings, Settings
 from lethe.stream.settings import StreamSettings
 from tests.support.readings import readings
@@ -391,13 +389,6 @@ def test_a_reader_sees_a_snapshot_and_never_the_history_that_the_loop_changes() 
     run.run_state(SegmentStarted("a", 1, 0))
     assert run.run_state.state()["segment"] == "a"
     assert before[1].segments == []
-
-
-def test_peak_memory_is_in_bytes_and_includes_that_of_ended_children() -> None:
-    subprocess.run([sys.executable, "-c", ""], check=True)
-    own = peak_rss_bytes(children=False)
-    assert 1 << 26 < own < 1 << 36, "torch alone takes more than 64 MiB"
-    assert peak_rss_bytes() > own + (1 << 20), "an interpreter takes more than 1 MiB"
 
 
 def test_what_differential_privacy_costs_is_in_the_state_and_in_the_result() -> None:

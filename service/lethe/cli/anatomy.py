@@ -47,7 +47,7 @@ def anatomy(
     from lethe.experiments.anatomy.run import run_anatomy, write_document
     from lethe.experiments.anatomy.sections import write_page
     from lethe.experiments.anatomy.study import load_study
-    from lethe.observability.throughput import peak_rss_bytes
+    from lethe.observability.peak_memory import peak_rss_bytes
     from lethe.report.formatting import mebibytes, seconds
 
     started = time.perf_counter()
@@ -83,7 +83,7 @@ def anatomy(
         write_json(document)
         return
     Console().print(_table(result))
-    memory = mebibytes(peak_rss_bytes(children=False))
+    memory = mebibytes(peak_rss_bytes())
     Console().print(f"{seconds(time.perf_counter() - started)}, at most {memory} of memory", soft_wrap=True)
     Console().print(markup(str(out / "anatomy.html")), soft_wrap=True)
 

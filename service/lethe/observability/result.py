@@ -185,6 +185,7 @@ class RunResult(Scores, Document):
     seconds: NonNegativeFloat
     evaluation_seconds: NonNegativeFloat
     peak_rss_bytes: NonNegativeInt
+    """Peak memory of the service, plus those of the processes that read for it."""
     evaluate_every: int = Field(ge=1)
     """Samples from one evaluation on the probes' subsets to the next."""
     probe_subset: int = Field(ge=1)

@@ -42,6 +42,7 @@ from lethe.events import (
 from lethe.learners.base import Learner
 from lethe.learners.state import JSON
 from lethe.observability.model_standing import ModelStanding
+from lethe.observability.peak_memory import peak_rss_bytes
 from lethe.observability.result import (
     ClassPoint,
     EvaluationPoint,
@@ -50,7 +51,7 @@ from lethe.observability.result import (
     RunResult,
     SegmentSwitch,
 )
-from lethe.observability.throughput import Throughput, peak_rss_bytes
+from lethe.observability.throughput import Throughput
 from lethe.settings import Settings
 
 __all__ = ["RunSnapshot", "RunState", "Subject"]
@@ -161,6 +162,8 @@ class RunState:
         self._settings, self._history, self._clock = settings, history, clock
         self._started: float | None = None
         self._seconds_before = 0.0
+        self.readers_peak_rss_bytes = 0
+        """Peak memory of the processes that read, once they have ended."""
         now = clock()
         self._snapshot = RunSnapshot(
             history.snapshot(),
@@ -422,7 +425,7 @@ class RunState:
             samples_per_second=now.counts.learned / max(now.seconds - now.evaluation_seconds, 1e-9),
             seconds=now.seconds,
             evaluation_seconds=now.evaluation_seconds,
-            peak_rss_bytes=peak_rss_bytes(),
+            peak_rss_bytes=peak_rss_bytes() + self.readers_peak_rss_bytes,
             evaluate_every=settings.evaluation.every,
             probe_subset=settings.evaluation.subset,
             window=settings.evaluation.window,

@@ -1,13 +1,11 @@
-"""Measures throughput over the stream, with a bounded number of points; and peak memory."""
+"""Measures throughput over the stream, with a bounded number of points."""
 
-import resource
-import sys
 from dataclasses import dataclass
 from typing import Final
 
 from lethe.observability.result import ThroughputPoint
 
-__all__ = ["THROUGHPUT_POINTS", "Throughput", "peak_rss_bytes"]
+__all__ = ["THROUGHPUT_POINTS", "Throughput"]
 
 THROUGHPUT_POINTS: Final = 512
 """Points kept of the curve; beyond that, neighbours are merged."""
@@ -45,14 +43,3 @@ class Throughput:
             ThroughputPoint(samples=(a[0] + b[0]) // 2, samples_per_second=(b[0] - a[0]) / (b[1] - a[1]))
             for a, b in pairs
         ]
-
-
-def peak_rss_bytes(*, children: bool = True) -> int:
-    """Return the peak resident set size of this process, in bytes.
-
-    With ``children``, the largest of its ended children is added. That of a short-lived helper counts, too,
-    and includes what it shared with this process when it was started.
-    """
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN) if children else (resource.RUSAGE_SELF,)
-    peak = sum(resource.getrusage(who).ru_maxrss for who in whose)
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kilobytes

@@ -26,6 +26,7 @@ from lethe.learners.private.base import PrivateLearner
 from lethe.learners.registry import find
 from lethe.observability.log import log_event
 from lethe.observability.metrics import Metrics
+from lethe.observability.peak_memory import peak_rss_bytes_of
 from lethe.observability.result import RunResult
 from lethe.observability.run_state import RunState
 from lethe.observability.startup import StartupTimer, age
@@ -388,6 +389,7 @@ class Service:
             ):
                 yield opened
         finally:
+            self._run_state.readers_peak_rss_bytes = peak_rss_bytes_of(reader.pids)
             reader.close()
 
     def _start_reader(self, start: Start | None, processes: ProcessContext) -> ReaderProcess:
