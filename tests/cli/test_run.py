@@ -74,6 +74,21 @@ def test_garbage_is_collected_once_the_libraries_are_imported(
     monkeypatch.setattr("lethe.runtime.run.run_service", run_service)
     assert lethe.refuses("run") == "lethe: reached"
     assert collects == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_libraries_are_imported_ends_it_without_a_traceback(closed_port: int) -> None:
+    command = [sys.executable, "-m", "lethe", "run", "--bootstrap-servers", f"127.0.0.1:{closed_port}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        try:
+            started = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+            until(lambda: len(started.read_text().split()) == 2, "the fork server starts")
+            os.killpg(run.pid, signal.SIGINT)
+            _, log = run.communicate(timeout=60)
+            assert run.returncode == -signal.SIGINT
+            assert "Traceback" not in log
+        finally:
+            run.kill()
 
 
 def test_without_a_folder_for_its_socket_there_is_no_fork_server_and_a_warning(

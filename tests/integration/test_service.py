@@ -291,6 +291,7 @@ def test_a_supervisor_may_signal_every_process_of_a_service(
         until(lambda: len(readers(run.process.pid)) == 1, "the reader process starts")
         started = [*children(run.process.pid), *readers(run.process.pid)]
         for pid in started:
+            os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
         time.sleep(1)
         assert all(map(alive, started)), "the service decides when they end"

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,8 +47,8 @@ def run(settings: Settings) -> None:
         # on a thread, because an address may not answer, and importing torch takes seconds
         Thread(target=_warn_if_unreachable, args=(settings.stream.bootstrap_servers,), daemon=True).start()
     if is_rank():
-        processes = start_fork_server()
-        with _garbage_collection_off():
+        with _importing():
+            processes = start_fork_server()
             from lethe.runtime.run_rank import run_rank
 
         if is_launched():
@@ -59,21 +60,26 @@ def run(settings: Settings) -> None:
         check_before_start(settings)
         sys.exit(launch([sys.executable, "-m", "lethe", *sys.argv[1:]], settings.run.ranks))
     else:
-        processes = start_fork_server()
-        with _garbage_collection_off():
+        with _importing():
+            processes = start_fork_server()
             from lethe.runtime.run import run_service  # not for --help
 
         run_service(settings, processes=processes)
 
 
 @contextmanager
-def _garbage_collection_off() -> Iterator[None]:
-    """Import without garbage collection: it would look again and again at what modules define."""
+def _importing() -> Iterator[None]:
+    """Import without garbage collection, which would look again and again at what modules define.
+
+    Ctrl-C ends the process at once: there is nothing to finish yet, and a traceback would only show imports.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        signal.signal(signal.SIGINT, before)
 
 
 def _warn_if_unreachable(bootstrap_servers: str) -> None:

@@ -3,7 +3,7 @@
 import logging
 import multiprocessing
 import signal
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final
 
@@ -26,8 +26,9 @@ def start_fork_server() -> ForkServerContext | SpawnContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    # as its children do, it leaves it to this process to end on SIGTERM, also when a supervisor signals all
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    resource_tracker.ensure_running()  # first, because it lifts such a block
+    # which it inherits: a terminal and a supervisor may signal every process, and this one decides
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         forkserver.ensure_running()
     except FileNotFoundError as error:
