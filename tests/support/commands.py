@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from lethe.cli.main import main
+from lethe.ingest.reader_process import SPAWN
 
 __all__ = ["Done", "Lethe"]
 
@@ -26,6 +27,8 @@ class Lethe:
         self._capsys, self._monkeypatch = capsys, monkeypatch
         for name, value in {"NO_COLOR": "1", "COLUMNS": "250"}.items():
             monkeypatch.setenv(name, value)
+        # this process has a fork server already, which blocks no signals: `tests.support.forked`
+        monkeypatch.setattr("lethe.cli.run.start_fork_server", lambda: SPAWN)
 
     def __call__(self, *arguments: str) -> Done:
         self._monkeypatch.setattr(sys, "argv", ["lethe", *arguments])
