@@ -1,7 +1,7 @@
 """A broker that is absent, killed, without a dead-letter topic or without old records."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lethe_producers.publisher import Publisher
 from lethe_producers.records import Record
 from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
 from tests.support.faults.clocks import Clock
-from tests.support.faults.learners import EVERY_LEARNER
+from tests.support.faults.learners import EVERY_LEARNER, IN_GROUPS
 from tests.support.faults.services import EVERY, FAILED, Forked, Stage, all_running, running
 from tests.support.faults.topics import PARTITIONS, Fill, Outgoing, records
 from tests.support.waiting import until
@@ -28,12 +28,13 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.needs("kafka")
 
 
+@pytest.mark.parametrize("learners", IN_GROUPS)
 def test_a_broker_that_is_killed_midway_and_restarted(
-    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+    learners: Sequence[str], fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     first, rest = records("a", 800, 1), records("b", 800, 2)
     stage = replace(fill(topic, first), total=len(first) + len(rest))
-    with all_running(stage, tmp_path) as services:
+    with all_running(stage, tmp_path, learners=learners) as services:
         for service in services.values():
             service.has_learned(200)
         kafka_node.kill()
@@ -45,7 +46,7 @@ def test_a_broker_that_is_killed_midway_and_restarted(
             kafka_node.start()
         fill(topic, rest)
         found = outcomes(services, tmp_path)
-    assert found == all_alone(stage, tmp_path / "alone")
+    assert found == all_alone(stage, tmp_path / "alone", learners=learners)
 
 
 def outcomes(services: dict[str, Forked], folder: Path) -> dict[str, Outcome]:
@@ -94,15 +95,16 @@ def poisoned(count: int, bad: int) -> list[Outgoing]:
     return [*good[: count // 2], *[(b"garbage", good[0][1])] * bad, *good[count // 2 :]]
 
 
+@pytest.mark.parametrize("learners", IN_GROUPS)
 def test_a_dead_letter_topic_that_rejects_writes_stops_the_service_without_loss(
-    fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
+    learners: Sequence[str], fill: Fill, topic: str, kafka_node: KafkaNode, tmp_path: Path
 ) -> None:
     stage = fill(topic, poisoned(800, 5))
     letters = f"{topic}.dead-letters"
     with KafkaAdminClient(bootstrap_servers=kafka_node.bootstrap_servers) as admin:
         small = {"max.message.bytes": "100"}  # less than a report with its headers
         admin.create_topics({letters: {"num_partitions": 1, "replication_factor": 1, "configs": small}})
-        with all_running(stage, tmp_path) as services:
+        with all_running(stage, tmp_path, learners=learners) as services:
             for learner, service in services.items():
                 assert service.status() == FAILED, learner
                 assert letters in service.log
@@ -113,10 +115,11 @@ def test_a_dead_letter_topic_that_rejects_writes_stops_the_service_without_loss(
         admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": "100000"})]
         )
-    with all_running(stage, tmp_path) as services:
+    with all_running(stage, tmp_path, learners=learners) as services:
         found = outcomes(services, tmp_path)
     assert all(outcome.dead == 5 for outcome in found.values())
-    assert found == all_alone(stage, tmp_path / "alone", stream={"dead_letter_topic": f"{topic}.alone"})
+    apart = {"dead_letter_topic": f"{topic}.alone"}
+    assert found == all_alone(stage, tmp_path / "alone", learners=learners, stream=apart)
 
 
 def stopped_midway(stage: Stage, state: Path) -> int:

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,9 +182,14 @@ def running(settings: Settings, at: OnStep = ignore_step, start: Start = share) 
 
 @contextmanager
 def all_running(
-    stage: Stage, folder: Path, start: Start = share, at: OnStep = ignore_step, **more: Any
+    stage: Stage,
+    folder: Path,
+    start: Start = share,
+    at: OnStep = ignore_step,
+    learners: Iterable[str] = LEARNERS,
+    **more: Any,
 ) -> Iterator[dict[str, Forked]]:
-    """Run a service for each learner at the same time.
+    """Run a service for each of the learners at the same time.
 
     ``more`` are values of settings by section.
     """
@@ -193,5 +198,5 @@ def all_running(
             learner: services.enter_context(
                 running(stage.settings(learner, folder / learner / "state", **more), at, start)
             )
-            for learner in LEARNERS
+            for learner in learners
         }
