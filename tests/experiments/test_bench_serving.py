@@ -1,9 +1,10 @@
 """The serving benchmark: its ratios, its interleaved timing and its load client."""
 
+import asyncio
 import multiprocessing
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -11,9 +12,9 @@ from statistics import stdev
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
+from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry
-from starlette.middleware.base import RequestResponseEndpoint
 
 from lethe.experiments.bench.interleaved_timing import SETTLING, InterleavedTiming
 from lethe.experiments.bench.load_client import SIDES, LoadTarget, run_load_client
@@ -122,19 +123,35 @@ def test_the_load_client_ends_with_its_parent() -> None:
         here.close()
 
 
-def test_the_load_client_reports_a_rejected_request() -> None:
-    app, asked = FastAPI(), threading.Event()
+async def _events() -> AsyncIterator[bytes]:
+    while True:
+        yield b"\n"
+        await asyncio.sleep(0.05)
 
-    @app.middleware("http")
-    async def note(request: Request, answer: RequestResponseEndpoint) -> Response:
-        asked.set()
-        return await answer(request)
+
+@pytest.mark.parametrize(
+    ("command", "rejected"), [("asked", "predict"), ("watched", "events"), ("watched", "metrics")]
+)
+def test_the_load_client_reports_a_rejected_request(
+    command: str, rejected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lethe.experiments.bench.load_client.SCRAPE_SECONDS", 0.1)
+    app, requested = FastAPI(), threading.Event()
+
+    @app.api_route("/{path}", methods=["GET", "POST"])
+    async def answer(path: str) -> Response:
+        if path == rejected:
+            requested.set()
+            return Response(status_code=404)
+        return StreamingResponse(_events()) if path == "events" else Response()
 
     with load_client(app) as here:
-        here.send("asked")
-        assert asked.wait(60)
+        here.send(command)
+        assert requested.wait(60)
         here.send("leave")
         _, failure = here.recv()
+    assert failure is not None
+    assert f"/{rejected} answered" in failure
     assert "404" in failure
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from multiprocessing.connection import Connection
 from typing import BinaryIO, Final
 
@@ -106,15 +107,19 @@ def _ask(target: LoadTarget, commands: _Commands, latencies: list[tuple[float, f
 
 def _read_answer(answers: BinaryIO) -> None:
     """Read one response. A library client would use as much CPU as the service that is measured."""
-    status = answers.readline()
-    if b" 200 " not in status:
-        raise ConnectionError(f"/predict answered {status!r}")
+    _read_status(answers, "/predict")
     length = 0
     while (line := answers.readline()) not in {b"\r\n", b""}:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             length = int(value)
     answers.read(length)
+
+
+def _read_status(answers: BinaryIO, path: str) -> None:
+    status = answers.readline()
+    if b" 200 " not in status:
+        raise ConnectionError(f"{path} answered {status!r}")
 
 
 def _watch(target: LoadTarget, commands: _Commands) -> None:
@@ -124,6 +129,8 @@ def _watch(target: LoadTarget, commands: _Commands) -> None:
             continue
         with socket.create_connection((target.host, target.port), timeout=30) as connection:
             connection.sendall(request)
+            with connection.makefile("rb") as answers:
+                _read_status(answers, "/events")
             connection.settimeout(_TICK_SECONDS)
             while commands.watch.is_set() and not commands.leave.is_set():
                 with suppress(TimeoutError):  # no event yet
@@ -138,7 +145,10 @@ def _scrape(target: LoadTarget, commands: _Commands) -> None:
         if left <= 0:
             with _client(target) as client:
                 client.request("GET", "/metrics")
-                client.getresponse().read()
+                response = client.getresponse()
+                if response.status != HTTPStatus.OK:
+                    raise ConnectionError(f"/metrics answered {response.status} {response.reason}")
+                response.read()
             left += SCRAPE_SECONDS
 
 
