@@ -23,7 +23,7 @@ def speed(
     """Compare the speed of learners, from memory, with that of a bare PyTorch loop.
 
     The bare loop trains the same network as finetune. Learners also predict each batch, look for boundaries
-    and solve. The sides alternate; ratios are of all turns together, with the quartiles over the turns.
+    and solve. Each turn has every side, in random order; ratios are of all turns, with their quartiles.
     """
     from lethe.cli.flags import read_pairs
     from lethe.experiments.bench.speed import SpeedBench, Speeds, bench_speed, speeds_table

@@ -2,17 +2,21 @@
 
 The bare loop trains the reference network, small-cnn, as a PyTorch user would: batches of 64, Adam, nothing
 else. A learner's side is the loop of the service without Kafka: it predicts each batch, learns it, solves
-when that is due, and looks for boundaries. Sides alternate, so that load on the machine slows down all alike.
+when that is due, and looks for boundaries. Each turn has every side, in random order, so that load on the
+machine, and what one side leaves behind for the next, slow down all alike.
 
 Shapes: N images, C channels, H height, W width, B batch.
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import Any, Final
 
+import numpy as np
 import torch
 from rich.table import Table
 from torch import nn
@@ -95,15 +99,30 @@ def bench_speed(
     sides: dict[str, Side] = {BARE: _BareLoop(layout, seed)}
     sides |= {learner.name: _ServiceLoop(learner) for learner in learners}
     sides |= others or {}
-    speeds = Speeds(bench.samples, {name: [] for name in sides})
-    for turn in range(bench.turns + 1):
-        first = turn % len(sides)  # another side begins each time: it finds colder caches
-        for name in [*sides][first:] + [*sides][:first]:
-            seconds = sides[name](x_NCHW, y_N)
+    speeds, order = Speeds(bench.samples, {name: [] for name in sides}), np.random.default_rng(seed)
+    with _imports_uncollected():
+        for turn in range(bench.turns + 1):
+            for name in order.permutation([*sides]):
+                seconds = sides[name](x_NCHW, y_N)
+                if turn:
+                    speeds.seconds[name].append(seconds)
             if turn:
-                speeds.seconds[name].append(seconds)
-        if turn:
-            yield speeds
+                yield speeds
+
+
+@contextmanager
+def _imports_uncollected() -> Iterator[None]:
+    """Within it, garbage collection skips the objects that exist at its start, like those of imports.
+
+    With Avalanche and CapyMOA imported, a full collection takes 0.4 s, and would be counted on whichever
+    side happens to start it.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def speeds_table(speeds: Speeds, threads: int) -> Table:
