@@ -3,20 +3,20 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self, cast
 
 import pytest
 
 from lethe.experiments.chaos.kill_loop import run_with_kills
 from lethe.experiments.chaos.kill_plan import plan_kills
 from lethe.experiments.chaos.outcome import Outcome
-from lethe.ingest.reader_process import SPAWN, ProcessContext
 from tests.support.faults.checkpoint_steps import HELD_AT, Held, KillAt
-from tests.support.faults.learners import EVERY_LEARNER, TWO_OFTEN
+from tests.support.faults.learners import EVERY_LEARNER, IN_GROUPS, TWO_OFTEN
+from tests.support.faults.readers import alive, reading, spawning, state
 from tests.support.faults.services import FAILED, Forked, Stage, all_running, running
 from tests.support.faults.topics import Fill, records
 from tests.support.waiting import until
@@ -41,7 +41,11 @@ class Suspended:
     @property
     def processes(self) -> list[int]:
         """The process ids of the services and their readers."""
-        return [pid for service in self.services.values() for pid in (service.pid, *children(service.pid))]
+        return [pid for service in self.services.values() for pid in (service.pid, *reading(service.pid))]
+
+    def of(self, learners: Iterable[str]) -> Self:
+        """Those of ``learners`` alone."""
+        return replace(self, services={name: self.services[name] for name in learners})
 
     def send(self, number: signal.Signals) -> None:
         for pid in self.processes:
@@ -53,11 +57,19 @@ def suspended(
     request: pytest.FixtureRequest, stage: Stage, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Suspended | None]:
     """Services that are stopped while this module's other tests run, to save a minute."""
-    if not any(item.name == test_consumers_suspended_for_a_minute.__name__ for item in request.session.items):
+    learners = [
+        learner
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.originalname == test_consumers_suspended_for_a_minute.__name__
+        for learner in cast("Sequence[str]", item.callspec.params["learners"])
+    ]
+    if not learners:
         yield None
         return
     folder = tmp_path_factory.mktemp("suspended")
-    with all_running(stage, folder, start=spawning, at=Held(folder / "go-on")) as services:
+    held = Held(folder / "go-on")
+    with all_running(stage, folder, start=spawning, at=held, learners=learners) as services:
         for service in services.values():
             service.has_learned(HELD_AT)
         stopped = Suspended(services, folder, time.monotonic())
@@ -131,17 +143,12 @@ def test_stopped_twice_it_continues_after_a_restart_at_the_same_record(
     assert Outcome.of(tmp_path / "state") == untouched(learner)
 
 
-def spawning(server: str) -> ProcessContext:
-    """The reader is then a child of the service, and can be found."""
-    return SPAWN
-
-
 def test_the_feeder_of_a_killed_service_ends_by_itself(stage: Stage, tmp_path: Path) -> None:
     with running(
         stage.settings("finetune", tmp_path / "state"), Held(tmp_path / "go-on"), spawning
     ) as service:
         service.has_learned(HELD_AT)
-        orphans = children(service.pid)
+        orphans = reading(service.pid)
         assert orphans
         service.kill()
     until(lambda: not any(alive(pid) for pid in orphans), "the reader is gone")
@@ -153,7 +160,7 @@ def test_a_feeder_that_is_killed_ends_the_service_loudly_and_loses_nothing(
     settings = stage.settings("finetune", tmp_path / "state")
     with running(settings, Held(tmp_path / "go-on"), spawning) as service:
         service.has_learned(HELD_AT)
-        for reader in children(service.pid):
+        for reader in reading(service.pid):
             os.kill(reader, signal.SIGKILL)
         (tmp_path / "go-on").touch()
         assert service.status() == FAILED
@@ -176,30 +183,18 @@ def test_a_service_releases_the_checkpoint_that_it_resumed_from(stage: Stage, tm
     assert str(tmp_path) not in held
 
 
+@pytest.mark.parametrize("learners", IN_GROUPS)
 def test_consumers_suspended_for_a_minute(
-    suspended: Suspended | None, stage: Stage, untouched: Callable[[str], Outcome]
+    learners: Sequence[str],
+    suspended: Suspended | None,
+    stage: Stage,
+    untouched: Callable[[str], Outcome],
 ) -> None:
     assert suspended is not None
-    until(lambda: all(state(pid) == "T" for pid in suspended.processes), "all are stopped")
-    time.sleep(max(0.0, suspended.since + STOPPED_SECONDS - time.monotonic()))
-    suspended.send(signal.SIGCONT)
-    for learner, service in suspended.services.items():
+    stopped = suspended.of(learners)
+    until(lambda: all(state(pid) == "T" for pid in stopped.processes), "all are stopped")
+    time.sleep(max(0.0, stopped.since + STOPPED_SECONDS - time.monotonic()))
+    stopped.send(signal.SIGCONT)
+    for learner, service in stopped.services.items():
         assert service.status() == 0, learner
-        assert Outcome.of(suspended.folder / learner / "state") == untouched(learner), learner
-
-
-def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in found]
-
-
-def state(pid: int) -> str | None:
-    """The state letter of a process in /proc: T is stopped, Z is a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return None
-
-
-def alive(pid: int) -> bool:
-    return state(pid) not in ("Z", None)
+        assert Outcome.of(stopped.folder / learner / "state") == untouched(learner), learner

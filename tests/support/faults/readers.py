@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lethe.ingest.reader_process import SPAWN, ProcessContext
 
-__all__ = ["alive", "reading", "spawning"]
+__all__ = ["alive", "reading", "spawning", "state"]
 
 
 def spawning(server: str) -> ProcessContext:
@@ -18,8 +18,13 @@ def reading(pid: int) -> list[int]:
     return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def alive(pid: int) -> bool:
+def state(pid: int) -> str | None:
+    """The state letter of a process in /proc, as T for stopped or Z for a zombie; None if it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return False
+        return None
+
+
+def alive(pid: int) -> bool:
+    return state(pid) not in ("Z", None)
