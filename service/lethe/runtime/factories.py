@@ -51,8 +51,10 @@ def with_learners_defaults(settings: Settings) -> Settings:
     return settings.model_copy(update={"batch": batch, "evaluation": evaluation})
 
 
-def create_learner(settings: LearnerSettings, layout: Layout, batch_size: int = 64) -> Learner:
+def create_learner(settings: LearnerSettings, layout: Layout, batch_size: int | None = None) -> Learner:
     """Return the learner that ``settings`` name, on their device and number of threads.
+
+    It will learn in batches of ``batch_size`` samples; None is as many as are its default.
 
     Raises InvalidSetting for a learner that does not exist or does not support the layout, for a bad
     option, and for a device that this machine does not have.
@@ -60,8 +62,8 @@ def create_learner(settings: LearnerSettings, layout: Layout, batch_size: int = 
     torch.manual_seed(settings.seed)  # torch starts every process with another seed
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = device_of(settings)
-    context = LearnerContext(layout, settings.seed, device, settings.options, batch_size)
+    device, size = device_of(settings), batch_size or find(settings.name).batch_size
+    context = LearnerContext(layout, settings.seed, device, settings.options, size)
     try:
         return create(settings.name, context)
     except ValueError as error:

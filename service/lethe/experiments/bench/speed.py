@@ -28,7 +28,6 @@ from lethe.experiments.bench.pipeline import NEVER, noise_images
 from lethe.ingest.memory_feed import MemoryFeed
 from lethe.learners.base import Learner
 from lethe.learners.gradient.backbones import as_floats, build
-from lethe.learners.registry import find
 from lethe.runtime.factories import create_learner
 from lethe.runtime.loop import Loop
 from lethe.settings import BatchSettings, LearnerSettings
@@ -95,7 +94,7 @@ def bench_speed(
         LearnerSettings(name=name, threads=bench.threads, seed=seed, options=options)
         for name in bench.learners
     ]
-    learners = [create_learner(chosen, layout, find(chosen.name).batch_size) for chosen in settings]
+    learners = [create_learner(chosen, layout) for chosen in settings]
     sides: dict[str, Side] = {BARE: _BareLoop(layout, seed)}
     sides |= {learner.name: _ServiceLoop(learner) for learner in learners}
     sides |= others or {}
