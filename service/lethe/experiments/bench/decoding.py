@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from lethe.errors import BrokerUnavailable
+from lethe.experiments.bench.random_orders import random_orders
 from lethe.experiments.topics import publish, temporary_topic
 from lethe.ingest.feed import Batch
 from lethe.ingest.reader_process import ReaderProcess
@@ -113,9 +114,9 @@ def bench_decoding(bench: DecodingBench, seed: int = 0) -> Iterator[Rates]:
                 for form in FORMATS
                 for readers in (bench.readers if form != "raw" else (1,))
             ]
-            for turn in range(bench.turns):
-                first = turn % len(sides)  # another side begins each time: it finds colder caches
-                for side in sides[first:] + sides[:first]:
+            rates.turns |= {side: [] for side in sides}  # rows of the table are in this order
+            for order in islice(random_orders(sides, seed), bench.turns):
+                for side in order:
                     rates.add(side, _measured(streams[side.form], side, count))
                 yield rates
 

@@ -113,7 +113,7 @@ def run_offline(offline: OfflineRun) -> OfflineResult:
     machine.
     """
     chosen = LearnerSettings(name=offline.learner, seed=offline.seed, options=dict(offline.options))
-    return run_learner_offline(create_learner(chosen, offline.scenario.layout), offline)
+    return run_learner_offline(create_learner(chosen, offline.scenario.layout, offline.batch), offline)
 
 
 def run_learner_offline(

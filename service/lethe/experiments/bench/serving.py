@@ -8,9 +8,9 @@ evaluation history of two segments, so that there is something to render; nothin
 
 import math
 import multiprocessing
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import fmean, stdev
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from lethe.events import BatchLearned, Event
 from lethe.experiments.bench.interleaved_timing import SETTLING, InterleavedTiming, Interval
 from lethe.experiments.bench.load_client import SIDES, LoadTarget, load_client_process
 from lethe.experiments.bench.pipeline import WARM_BATCHES, filled_topic, learn_topic, noise_images
+from lethe.experiments.bench.random_orders import random_orders
 from lethe.experiments.bench.synthetic_history import resume_events, synthetic_history
 from lethe.learners.base import Learner
 from lethe.learners.registry import find
@@ -123,7 +124,7 @@ def bench_serving(bench: ServingBench, seed: int = 0) -> Iterator[ServingCost]:
     count = WARM_BATCHES * size + bench.laps * len(SIDES) * turn
     x_NCHW, y_N = noise_images(Settings().sample, count, seed)
     image = encode(Sample(x_NCHW[0], 0), PNG)[0]
-    rng, cost = random.Random(seed), ServingCost()  # noqa: S311 # an order, and no secret
+    orders, cost = random_orders(SIDES, seed), ServingCost()
     with filled_topic(bench.broker, x_NCHW, y_N) as stream:
         settings = Settings(
             stream=stream.model_copy(update={"stop_after": count}),
@@ -132,7 +133,7 @@ def bench_serving(bench: ServingBench, seed: int = 0) -> Iterator[ServingCost]:
         )
         learner = create_learner(settings.learner, settings.sample, settings.batch.size)
         while len(cost.speeds[SIDES[0]]) < bench.rounds:
-            order = [side for _ in range(bench.laps) for side in rng.sample(SIDES, len(SIDES))]
+            order = [side for lap in islice(orders, bench.laps) for side in lap]
             intervals, answered = _run(settings, learner, bench, order, image)
             for side, interval in intervals:
                 cost.speeds[side].append(interval.samples_per_second)

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import quantiles
 from typing import Any, Final
 
-import numpy as np
 import torch
 from rich.table import Table
 from torch import nn
@@ -25,6 +25,7 @@ from lethe.drift.detector import BoundaryDetector
 from lethe.evaluation.history import History
 from lethe.events import BatchLearned, Event
 from lethe.experiments.bench.pipeline import NEVER, noise_images
+from lethe.experiments.bench.random_orders import random_orders
 from lethe.ingest.memory_feed import MemoryFeed
 from lethe.learners.base import Learner
 from lethe.learners.gradient.backbones import as_floats, build
@@ -98,10 +99,10 @@ def bench_speed(
     sides: dict[str, Side] = {BARE: _BareLoop(layout, seed)}
     sides |= {learner.name: _ServiceLoop(learner) for learner in learners}
     sides |= others or {}
-    speeds, order = Speeds(bench.samples, {name: [] for name in sides}), np.random.default_rng(seed)
+    speeds = Speeds(bench.samples, {name: [] for name in sides})
     with _imports_uncollected():
-        for turn in range(bench.turns + 1):
-            for name in order.permutation([*sides]):
+        for turn, names in enumerate(islice(random_orders([*sides], seed), bench.turns + 1)):
+            for name in names:
                 seconds = sides[name](x_NCHW, y_N)
                 if turn:
                     speeds.seconds[name].append(seconds)

@@ -7,11 +7,12 @@ so that the one service has no second core that the ranks must do without.
 
 A side learns until its solutions are as rare as they stay, then it is measured: samples learned and seconds
 as the service itself counts them, and the processor time of all its processes. Services start anew in each
-turn, and the sides' order rotates, so that load from other processes slows down all alike.
+turn, and the order of the sides is random, so that load from other processes slows down all alike.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -19,6 +20,7 @@ from typing import Any, Final
 import httpx
 
 from lethe.experiments.bench.pipeline import filled_topic, noise_images
+from lethe.experiments.bench.random_orders import random_orders
 from lethe.experiments.bench.ranks.cores import confined
 from lethe.experiments.bench.ranks.speeds import ALONE, APART, SIDES, TOGETHER, RankSpeeds, Reached
 from lethe.experiments.bench.ranks.watched import Watched, reached_between
@@ -88,9 +90,8 @@ def bench_ranks(bench: RanksBench, seed: int = 0) -> Iterator[RankSpeeds]:
         httpx.Client(timeout=ANSWER_SECONDS) as client,
     ):
         probes = _probes(Path(folder), layout, seed) if bench.evaluates else None
-        for turn in range(bench.turns):
-            first = turn % len(SIDES)  # another side begins each time: it finds colder caches
-            for side in SIDES[first:] + SIDES[:first]:
+        for turn, order in enumerate(islice(random_orders(SIDES, seed), bench.turns)):
+            for side in order:
                 services = [
                     _settings(bench, stream, chosen, probes, seed) for chosen in _services(side, bench.ranks)
                 ]
