@@ -135,11 +135,29 @@ def test_gram_matrices_are_added_with_weights() -> None:
     assert torch.equal(total_DD.triu(), torch.eye(700) + 0.375 * exact(phi))
 
 
+def extremes(samples: int) -> Tensor:
+    """Return features whose sums are as far from 0 as they can be, on either side."""
+    return torch.tensor([[127, -127, 127]], dtype=torch.int8).repeat(samples, 1)
+
+
+def gram_of(phi_ND: Tensor) -> Gram:
+    gram = Gram(phi_ND.shape[1], CPU)
+    gram.add(phi_ND)
+    return gram
+
+
+def assert_same(gram: Gram, other: Gram) -> None:
+    gram.fold()
+    other.fold()
+    assert torch.equal(gram.low, other.low)
+    assert torch.equal(gram.high, other.high)
+    assert gram.high.dtype == other.high.dtype
+
+
 def test_what_does_not_fit_into_int32_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after billions of samples, with a smaller carry."""
-    largest = torch.full((200_000, 3), 127, dtype=torch.int8)
-    gram = Gram(3, CPU)
-    gram.add(largest)
+    largest = extremes(200_000)
+    gram = gram_of(largest)
     assert torch.equal(gram.upper().triu(), exact(largest))
     monkeypatch.setattr(gram_module, "_BYTE_SAMPLES", 150_000)
     gram.fold()
@@ -149,9 +167,38 @@ def test_what_does_not_fit_into_int32_is_carried(monkeypatch: pytest.MonkeyPatch
     gram.subtract(largest[:60_000])
     gram.fold()
     assert gram.high.dtype == torch.int8
-    again = Gram(3, CPU)
-    again.add(largest[:140_000])
-    again.fold()
-    assert torch.equal(gram.low, again.low)
-    assert torch.equal(gram.high, again.high)
+    assert_same(gram, gram_of(largest[:140_000]))
     assert torch.equal(gram.upper().triu(), exact(largest[:140_000]))
+
+
+def test_sums_of_few_samples_are_int32_alone() -> None:
+    few, more = gram_of(extremes(133_144)), gram_of(extremes(133_145))
+    for gram, high in ((few, 0), (more, len(more.low))):
+        gram.fold()
+        assert len(gram.high) == high
+        assert torch.equal(gram.upper().triu(), exact(extremes(gram.samples)))
+    more.subtract(extremes(1))
+    assert_same(more, few)  # no trace of what was unlearned
+    few.add(extremes(70_000))
+    few.subtract(extremes(70_000))
+    assert_same(more, few)
+    assert not len(few.high)
+
+
+@pytest.mark.parametrize(("samples", "others"), [(60_000, 70_000), (100_000, 100_000), (1, 200_000)])
+def test_merged_sums_are_those_of_one_learner(samples: int, others: int) -> None:
+    merged, other = gram_of(extremes(samples)), gram_of(extremes(others))
+    merged.merge(other)
+    assert_same(merged, gram_of(extremes(samples + others)))
+    merged.merge(other, -1)
+    assert_same(merged, gram_of(extremes(samples)))
+
+
+def test_high_parts_of_few_samples_are_loaded() -> None:
+    """States of earlier versions have them."""
+    expected, loaded = gram_of(extremes(100_000)), Gram(3, CPU)
+    whole = expected.low.to(torch.int64)
+    high = (whole + (1 << 29)) >> 30
+    assert high.any()
+    loaded.load((whole - (high << 30)).to(torch.int32), high.to(torch.int8), 100_000)
+    assert_same(loaded, expected)
