@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import httpx
 import pytest
-import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 from lethe.errors import RankLost
@@ -156,7 +155,8 @@ def test_ranks_that_average_gradients_learn_as_one_service_with_their_batches_in
     ours, theirs = newest(state).learner, newest(other).learner
     assert ours.values == theirs.values
     for name, tensor in ours.tensors.items():
-        assert torch.allclose(tensor, theirs.tensors[name], rtol=0.05, atol=2e-3), name
+        # not entry by entry: where a gradient is nearly 0, Adam turns its rounding into a whole step
+        assert (tensor - theirs.tensors[name]).norm() <= 0.1 * theirs.tensors[name].norm(), name
 
 
 def test_a_boundary_is_detected_and_all_ranks_are_notified(fill: Fill, topic: str, tmp_path: Path) -> None:

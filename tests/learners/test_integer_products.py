@@ -1,5 +1,7 @@
 """Products of int8 matrices: the same whole numbers by every unit."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -42,3 +44,23 @@ def test_a_unit_that_saturates_is_not_used(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(integer_products, "UNITS", {"saturated": saturated, "float32": UNITS["float32"]})
     assert integer_products.fastest_unit.__wrapped__(torch.device("cpu")) == "float32"
+
+
+def test_a_slow_unit_is_tried_on_small_matrices_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, rows = 0.0, []
+
+    def slow(left_BM: torch.Tensor, right_BN: torch.Tensor) -> torch.Tensor:
+        nonlocal now
+        now += 1
+        rows.append(len(left_BM))
+        return UNITS["float32"](left_BM, right_BN)
+
+    def fast(left_BM: torch.Tensor, right_BN: torch.Tensor) -> torch.Tensor:
+        nonlocal now
+        now += 0.1
+        return UNITS["float32"](left_BM, right_BN)
+
+    monkeypatch.setattr(integer_products, "UNITS", {"slow": slow, "fast": fast})
+    monkeypatch.setattr(integer_products, "time", SimpleNamespace(perf_counter=lambda: now))
+    assert integer_products.fastest_unit.__wrapped__(torch.device("cpu")) == "fast"
+    assert set(rows) == {128}

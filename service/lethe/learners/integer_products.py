@@ -7,7 +7,7 @@ Shapes: B rows over which is summed, M and N columns.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from statistics import median
 from typing import Final
@@ -21,8 +21,9 @@ Unit = Callable[[Tensor, Tensor], Tensor]
 """Returns LᵀR, int32 of shape [M, N], of L and R, int8 of shapes [B, M] and [B, N]."""
 _EXACT_ROWS: Final = 1040
 """127² · 1,040 < 2²⁴."""
-_TRIAL: Final = (512, 512, 1024)  # B, M and N of the trial
+_TRIALS: Final = ((128, 256, 512), (512, 512, 1024))  # B, M and N, the smaller one first
 _TURNS: Final = 5
+_HOPELESS: Final = 4  # times as slow as the fastest unit: not tried any further
 
 
 def _by_int8(left_BM: Tensor, right_BN: Tensor) -> Tensor:
@@ -52,23 +53,32 @@ def product(left_BM: Tensor, right_BN: Tensor) -> Tensor:
 
 @cache
 def fastest_unit(device: torch.device) -> str:
-    """Return the name of the unit that is fastest on ``device``, after a trial of some milliseconds.
+    """Return the name of the unit that is fastest on ``device``, after a trial of each.
 
     A unit that rounds is not used: int8 products on CPUs without VNNI add pairs in int16, which saturates.
     On a GPU float32 is used, since int8 products there take certain shapes only.
     """
     if device.type != "cpu":
         return "float32"
-    rows, left, right = _TRIAL
+    names = list(UNITS)
+    for trial in _TRIALS:  # without VNNI, int8 products may be so slow that a long trial takes seconds
+        seconds = _seconds(names, *trial)
+        limit = _HOPELESS * min(seconds.values())
+        names = [name for name in sorted(seconds, key=seconds.__getitem__) if seconds[name] <= limit]
+    return names[0]
+
+
+def _seconds(names: Iterable[str], rows: int, left: int, right: int) -> dict[str, float]:
+    """Return the time that a product of this size takes, by each of these units that does not round."""
     left_BM = torch.full((rows, left), 127, dtype=torch.int8)
     right_BN = torch.full((rows, right), 127, dtype=torch.int8)
     right_BN[:, ::2] = -128
     sums_N = rows * 127 * right_BN[0].to(torch.int32)
-    exact = [name for name, unit in UNITS.items() if torch.equal(unit(left_BM, right_BN)[0], sums_N)]
+    exact = [name for name in names if torch.equal(UNITS[name](left_BM, right_BN)[0], sums_N)]
     took: dict[str, list[float]] = {name: [] for name in exact}
     for _ in range(_TURNS):
         for name in exact:  # in turns, so that other work on the machine affects all
             start = time.perf_counter()
             UNITS[name](left_BM, right_BN)
             took[name].append(time.perf_counter() - start)
-    return min(took, key=lambda name: median(took[name]))
+    return {name: median(each) for name, each in took.items()}

@@ -5,7 +5,7 @@ product of the window around a block with a fixed matrix gives the responses of 
 the block. On a CPU this is several times as fast as a convolution of a single channel.
 
 Pixels and weights are int8, so the sums of their products are exact (`integer_products`). A modulus takes two
-squares, a sum and a square root, each rounded as IEEE 754 demands.
+squares, a sum and a square root (`square_roots`), each rounded as IEEE 754 demands.
 
 Shapes: N maps, H height, W width, F filters, k pixels a side of a filter, h and w blocks.
 """
@@ -16,6 +16,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from lethe.learners.features.square_roots import square_roots, square_roots_
 from lethe.learners.features.whole_filters import whole_filters
 from lethe.learners.features.windows import WORD, windows
 from lethe.learners.integer_products import product
@@ -85,7 +86,7 @@ class ModulusMaps:
         # and the page faults of the next one would take longer than the arithmetic.
         squares = responses.view(torch.float32).copy_(responses).square_()
         half = len(squares) // 2  # real parts first, imaginary parts second
-        moduli = squares[:half].add_(squares[half:]).sqrt_()
+        moduli = square_roots_(squares[:half].add_(squares[half:]))
         first, second, third, fourth = torch.split(moduli, self._filters)
         total = first.add(second).add_(third.add(fourth))  # in this order, on which its rounding depends
         return total.view(self._filters, maps, height // block, width // block).permute(1, 2, 3, 0)
@@ -118,7 +119,7 @@ class ConvolvedMaps:
         """Return sums of moduli, float32 of shape [N, h, w, F], for int8 pixels."""
         padded = nn.functional.pad(x_NHW.to(torch.float32)[:, None], (self._margin,) * 4, value=BLACK)
         real, imaginary = nn.functional.conv2d(padded, self._weights, stride=self._step).chunk(2, 1)
-        moduli = (real.square() + imaginary.square()).sqrt()
+        moduli = square_roots(real.square() + imaginary.square())
         upper, lower = moduli[:, :, ::2], moduli[:, :, 1::2]
         total = (upper[..., ::2] + upper[..., 1::2]) + (lower[..., ::2] + lower[..., 1::2])
         return total.permute(0, 2, 3, 1)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lethe.learners.features.morlet import BLACK
 from lethe.learners.features.patch_filters import CONTRAST, patch_filters
+from lethe.learners.features.square_roots import square_roots, square_roots_
 from lethe.learners.features.windows import WORD, windows
 from lethe.learners.integer_products import product
 
@@ -65,7 +66,7 @@ class PatchSums:
         padded = nn.functional.pad(x_PHW, self._margins, value=BLACK)
         around = windows(padded, _SIZE, WORD, 1, 2)
         responses = product(self._matrix, around.T).view(2, FILTERS, -1)
-        inverse_Phw = STEPS / (self._units * _deviations(padded))
+        inverse_Phw = STEPS / (self._units * square_roots_(_variances(padded)))
         inverse = inverse_Phw.view(1, -1, 2).permute(2, 0, 1).contiguous()
         steps = responses.to(torch.float32).mul_(inverse).round_()
         beyond = nn.functional.softshrink(steps, _THRESHOLD).view(2, FILTERS * images, self._down * pairs)
@@ -99,7 +100,7 @@ class ConvolvedPatches:
         """Return the sums, float32 of shape [N, 2 F, CELLS, CELLS], for int8 pixels."""
         padded = nn.functional.pad(x_NHW.to(torch.float32), self._margins, value=BLACK)
         responses = nn.functional.conv2d(padded[:, None], self._weights)
-        inverse_Nhw = STEPS / (self._units * _deviations(padded))
+        inverse_Nhw = STEPS / (self._units * square_roots(_variances(padded)))
         steps = (responses * inverse_Nhw[:, None]).round()
         both = torch.cat((steps, -steps), 1).sub(_THRESHOLD).clamp_min(0)
         cells = both.reshape(-1, 2 * FILTERS, CELLS, self._down, CELLS, self._across)
@@ -119,8 +120,8 @@ def _responses(side: int) -> int:
     return side + 2 * _margin(side) - _SIZE + 1
 
 
-def _deviations(x_NHW: Tensor) -> Tensor:
-    """Return the standard deviation of each window of a filter's size; `CONTRAST` is added to the variance.
+def _variances(x_NHW: Tensor) -> Tensor:
+    """Return the variance of each window of a filter's size, to which `CONTRAST` is added.
 
     Sums of pixels and of squares are exact, and so is the variance times k⁴ in float64.
     """
@@ -128,7 +129,7 @@ def _deviations(x_NHW: Tensor) -> Tensor:
     x_NHW = x_NHW.to(torch.float32)
     sums, squares = (_window_sums(x).to(torch.float64) for x in (x_NHW, x_NHW.square()))
     varied = (pixels * squares - sums.square()).to(torch.float32)
-    return varied.mul_(1 / (pixels * (pixels - 1))).add_(CONTRAST).sqrt_()
+    return varied.mul_(1 / (pixels * (pixels - 1))).add_(CONTRAST)
 
 
 def _window_sums(x_NHW: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from lethe.learners.features.patch_maps import (
     responses_per_cell,
 )
 from lethe.learners.features.random_fourier import TURN, RandomFourierFeatures
+from lethe.learners.features.square_roots import square_roots, square_roots_
 from lethe.learners.parallel import equal_length, share
 from lethe.wire import Layout
 
@@ -145,6 +146,7 @@ class _Coefficients:
         """
         modulus_maps = ConvolvedMaps if convolved else ModulusMaps
         patch_maps = ConvolvedPatches if convolved else PatchSums
+        self._roots = square_roots if convolved else square_roots_
         self._shrink = max(layout.height, layout.width) > 32
         rows, columns = (-(-side // (1 + self._shrink)) for side in (layout.height, layout.width))
         self._padding = (0, -columns % _CELL, 0, -rows % _CELL)
@@ -192,15 +194,16 @@ class _Coefficients:
             x_BCHW = _means(nn.functional.pad(x_BCHW, odd, mode="replicate"))
         x_BCHW = nn.functional.pad(x_BCHW, self._padding)
         grey_BHW = _int8(x_BCHW[:, 0] if x_BCHW.shape[1] == 1 else _mean_channel(x_BCHW))
-        fine = self._fine(grey_BHW).mul_(1 / self._brightest_fine).sqrt_()
+        fine = self._roots(self._fine(grey_BHW).mul_(1 / self._brightest_fine))
         fine_BFhw = _levels(fine, _PIXEL, _PIXEL).permute(0, 3, 1, 2)
-        coarse = self._coarse(grey_BHW).mul_(1 / self._brightest_coarse).sqrt_()
+        coarse = self._roots(self._coarse(grey_BHW).mul_(1 / self._brightest_coarse))
         orders = [_sums(_sums(x_BCHW)), _sums(fine_BFhw), _levels(coarse, _LEVELS, _LEVELS)]
         if self._second_order:
             maps = self._fine(_int8(fine_BFhw).flatten(0, 1))
             orders.append(_levels(maps, _LEVELS / self._brightest_fine, _LEVELS))
         if self._patches:
-            orders.append(_levels((self._patches(grey_BHW) / self._strongest).sqrt_(), _LEVELS, _LEVELS))
+            responses = self._roots(self._patches(grey_BHW).mul_(1 / self._strongest))
+            orders.append(_levels(responses, _LEVELS, _LEVELS))
         index_BN = torch.cat([order.reshape(batch, -1) for order in orders], 1).to(torch.int32)
         index_BN[:, self._zero :] += _CELL**2 * _PIXEL + 1
         index_BN[:, self.linear :] += _LEVELS + 1
