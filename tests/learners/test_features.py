@@ -15,7 +15,7 @@ from lethe.learners.features.morlet import BLACK, ModulusMaps, morlet_bank, whol
 from lethe.learners.features.wavelet_features import WaveletFeatures
 from lethe.wire import Layout
 from tests.support.block_images import images
-from tests.support.other_units import OTHER_UNITS, printed_with
+from tests.support.other_units import AVX2, OTHER_UNITS, printed_with
 
 CPU = torch.device("cpu")
 LAYOUT = Layout(height=8, width=8, classes=4)
@@ -61,9 +61,10 @@ def faults_per_image() -> float:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep other memory")
-def test_features_use_their_memory_again() -> None:
+@pytest.mark.parametrize("environment", [{}, AVX2], ids=["this CPU", "avx2"])
+def test_features_use_their_memory_again(environment: dict[str, str]) -> None:
     program = "from tests.learners.test_features import faults_per_image; print(faults_per_image())"
-    assert float(printed_with({}, program)) < 10
+    assert float(printed_with(environment, program)) < 10
 
 
 def test_no_entry_of_a_table_is_close_to_a_half() -> None:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 
 import pytest
 
-__all__ = ["OTHER_UNITS", "printed_with"]
+__all__ = ["AVX2", "OTHER_UNITS", "printed_with"]
 
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+"""The variables of a CPU whose fastest exact unit is float32."""
 OTHER_UNITS = pytest.mark.parametrize(
     "environment",
-    [{"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}],
+    [AVX2, {"ATEN_CPU_CAPABILITY": "default"}],
     ids=["avx2", "no vector unit"],
 )
 """Runs a test once for each set of variables that limit the units."""

@@ -21,6 +21,7 @@ Unit = Callable[[Tensor, Tensor], Tensor]
 """Returns LᵀR, int32 of shape [M, N], of L and R, int8 of shapes [B, M] and [B, N]."""
 _EXACT_ROWS: Final = 1040
 """127² · 1,040 < 2²⁴."""
+_COLUMNS: Final = 2048  # of the right factor that are in float32 at a time
 _TRIALS: Final = ((128, 256, 512), (512, 512, 1024))  # B, M and N, the smaller one first
 _TURNS: Final = 5
 _HOPELESS: Final = 4  # times as slow as the fastest unit: not tried any further
@@ -31,12 +32,25 @@ def _by_int8(left_BM: Tensor, right_BN: Tensor) -> Tensor:
 
 
 def _by_float32(left_BM: Tensor, right_BN: Tensor) -> Tensor:
-    total = torch.zeros(left_BM.shape[1], right_BN.shape[1], dtype=torch.int32, device=left_BM.device)
-    for left, right in zip(
-        torch.split(left_BM, _EXACT_ROWS), torch.split(right_BN, _EXACT_ROWS), strict=True
+    chunks = zip(torch.split(left_BM, _EXACT_ROWS), torch.split(right_BN, _EXACT_ROWS), strict=True)
+    total_MN = _whole_product(*next(chunks))
+    for left, right in chunks:
+        total_MN += _whole_product(left, right)
+    return total_MN
+
+
+def _whole_product(left_BM: Tensor, right_BN: Tensor) -> Tensor:
+    """Return the product of at most 1,040 rows.
+
+    No second array is as large as the product: glibc would return its memory to the system after each call.
+    """
+    left = left_BM.T.to(torch.float32)
+    product_MN = torch.empty(left_BM.shape[1], right_BN.shape[1], device=left.device)
+    for right, piece in zip(
+        torch.split(right_BN, _COLUMNS, 1), torch.split(product_MN, _COLUMNS, 1), strict=True
     ):
-        total += (left.T.to(torch.float32) @ right.to(torch.float32)).to(torch.int32)
-    return total
+        torch.mm(left, right.to(torch.float32), out=piece)
+    return product_MN.view(torch.int32).copy_(product_MN)
 
 
 UNITS: Final[Mapping[str, Unit]] = {"int8": _by_int8, "float32": _by_float32}
