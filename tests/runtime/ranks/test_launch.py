@@ -48,8 +48,14 @@ def test_all_start_again_when_one_is_killed_or_crashes(end: str, tmp_path: Path)
 
 def test_a_rank_that_does_not_notice_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lethe.runtime.ranks.launch.GRACE_SECONDS", 0.1)
-    status = run(f"sys.exit({LetheError.status}) if rank else time.sleep(600)", tmp_path)
-    assert status == LetheError.status
+    script = f"""
+if rank == 0:
+    time.sleep(600)
+while not (folder / "0-0").exists():
+    time.sleep(0.01)
+sys.exit({LetheError.status})
+"""
+    assert run(script, tmp_path) == LetheError.status
     assert starts(tmp_path) == ["0-0", "1-0"]
 
 
